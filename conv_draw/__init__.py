@@ -1,0 +1,14 @@
+"""Convolutional DRAW (Gregor et al., 2016) in JAX: the model and its objective.
+
+Training, data, checkpoints and the command line are modules of their own that importing this
+package does not load.
+"""
+
+from conv_draw.distributions import BernoulliPixels, GaussianPixels
+from conv_draw.model import ConvDraw, Inference
+from conv_draw.objective import Elbo, bits_per_dim, elbo, loss
+
+__all__ = [
+    'BernoulliPixels', 'ConvDraw', 'Elbo', 'GaussianPixels', 'Inference',
+    'bits_per_dim', 'elbo', 'loss',
+]

@@ -1,0 +1,180 @@
+"""A directory of image files as a data set: headers are checked at once, pixels read lazily."""
+
+import collections
+import hashlib
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from conv_draw.errors import UserError
+
+EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
+
+
+def load(data_dir: str, split: str, image_size: int, hold_out: float
+         ) -> tuple[str, tuple[int, int, int], int, Callable[[np.ndarray], np.ndarray]]:
+  """Opens one split of a directory of images, searched recursively.
+
+  Subdirectories train and test, where both exist, are the splits. Otherwise the files whose
+  names hash lowest are the test split, which does not depend on where the directory lies.
+
+  Args:
+    data_dir: the directory.
+    split: 'train' or 'test'.
+    image_size: 0 if all images have the same size; N to shrink every image to N pixels on its
+      shorter side and keep the square in its middle.
+    hold_out: fraction of the files to test on, between 0 and 1.
+
+  Returns:
+    name; (H, W, C), where C is 1 if all files of both splits are grey, else 3; number of images;
+    and fetch: int [N] -> uint8 [N, H, W, C].
+
+  Raises:
+    UserError: no images, or one that cannot be used, by name. `fetch` raises it too, for pixels
+      that do not decode.
+  """
+  if not data_dir or not os.path.isdir(data_dir):
+    raise UserError(f'no directory of images at {data_dir!r}: set --config.data.data_dir')
+  if image_size < 0:
+    raise UserError(f'an image size cannot be {image_size}: set --config.data.image_size')
+  files = _split_files(data_dir, hold_out)
+  every = files['train'] + files['test']
+  headers = [_header(path, image_size) for path in every]
+  grey = all(mode in ('1', 'L') for mode, _ in headers)
+  if image_size:
+    width = height = image_size
+  else:
+    width, height = _common_size(every, [size for _, size in headers])
+  shape = (height, width, 1 if grey else 3)
+  paths = files[split]
+
+  def fetch(indices: np.ndarray) -> np.ndarray:
+    pixels = np.empty((len(indices), *shape), np.uint8)
+    for row, index in enumerate(indices):
+      pixels[row] = _pixels(paths[index], shape, image_size)
+    return pixels
+
+  label = f'folder {os.path.basename(os.path.abspath(data_dir))}, {height}x{width}, {split}'
+  return label, shape, len(paths), fetch
+
+
+def _split_files(data_dir: str, hold_out: float) -> dict[str, list[str]]:
+  """Paths of both splits, each in an order that only the files' names decide."""
+  roots = {split: os.path.join(data_dir, split) for split in ('train', 'test')}
+  if all(os.path.isdir(root) for root in roots.values()):
+    files = {split: _image_files(root) for split, root in roots.items()}
+    for split, paths in files.items():
+      if not paths:
+        raise UserError(f'{roots[split]} holds no images ({", ".join(EXTENSIONS)}): put some '
+                        'there, or set --config.data.data_dir to another directory')
+    return files
+  if not 0 < hold_out < 1:
+    raise UserError(f'{data_dir} has no train and test subdirectories, and of its files a '
+                    f'fraction between 0 and 1 can be held out, not {hold_out}: '
+                    'set --config.data.hold_out')
+  paths = _image_files(data_dir)
+  if len(paths) < 2:
+    raise UserError(f'{data_dir} holds {len(paths)} images ({", ".join(EXTENSIONS)}), and both '
+                    'splits need one: set --config.data.data_dir to a directory of images')
+  paths.sort(key=lambda path: hashlib.sha256(
+      os.path.relpath(path, data_dir).replace(os.sep, '/').encode('utf-8', 'surrogateescape')
+  ).digest())
+  count = min(max(round(hold_out * len(paths)), 1), len(paths) - 1)
+  return {'train': paths[count:], 'test': paths[:count]}
+
+
+def _image_files(root: str) -> list[str]:
+  """Image files below `root`, sorted; hidden ones left out (macOS writes ._NAME.png)."""
+  return sorted(os.path.join(directory, name) for directory, _, names in os.walk(root)
+                for name in names
+                if name.lower().endswith(EXTENSIONS) and not name.startswith('.'))
+
+
+def _common_size(paths: list[str], sizes: list[tuple[int, int]]) -> tuple[int, int]:
+  """The (width, height) of all images.
+
+  Raises:
+    UserError: names an image of another size than most.
+  """
+  most = collections.Counter(sizes).most_common(1)[0][0]
+  for path, size in zip(paths, sizes, strict=True):
+    if size != most:
+      raise UserError(f'{path} has {size[0]}x{size[1]} pixels where others have '
+                      f'{most[0]}x{most[1]}: set --config.data.image_size=N to bring all images '
+                      'to NxN')
+  return most
+
+
+def _open(path: str):
+  """PIL image of which only the header has been read.
+
+  Raises:
+    UserError: not an image.
+  """
+  from PIL import Image
+  try:
+    return Image.open(path)
+  except Exception as error:  # PIL raises almost anything on a damaged file.
+    raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> UserError:
+  why = (str(error).strip() or type(error).__name__).splitlines()[0]
+  return UserError(f'{path} cannot be read as an image ({why}): mend or remove it')
+
+
+def _is_turned(image) -> bool:
+  """Whether a camera's orientation tag swaps width and height."""
+  # Only these formats keep the tag in front of the pixels; a PNG would be read to its end.
+  return image.format in ('JPEG', 'MPO', 'TIFF', 'WEBP') and image.getexif().get(0x0112, 1) > 4
+
+
+def _header(path: str, image_size: int) -> tuple[str, tuple[int, int]]:
+  """PIL mode and upright (width, height) of a file, without decoding its pixels.
+
+  Raises:
+    UserError: unreadable, transparent, deeper than 8 bits, or smaller than `image_size`.
+  """
+  with _open(path) as image:
+    try:
+      size = image.size[::-1] if _is_turned(image) else image.size
+      # PIL opens 16-bit colour as 8-bit RGB, and only the name of its raw mode tells.
+      deep = image.mode[0] in 'IF' or any(';16' in str(tile[3]) for tile in image.tile)
+      transparent = image.has_transparency_data
+    except Exception as error:  # As in _open: the tags of a damaged file.
+      raise _unreadable(path, error) from error
+    if transparent:
+      raise UserError(f'{path} has an alpha channel or a transparent colour: flatten or remove it')
+    if deep:
+      raise UserError(f'{path} has more than 8 bits a channel: convert it to 8 bits or remove it')
+    if min(size) < image_size:
+      raise UserError(f'{path} has {size[0]}x{size[1]} pixels, fewer than {image_size}: '
+                      'lower --config.data.image_size or remove it')
+    return image.mode, size
+
+
+def _pixels(path: str, shape: tuple[int, int, int], image_size: int) -> np.ndarray:
+  """Decodes one file to uint8 [H, W, C] = `shape`.
+
+  Raises:
+    UserError: damaged, or changed since the directory was opened.
+  """
+  from PIL import Image, ImageOps
+  with _open(path) as image:
+    try:
+      if image.format != 'PNG':  # As _is_turned.
+        image = ImageOps.exif_transpose(image)
+      image = image.convert('L' if shape[2] == 1 else 'RGB')
+    except Exception as error:
+      raise _unreadable(path, error) from error
+  if image_size and image.size != (image_size, image_size):
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    # A box filter averages areas: no ringing, and no aliasing at any factor.
+    image = image.resize((image_size, image_size), Image.Resampling.BOX,
+                         box=(left, top, left + side, top + side))
+  if image.size != (shape[1], shape[0]):
+    raise UserError(f'{path} changed its size while it was in use: start again')
+  return np.asarray(image, np.uint8).reshape(shape)

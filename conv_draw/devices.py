@@ -1,0 +1,50 @@
+"""Arrays across the local devices: state on all of them, batches split between them."""
+
+import os
+
+import jax
+import numpy as np
+
+from conv_draw.errors import UserError
+
+
+def one_device_per_core(batch_size):
+  """On a CPU, makes JAX see its cores as devices: `jax.pmap` over them beats XLA's own threads.
+
+  As many devices as cores, or the next smaller number that divides the batch. Must run before JAX
+  starts its backend. Leaves everything alone if the user has set XLA_FLAGS or
+  JAX_NUM_CPU_DEVICES; changes nothing for GPUs and TPUs.
+  """
+  if 'XLA_FLAGS' in os.environ or 'JAX_NUM_CPU_DEVICES' in os.environ:
+    return
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  count = max(n for n in range(1, cores + 1) if batch_size % n == 0)
+  jax.config.update('jax_num_cpu_devices', count)
+  if count == cores:  # else the devices share the spare cores through XLA's thread pool
+    os.environ['XLA_FLAGS'] = '--xla_cpu_multi_thread_eigen=false'
+
+
+def check_batch_size(key, batch_size):
+  """Raises `UserError` if the devices do not divide the global batch size set by `key`."""
+  count = jax.device_count()
+  if batch_size < 1 or batch_size % count:
+    raise UserError(
+        f'{key} is {batch_size}, which {count} devices do not divide: '
+        f'set --config.{key} to a multiple of {count}')
+
+
+def replicate(tree):
+  """Host pytree -> the same on every local device, with a leading device axis (for `jax.pmap`)."""
+  count = jax.local_device_count()
+  return jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), tree)
+
+
+def unreplicate(tree):
+  """The first device's copy of a replicated pytree, as host arrays."""
+  return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
+
+
+def split(batch):
+  """Host arrays [B, ...] -> [devices, B / devices, ...]."""
+  count = jax.local_device_count()
+  return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)

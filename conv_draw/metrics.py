@@ -1,0 +1,80 @@
+"""What a run tells: metrics.jsonl and TensorBoard for programs, a progress line for people."""
+
+import json
+import os
+import sys
+import time
+
+import tqdm
+from tensorboardX import SummaryWriter
+
+
+class Metrics:
+  """Appends to `workdir`/metrics.jsonl and to TensorBoard event files."""
+
+  def __init__(self, workdir):
+    os.makedirs(workdir, exist_ok=True)
+    path = os.path.join(workdir, 'metrics.jsonl')
+    _end_last_line(path)
+    self._file = open(path, 'a', buffering=1)
+    self._tensorboard = SummaryWriter(workdir)
+
+  def write(self, step, split, values):
+    """One line of numbers: `values` are scalars by name, measured on `split` at `step`."""
+    values = {name: float(value) for name, value in values.items()}
+    self._line({'step': step, 'split': split, **values})
+    for name, value in values.items():
+      self._tensorboard.add_scalar(f'{split}/{name}', value, step)
+
+  def event(self, step, event, **fields):
+    """One line that says that something happened, such as event='revert'."""
+    self._line({'step': step, 'event': event, **fields})
+    self._tensorboard.add_text(event, json.dumps(fields), step)
+
+  def close(self):
+    self._file.close()
+    self._tensorboard.close()
+
+  def _line(self, fields):
+    # JSON has no NaN or infinity; a diverging run must not make the file unreadable.
+    finite = lambda v: repr(v) if isinstance(v, float) and v - v != 0 else v
+    self._file.write(json.dumps({k: finite(v) for k, v in fields.items()}) + '\n')
+
+
+def _end_last_line(path):
+  """A killed run may have left half a line: what follows must start on one of its own."""
+  if os.path.exists(path) and os.path.getsize(path):
+    with open(path, 'rb+') as f:
+      f.seek(-1, os.SEEK_END)
+      if f.read(1) != b'\n':
+        f.write(b'\n')
+
+
+class Progress:
+  """A bar on a terminal, plain lines elsewhere; both on stderr."""
+
+  def __init__(self, total, start, unit):
+    self._bar = tqdm.tqdm(
+        total=total, initial=start, unit=unit, dynamic_ncols=True, disable=not sys.stderr.isatty())
+    self._total, self._start, self._unit = total, start, unit
+    self._began = time.monotonic()
+
+  def at(self, done):
+    """Moves the bar."""
+    self._bar.update(done - self._bar.n)
+
+  def tell(self, done, text):
+    """Says `text` beside the bar, or as a line with the time left."""
+    if not self._bar.disable:
+      self._bar.set_postfix_str(text)
+      return
+    rate = (done - self._start) / max(time.monotonic() - self._began, 1e-9)
+    left = tqdm.tqdm.format_interval((self._total - done) / rate) if rate > 0 else '?'
+    print(f'{self._unit} {done}/{self._total}  {text}  {left} left', file=sys.stderr, flush=True)
+
+  def say(self, text):
+    """A line of its own, that stays."""
+    tqdm.tqdm.write(text, file=sys.stderr)
+
+  def close(self):
+    self._bar.close()

@@ -1,0 +1,168 @@
+"""The training loop, from top to bottom: batch -> step -> metrics -> spike check -> checkpoint."""
+
+import concurrent.futures
+import functools
+import math
+import time
+
+import jax
+import numpy as np
+
+from conv_draw import checkpoints, data, devices, evaluate, objective, spikes, steps
+from conv_draw import config as config_lib
+from conv_draw import metrics as metrics_lib
+from conv_draw import model as model_lib
+
+
+def train(config, workdir, load=data.load):
+  """Trains, or continues training, in `workdir`; returns the host `TrainState` at the end.
+
+  A run is a pure function of its configuration (and of the kind and number of devices): batches
+  and noise follow from (seed, reverts, step), so a run that was killed and started again ends with
+  the parameters of one that was not.
+
+  Args:
+    config: as experiments/default.py.
+    load: (config.data, split) -> `data.Images`.
+  """
+  devices.check_batch_size('train.batch_size', config.train.batch_size)
+  config_lib.check_continues(config, workdir)
+  images, test_images = load(config.data, 'train'), load(config.data, 'test')
+  model = model_lib.from_config(config, images.shape[-1], images.levels)
+  optimizer = steps.create_optimizer(config)
+  initial_state = steps.create_state(config, model, optimizer, images.shape)
+  train_step = jax.pmap(
+      functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
+      axis_name=steps.AXIS, donate_argnums=0)
+
+  every, total = config.train.checkpoint_every, config.train.steps
+  saved = checkpoints.Checkpoints(
+      workdir, keep=spikes.checkpoints_to_keep(every, config.spikes))
+  metrics = metrics_lib.Metrics(workdir)
+  config_lib.store(config, workdir)
+  if saved.steps():
+    host_state, health = saved.restore(saved.steps()[-1], initial_state)
+    metrics.event(int(host_state.step), 'resume')
+  else:
+    host_state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
+    saved.save(host_state, health)
+  state = devices.replicate(host_state)
+  step, reverts = int(host_state.step), int(host_state.reverts)
+
+  size = sum(x.size for x in jax.tree.leaves(initial_state.params))
+  progress = metrics_lib.Progress(total, step, 'step')
+  progress.say(
+      f'{workdir}: {images.name}, {len(images)} images; {size:,} parameters; '
+      f'{jax.device_count()} {jax.devices()[0].platform} device(s); step {step} of {total}')
+  batches = _Batches(images, config.train.batch_size, config.train.seed)
+  unread = []  # (step, metrics still on their way from the devices)
+  interval = _Interval(images.shape, config.train.batch_size)
+  while step < total:
+    state, step_metrics = train_step(state, batches.take(step, reverts))
+    unread.append((step, step_metrics))
+    step += 1
+    checkpointing = step % every == 0 or step == total
+    if checkpointing:
+      host_state = devices.unreplicate(state)
+    if step == total:  # the last update, too, must show a healthy loss; what it updates is dropped
+      state, step_metrics = train_step(state, batches.take(step, reverts))
+      unread.append((step, step_metrics))
+
+    spiked = False
+    while len(unread) > (0 if checkpointing else 1):  # one late, so that devices never wait
+      measured_at, values = unread.pop(0)
+      values = {name: float(value) for name, value in devices.unreplicate(values).items()}
+      loss = values['loss']
+      spiked = spikes.is_spike(health, loss, config.spikes)
+      if spiked:
+        break
+      spikes.record_healthy(health, measured_at, loss, config.spikes)
+      interval.add(values)
+      progress.at(min(measured_at + 1, total))
+      if (measured_at + 1) % config.train.log_every == 0:
+        line = interval.close()
+        metrics.write(measured_at + 1, 'train', line)
+        progress.tell(
+            measured_at + 1, f'{line["bits_per_dim"]:.4f} bits/dim  {line["nats"]:.2f} nats  '
+            f'{line["images_per_second"]:.1f} images/s')
+
+    if spiked:
+      spikes.record_revert(health, measured_at, config.spikes)
+      target = spikes.newest_trusted(saved.steps(), measured_at, config.spikes)
+      saved.delete_after(target)
+      host_state, restored_health = saved.restore(target, initial_state)
+      health.losses = restored_health.losses
+      reverts += 1  # moves data and noise on: the same batches would spike again
+      host_state = host_state.replace(reverts=np.asarray(reverts, np.int32))
+      state, step, unread = devices.replicate(host_state), target, []
+      interval = _Interval(images.shape, config.train.batch_size)
+      metrics.event(measured_at, 'revert', loss=loss, to_step=target, reverts=reverts)
+      progress.say(f'step {measured_at}: loss {loss:.4g} is a spike; reverted to step {target}')
+      continue
+
+    if checkpointing:
+      saved.save(host_state, health)
+    if config.train.evaluate_every and step % config.train.evaluate_every == 0 and step < total:
+      host_state = devices.unreplicate(state)
+      params = host_state.params if host_state.ema_params is None else host_state.ema_params
+      result = evaluate.evaluate(config, model, params, test_images)
+      metrics.write(step, 'test', evaluate.record(result, test_images.shape))
+      bits = objective.bits_per_dim(result.nats, test_images.shape)
+      progress.say(f'step {step}: test {bits:.4f} bits/dim, {result.nats:.2f} nats')
+      interval = _Interval(images.shape, config.train.batch_size)
+
+  progress.close()
+  saved.close()
+  batches.close()
+  metrics.close()
+  return host_state
+
+
+class _Batches:
+  """Batch i of a run, prepared on the host while the devices work on batch i - 1."""
+
+  def __init__(self, images, batch_size, seed):
+    self._images, self._batch_size, self._seed = images, batch_size, seed
+    self._pool = concurrent.futures.ThreadPoolExecutor(1)
+    self._next = {}
+
+  def take(self, step, reverts):
+    """uint8 [devices, B / devices, H, W, C]: a pure function of (seed, reverts, step)."""
+    future = self._next.pop((step, reverts), None)
+    batch = future.result() if future else self._make(step, reverts)
+    following = (step + 1, reverts)
+    self._next = {following: self._pool.submit(self._make, *following)}
+    return batch
+
+  def close(self):
+    self._pool.shutdown(cancel_futures=True)
+
+  def _make(self, step, reverts):
+    indices = data.batch_indices(
+        len(self._images), self._batch_size, (self._seed, reverts), step)
+    return devices.split(self._images.fetch(indices))
+
+
+class _Interval:
+  """Averages of the metrics between two lines of the log."""
+
+  def __init__(self, image_shape, batch_size):
+    self._image_shape, self._batch_size = image_shape, batch_size
+    self._began, self._values = None, []
+
+  def add(self, values):
+    self._values.append(values)
+    if self._began is None:  # from here on: the first step of a run has compiled
+      self._began, self._before = time.monotonic(), len(self._values)
+
+  def close(self):
+    """Means since the last call, and the throughput."""
+    now = time.monotonic()
+    line = {
+        name: math.fsum(v[name] for v in self._values) / len(self._values)
+        for name in self._values[0]}
+    line['bits_per_dim'] = objective.bits_per_dim(line['nats'], self._image_shape)
+    images = (len(self._values) - self._before) * self._batch_size
+    line['images_per_second'] = images / max(now - self._began, 1e-9)
+    self._began, self._values, self._before = now, [], 0
+    return line

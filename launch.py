@@ -1,0 +1,74 @@
+"""Trains and evaluates convolutional DRAW.
+
+  python launch.py --config=experiments/digits.py              train, or continue, in runs/digits
+  python launch.py --mode=evaluate --workdir=runs/digits
+"""
+
+import os
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from conv_draw import config as config_lib
+from conv_draw import devices
+from conv_draw.errors import UserError
+
+MODES = ('train', 'evaluate', 'sample', 'reconstruct', 'figures')
+
+CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'The experiment, experiments/NAME.py; for every mode but train it defaults to '
+    "the workdir's own. Change settings with --config.KEY=VALUE.")
+WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; default runs/NAME.')
+MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+
+
+def parse(argv):
+  """Parses the command line; a mistake in it ends in one line and exit status 2."""
+  try:
+    # --config must be known before --config.KEY can be read: look for its default first.
+    first = flags.FlagValues()
+    flags.DEFINE_string('config', None, '', flag_values=first)
+    flags.DEFINE_string('workdir', None, '', flag_values=first)
+    flags.DEFINE_string('mode', 'train', '', flag_values=first)
+    flags.DEFINE_bool('help', False, '', flag_values=first)
+    first(argv, known_only=True)
+    if first.config is None and not first.help:
+      if first.mode == 'train':
+        raise UserError('name an experiment: --config=experiments/digits.py')
+      if first.workdir is None:
+        raise UserError('name a trained run: --workdir=runs/NAME')
+      config_lib.load(first.workdir)
+      argv = [argv[0], f'--config={config_lib.__file__}:{first.workdir}', *argv[1:]]
+    return app.parse_flags_with_usage(argv) if first.help else flags.FLAGS(argv)
+  except UserError as e:
+    fail(e)
+  except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as e:
+    fail(f'{e}'.strip('\'"') + ' (python launch.py --help)')
+
+
+def main(argv):
+  if len(argv) > 1:
+    fail(f'unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE')
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every file it writes
+  config = CONFIG.value
+  name = os.path.splitext(os.path.basename(flags.FLAGS['config'].config_filename))[0]
+  workdir = WORKDIR.value or os.path.join('runs', name)
+  part = config.train if MODE.value == 'train' else config.evaluate
+  devices.one_device_per_core(part.batch_size)
+  from conv_draw import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
+
+  try:
+    modes.run(MODE.value, config, workdir)
+  except UserError as e:
+    fail(e)
+
+
+def fail(message):
+  print('launch.py:', ' '.join(str(message).split()), file=sys.stderr)
+  sys.exit(2)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

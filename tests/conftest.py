@@ -1,0 +1,69 @@
+"""Eight simulated devices, one cache of compiled programs, and models that compile fast."""
+
+import functools
+import os
+import tempfile
+
+# Tiny models compile for longer than they run: without LLVM's optimisations, a third as long.
+os.environ.setdefault(
+    'XLA_FLAGS',
+    '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0')
+# What one test (or child process) has compiled, the others load.
+CACHE = tempfile.TemporaryDirectory(prefix='conv_draw_tests_')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = CACHE.name
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+
+import jax
+import numpy as np
+import pytest
+
+from conv_draw import GaussianPixels
+from conv_draw.model import ConvDraw
+from experiments import digits
+
+
+def tiny(config):
+  """The same experiment with a model that compiles and runs in moments."""
+  config.model.update(steps=3, features=4, latents=2)
+  config.train.update(steps=12, batch_size=8, checkpoint_every=4, log_every=2)
+  config.spikes.update(window=20, trust_after=3)
+  config.evaluate.update(batch_size=16, max_images=24)
+  config.figures.update(samples=4, reconstructions=3)
+  return config
+
+
+@pytest.fixture
+def config():
+  return tiny(digits.get_config())
+
+
+@pytest.fixture(scope='session')
+def images():
+  """[3, 7, 9, 2] uint8 of 17 levels: both sides odd, so that every test meets padding."""
+  return np.random.default_rng(0).integers(0, 17, (3, 7, 9, 2)).astype(np.uint8)
+
+
+@pytest.fixture(scope='session')
+def model():
+  return ConvDraw(channels=2, pixels=GaussianPixels(17), steps=3, features=4, latents=2)
+
+
+@pytest.fixture(scope='session')
+def params(model, images):
+  """Random parameters, all of them: biases and the canvas count in what is compared."""
+  key = jax.random.key(1)
+  params = jax.jit(model.init)(key, key, images)
+  leaves, structure = jax.tree.flatten(params)
+  keys = jax.random.split(key, len(leaves))
+  noise = [0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+  return jax.tree.map(lambda x, n: x + n, params, jax.tree.unflatten(structure, noise))
+
+
+@pytest.fixture(scope='session')
+def infer(model):
+  return jax.jit(model.apply)
+
+
+@pytest.fixture(scope='session')
+def reconstruct(model):
+  return jax.jit(functools.partial(model.apply, method='reconstruct'))

@@ -1,0 +1,75 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+
+from conv_draw import distributions
+from conv_draw.distributions import DiagonalGaussian
+
+Q = DiagonalGaussian(jnp.array([0.3, -1.0]), jnp.array([-0.5, 0.2]))
+P = DiagonalGaussian(jnp.array([0.0, 0.5]), jnp.array([0.1, -0.3]))
+
+
+def test_kl_agrees_with_monte_carlo():
+  z = Q.at(jax.random.normal(jax.random.key(0), (400_000, 2)))
+  ratio = Q.log_prob(z) - P.log_prob(z)
+  error = ratio.std(0) / math.sqrt(len(z))
+  np.testing.assert_array_less(
+      abs(ratio.mean(0) - distributions.kl_divergence(Q, P)), 4 * error)
+
+
+def test_kl_is_zero_only_where_the_two_agree():
+  np.testing.assert_allclose(distributions.kl_divergence(Q, Q), 0, atol=1e-6)
+  assert (distributions.kl_divergence(Q, P) > 0.01).all()
+
+
+def test_log_prob_is_scipys():
+  z = np.array([0.1, 2.0])
+  expected = scipy.stats.norm.logpdf(z, Q.mean, np.exp(Q.log_sigma))
+  np.testing.assert_allclose(Q.log_prob(z), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('x, mean, sigma, levels', [
+    (0.5, 0.48, 0.1, 256), (0.0, 0.1, 0.003, 256), (1.0, 0.9, 0.02, 17), (0.25, 0.25, 0.001, 17)])
+def test_gaussian_cost_is_the_kl_to_the_bin_and_bounds_its_mass(x, mean, sigma, levels):
+  s = 1 / (levels - 1)
+  cost = float(distributions.gaussian_cost(x, mean, math.log(sigma), s))
+  expected, _ = scipy.integrate.quad(
+      lambda u: (math.log(1 / s) - scipy.stats.norm.logpdf(u, mean, sigma)) / s,
+      x - s / 2, x + s / 2)
+  assert cost == pytest.approx(expected, rel=1e-4)
+  mass = scipy.stats.norm.cdf(x + s / 2, mean, sigma) - scipy.stats.norm.cdf(
+      x - s / 2, mean, sigma)
+  assert cost >= -math.log(mass) - 1e-6
+  assert cost >= 0
+
+
+def test_gaussian_cost_is_never_negative():
+  mean, log_sigma = jnp.meshgrid(jnp.linspace(-1, 1, 101), jnp.linspace(-12, 3, 101))
+  assert (distributions.gaussian_cost(0.0, mean, log_sigma, 1 / 255) >= 0).all()
+
+
+def test_bernoulli_cost_is_the_log_probability():
+  logits = jnp.array([-2.0, 0.0, 3.0])
+  p = np.asarray(jax.nn.sigmoid(logits))
+  pixels = distributions.BernoulliPixels()
+  np.testing.assert_allclose(pixels.cost(jnp.ones(3), logits), -np.log(p), rtol=1e-5)
+  np.testing.assert_allclose(pixels.cost(jnp.zeros(3), logits), -np.log(1 - p), rtol=1e-5)
+  np.testing.assert_allclose(pixels.mean(logits), p)
+
+
+def test_canvas_holds_means_before_log_sigmas():
+  pixels = distributions.GaussianPixels(256)
+  canvas = jnp.concatenate([jnp.full((1, 3), 0.2), jnp.full((1, 3), -1.0)], -1)
+  np.testing.assert_allclose(pixels.mean(canvas), 0.2 * np.ones((1, 3)))
+  expected = distributions.gaussian_cost(0.3, 0.2, -1.0, 1 / 255)
+  np.testing.assert_allclose(pixels.cost(jnp.full((1, 3), 0.3), canvas), expected, rtol=1e-6)
+
+
+def test_unknown_likelihood_is_named():
+  with pytest.raises(ValueError, match='poisson'):
+    distributions.pixels('poisson', 256)

@@ -1,0 +1,159 @@
+"""The real command line, in child processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TINY = (
+    '--config=experiments/digits.py', '--config.model.features=4', '--config.model.steps=3',
+    '--config.model.latents=2', '--config.train.batch_size=8', '--config.train.log_every=1',
+    '--config.train.checkpoint_every=4', '--config.train.steps=12',
+    '--config.evaluate.max_images=20', '--config.figures.samples=4')
+
+
+def start(*arguments):
+  # The program chooses its own devices: what the tests' process was given must not leak.
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  return subprocess.Popen(
+      [sys.executable, 'launch.py', *arguments], cwd=ROOT, env=environment, text=True,
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def launch(*arguments):
+  process = start(*arguments)
+  out, error = process.communicate(timeout=300)
+  return process.returncode, out, error
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  workdir = str(tmp_path_factory.mktemp('run'))
+  status, out, error = launch(*TINY, f'--workdir={workdir}')
+  assert status == 0, error
+  return workdir, out, error
+
+
+def test_training_ends_with_the_result_and_two_pictures(run):
+  workdir, out, error = run
+  assert 'digits' in out and '20 of 300 images' in out
+  for name in ('uniform', 'multivariate Gaussian', 'convolutional DRAW'):
+    assert name in out
+  assert 'step 12/12' in error and 'images/s' in error and '\r' not in error
+  assert 'Traceback' not in error
+  for name in ('samples', 'reconstructions'):
+    assert np.asarray(Image.open(f'{workdir}/figures/{name}.png')).std() > 0
+
+
+def test_evaluation_needs_only_the_workdir_and_repeats_the_number(run):
+  workdir, out, _ = run
+  status, again, error = launch('--mode=evaluate', f'--workdir={workdir}')
+  assert status == 0, error
+  result = [line for line in out.splitlines() if 'convolutional' in line]
+  assert result and result == [line for line in again.splitlines() if 'convolutional' in line]
+  with open(f'{workdir}/metrics.jsonl') as f:
+    tests = [line for line in map(json.loads, f) if line.get('split') == 'test']
+  assert len(tests) == 2 and tests[0] == tests[1]
+
+
+def test_evaluation_takes_other_settings_over_the_stored_ones(run):
+  workdir, _, _ = run
+  status, out, error = launch(
+      '--mode=evaluate', '--workdir', workdir, '--config.evaluate.max_images=8',
+      '--config.evaluate.importance_samples=3')
+  assert status == 0, error
+  assert '8 of 300 images, importance-weighted bound, 3 samples' in out
+
+
+@pytest.mark.parametrize('mode, names', [
+    ('sample', ['samples.png']), ('reconstruct', ['reconstructions.png']),
+    ('figures', ['reconstructions.png', 'samples.png'])])
+def test_figure_modes_write_their_files(run, mode, names):
+  workdir, _, _ = run
+  directory = os.path.join(workdir, 'figures')
+  for name in os.listdir(directory):
+    os.remove(os.path.join(directory, name))
+  status, _, error = launch(f'--mode={mode}', f'--workdir={workdir}')
+  assert status == 0, error
+  assert sorted(os.listdir(directory)) == names
+
+
+def test_killed_and_started_again_ends_with_the_same_bits(run, tmp_path):
+  workdir = str(tmp_path / 'killed')
+  process = start(*TINY, f'--workdir={workdir}')
+  deadline = time.monotonic() + 200
+  while not os.path.exists(f'{workdir}/checkpoints/4/commit_success.txt'):
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.005)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert not os.path.exists(f'{workdir}/figures')  # killed before it was done
+  status, out, error = launch(*TINY, f'--workdir={workdir}')
+  assert status == 0, error
+  assert saved(workdir) == saved(run[0])
+
+
+def saved(workdir):
+  """All arrays of the final checkpoint, as bytes."""
+  import orbax.checkpoint as ocp  # noqa: PLC0415
+
+  with ocp.StandardCheckpointer() as checkpointer:
+    tree = checkpointer.restore(os.path.join(workdir, 'checkpoints', '12', 'state'))
+  import jax  # noqa: PLC0415
+
+  return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['--config=experiments/digits.py', '--config.train.stps=3'], ['stps']),
+    (['--config=experiments/digits.py', '--config.train.steps=many'], ['train.steps', 'many']),
+    (['--config=experiments/nothing.py'], ['nothing.py']),
+    (['--config=experiments/digits.py', '--mode=paint'], ['paint']),
+    (['--config=experiments/digits.py', 'train.steps=3'], ['train.steps=3', '--config.KEY']),
+    ([], ['--config=experiments/digits.py']),
+    (['--mode=evaluate'], ['--workdir']),
+    (['--mode=evaluate', '--workdir=NOWHERE'], ['NOWHERE', 'train first']),
+    (['--config=experiments/digits.py', '--config.model.likelihood=poisson', '--workdir=NEW'],
+     ['poisson', 'gaussian']),
+    (['--config=experiments/digits.py', '--config.train.batch_size=0', '--workdir=NEW'],
+     ['train.batch_size', '0']),
+    (['--config=experiments/cifar10.py', '--config.data.data_dir=NOWHERE', '--workdir=NEW'],
+     ['cifar10', 'NOWHERE', 'data.data_dir']),
+    ([*TINY, '--config.model.features=5', '--workdir=RUN'], ['RUN', 'model.features', '4', '5']),
+    (['--mode=evaluate', '--workdir=RUN', '--config.model.features=5'], ['model.features']),
+    (['--config=experiments/digits.py', '--config.data.name=folder',
+      '--config.data.data_dir=BROKEN', '--workdir=NEW'], ['bad.png'])])
+def test_mistakes_end_in_one_line_and_status_two(run, tmp_path, arguments, words):
+  broken = tmp_path / 'broken'
+  broken.mkdir()
+  for i in range(20):
+    Image.new('RGB', (8, 8)).save(broken / f'{i}.png')
+  (broken / 'bad.png').write_bytes((broken / '1.png').read_bytes()[:40])
+  for name, path in (
+      ('NOWHERE', tmp_path / 'nowhere'), ('NEW', tmp_path / 'new'), ('BROKEN', broken),
+      ('RUN', run[0])):
+    arguments = [a.replace(name, str(path)) for a in arguments]
+    words = [w.replace(name, str(path)) for w in words]
+  status, out, error = launch(*arguments)
+  assert status == 2, error
+  assert len(error.strip().splitlines()) == 1 and out == '', error
+  for word in words:
+    assert word in error
+  assert not (tmp_path / 'new' / 'config.json').exists()  # nothing half-written
+
+
+def test_library_needs_neither_data_sets_nor_checkpoints_nor_flags():
+  code = (
+      'import sys, conv_draw; '
+      'print([m for m in ("tensorflow_datasets", "orbax", "absl.flags", "sklearn", "PIL", '
+      '"tensorboardX", "ml_collections") if m in sys.modules])')
+  out = subprocess.run(
+      [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+  assert out.strip() == '[]'

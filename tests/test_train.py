@@ -1,0 +1,144 @@
+import dataclasses
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from conv_draw import config as config_lib
+from conv_draw import data, train
+from conv_draw.errors import UserError
+
+
+def lines(workdir):
+  with open(os.path.join(workdir, 'metrics.jsonl')) as f:
+    return [json.loads(line) for line in f]
+
+
+def hooked(hook):
+  """`data.load` whose training images pass through `hook(number of the call, images)`."""
+  calls = []
+
+  def load(data_config, split):
+    images = data.load(data_config, split)
+    if split == 'test':
+      return images
+
+    def fetch(indices):
+      calls.append(indices)
+      return hook(len(calls) - 1, images.fetch(indices))
+
+    return dataclasses.replace(images, fetch=fetch)
+
+  return load
+
+
+def assert_same_bits(one, two):
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  return str(tmp_path / 'run')
+
+
+def test_resumed_run_is_the_uninterrupted_one(config, tmp_path):
+  config.train.ema_decay = 0.9
+  whole = train.train(config, str(tmp_path / 'whole'))
+
+  def die(call, images):
+    if call == 10:
+      raise KeyboardInterrupt
+    return images
+
+  with pytest.raises(KeyboardInterrupt):
+    train.train(config, str(tmp_path / 'cut'), load=hooked(die))
+  resumed = train.train(config, str(tmp_path / 'cut'))
+  assert [line['step'] for line in lines(tmp_path / 'cut') if line.get('event') == 'resume'] == [8]
+  assert int(whole.step) == int(resumed.step) == 12
+  assert_same_bits(whole, resumed)
+
+
+def test_finished_run_does_nothing_and_can_be_prolonged(config, workdir):
+  config.train.steps = 4
+  done = train.train(config, workdir)
+  assert_same_bits(done, train.train(config, workdir))
+  config.train.steps = 8
+  assert int(train.train(config, workdir).step) == 8
+  assert config_lib.load(workdir).train.steps == 8
+
+
+def test_metrics_of_a_run(config, workdir):
+  train.train(config, workdir)
+  logged = [line for line in lines(workdir) if line.get('split') == 'train']
+  assert [line['step'] for line in logged] == [2, 4, 6, 8, 10, 12]
+  for line in logged:
+    assert line['nats'] == pytest.approx(line['reconstruction_nats'] + line['kl_nats'], rel=1e-4)
+    assert line['bits_per_dim'] == pytest.approx(line['nats'] / 64 / np.log(2))
+    assert line['images_per_second'] > 0
+  assert any(name.startswith('events.out.tfevents') for name in os.listdir(workdir))
+
+
+def test_injected_spike_is_reverted_and_training_goes_on(config, tmp_path):
+  config.train.update(steps=60, checkpoint_every=5, learning_rate=3e-3)
+
+  def spike(call, images):
+    return np.full_like(images, 255) if call == 33 else images
+
+  healthy = str(tmp_path / 'healthy')
+  train.train(config, healthy)
+  spiked = str(tmp_path / 'spiked')
+  state = train.train(config, spiked, load=hooked(spike))
+  (event,) = [line for line in lines(spiked) if line.get('event') == 'revert']
+  assert event['step'] == 33
+  assert event['to_step'] == 30  # three healthy losses since, which config.spikes.trust_after asks
+  assert int(state.reverts) == 1 and int(state.step) == 60
+  last = lambda workdir: [line for line in lines(workdir) if line.get('split') == 'train'][-1]
+  assert last(spiked)['nats'] == pytest.approx(last(healthy)['nats'], rel=0.1)
+  assert last(spiked)['nats'] < 0.9 * lines(spiked)[0]['nats']
+
+
+def test_data_moves_on_after_a_revert(config, workdir):
+  config.train.update(steps=40, checkpoint_every=5)
+  seen = []
+
+  def record(call, images):
+    seen.append(images.copy())
+    return np.full_like(images, 255) if call == 33 else images
+
+  train.train(config, workdir, load=hooked(record))
+  # Call 34 was the prefetch of step 34; call 35 is step 30 again, with other images.
+  assert not (seen[35] == seen[30]).all()
+
+
+def test_endless_spikes_end_the_run_with_a_named_error(config, workdir):
+  config.train.update(steps=60, checkpoint_every=5)
+  config.spikes.max_reverts = 2
+
+  def broken(call, images):
+    return np.full_like(images, 255) if call >= 30 else images
+
+  with pytest.raises(UserError, match='diverges: 2 reverts'):
+    train.train(config, workdir, load=hooked(broken))
+  assert len([line for line in lines(workdir) if line.get('event') == 'revert']) == 2
+
+
+def test_workdir_of_another_config_is_refused_untouched(config, workdir):
+  config.train.steps = 4
+  train.train(config, workdir)
+  before = config_lib.load(workdir)
+  config.model.features = 5
+  with pytest.raises(UserError, match='model.features was 4, is 5'):
+    train.train(config, workdir)
+  assert config_lib.load(workdir) == before
+
+
+def test_batch_is_a_function_of_seed_reverts_and_step(config):
+  images = data.load(config.data, 'train')
+  one, two = (train._Batches(images, 8, seed=0) for _ in range(2))
+  forward = [one.take(step, 0) for step in range(4)]
+  np.testing.assert_array_equal(two.take(3, 0), forward[3])  # without its predecessors
+  assert not (two.take(3, 1) == forward[3]).all()
+  assert not (train._Batches(images, 8, seed=1).take(3, 0) == forward[3]).all()
