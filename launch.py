@@ -40,7 +40,11 @@ def parse(argv):
         raise UserError('name a trained run: --workdir=runs/NAME')
       config_lib.load(first.workdir)
       argv = [argv[0], f'--config={config_lib.__file__}:{first.workdir}', *argv[1:]]
-    return app.parse_flags_with_usage(argv) if first.help else flags.FLAGS(argv)
+    if first.help:
+      return app.parse_flags_with_usage(argv)
+    positional = flags.FLAGS(argv)
+    CONFIG.value  # noqa: B018; a file that did not load is reported only when it is read
+    return positional
   except UserError as e:
     fail(e)
   except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as e:
@@ -71,4 +75,5 @@ def fail(message):
 
 
 if __name__ == '__main__':
+  devices.restart_with_huge_pages()
   app.run(main, flags_parser=parse)

@@ -5,7 +5,7 @@ what differs is only where z_t comes from.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,21 +19,24 @@ class Image(NamedTuple):
   """What the encoder sees of x at every iteration."""
 
   x: jax.Array  # [B, h, w, s*s, C] in [0, 1], the s*s pixels of each hidden position
-  gates: jax.Array  # [B, h, w, 4F] conv(x) of equation (2), which does not depend on t
+  gates: jax.Array  # 4F maps: conv(x) of equation (2), which does not depend on t
 
 
 class State(NamedTuple):
-  """What the recurrence carries from t - 1 to t, at the hidden resolution h x w."""
+  """What the recurrence carries from t - 1 to t, at the hidden resolution h x w.
 
-  h_e: jax.Array  # encoder output h^e as convolutions read it (layers.transform)
-  c_e: jax.Array  # [B, h, w, F] encoder cell
-  h_d: jax.Array  # decoder output h^d as convolutions read it
-  c_d: jax.Array  # [B, h, w, F] decoder cell
+  The four of F maps are in the layout of `layers.grid`.
+  """
+
+  h_e: Any  # encoder output h^e, transformed for the convolutions that read it
+  c_e: jax.Array  # encoder cell
+  h_d: Any  # decoder output h^d, transformed likewise
+  c_d: jax.Array  # decoder cell
   canvas: jax.Array  # [B, h, w, s*s, R] r, with R canvas channels
 
 
 class Weights(NamedTuple):
-  """Parameters as `step` reads them: kernels prepared once, outside the loop (layers.prepare)."""
+  """Parameters as `step` reads them: kernels prepared once, outside the loop."""
 
   encoder_error: jax.Array
   encoder_h_e: jax.Array
@@ -65,10 +68,11 @@ class Inference(NamedTuple):
   log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the z that was drawn
 
 
-def step(weights, pixels, inside, image, state, draw_latent):
+def step(grid, weights, pixels, inside, image, state, draw_latent):
   """Iteration t of convolutional DRAW: equations (1) to (7).
 
   Args:
+    grid: `layers.grid` of the hidden resolution: how to convolve.
     weights: `Weights`.
     pixels: the pixel distribution, for mu(r).
     inside: [h, w, s*s, 1], 0 on the padding of images whose size the stride does not divide, 1
@@ -79,35 +83,34 @@ def step(weights, pixels, inside, image, state, draw_latent):
   Returns:
     (`State` after iteration t, `Output`).
   """
-  size = state.c_d.shape[1:3]
-  read = functools.partial(layers.transform, dtype=state.h_d.dtype)
-  conv = functools.partial(layers.convolve, size=size)
-  flat = lambda x: x.reshape(*x.shape[:3], -1)  # [B, h, w, s*s, C] -> [B, h, w, s*s*C]
   h_e, c_e, h_d, c_d, canvas = state
   w = weights
+  conv = lambda *terms: grid.convolve(terms)
+  maps = lambda y, bias: DiagonalGaussian.split(grid.leave(y) + bias)
+  read = lambda x: grid.transform(grid.enter(x.reshape(*x.shape[:3], -1)))
 
   posterior = kl_nats = log_ratio_nats = None
   if image is not None:
     error = (image.x - pixels.mean(canvas)) * inside  # (1)
     gates = image.gates + conv(
-        [(read(flat(error)), w.encoder_error), (h_e, w.encoder_h_e), (h_d, w.encoder_h_d)])
+        (read(error), w.encoder_error), (h_e, w.encoder_h_e), (h_d, w.encoder_h_d))
     h_e, c_e = layers.lstm(gates, c_e)  # (2)
-    h_e = read(h_e)
-    posterior = DiagonalGaussian.split(conv([(h_e, w.posterior)]) + w.posterior_bias)  # (3)
-  prior = DiagonalGaussian.split(conv([(h_d, w.prior)]) + w.prior_bias)  # (4)
+    h_e = grid.transform(h_e)
+    posterior = maps(conv((h_e, w.posterior)), w.posterior_bias)  # (3)
+  prior = maps(conv((h_d, w.prior)), w.prior_bias)  # (4)
 
   z = draw_latent(posterior, prior)
   if image is not None:
-    maps = (1, 2, 3)
-    kl_nats = distributions.kl_divergence(posterior, prior).sum(maps)[None]  # (5)
-    log_ratio_nats = (posterior.log_prob(z) - prior.log_prob(z)).sum(maps)
+    everywhere = (1, 2, 3)
+    kl_nats = distributions.kl_divergence(posterior, prior).sum(everywhere)[None]  # (5)
+    log_ratio_nats = (posterior.log_prob(z) - prior.log_prob(z)).sum(everywhere)
 
-  gates = w.decoder_bias + conv([
+  gates = w.decoder_bias + conv(
       (read(z), w.decoder_latent), (h_d, w.decoder_h_d),
-      (read(flat(canvas * inside)), w.decoder_canvas)])
+      (read(canvas * inside), w.decoder_canvas))
   h_d, c_d = layers.lstm(gates, c_d)  # (6)
-  h_d = read(h_d)
-  canvas = canvas + conv([(h_d, w.write)]).reshape(canvas.shape)  # (7)
+  h_d = grid.transform(h_d)
+  canvas = canvas + grid.leave(conv((h_d, w.write))).reshape(canvas.shape)  # (7)
   return State(h_e, c_e, h_d, c_d, canvas), Output(z, kl_nats, log_ratio_nats)
 
 
@@ -188,7 +191,7 @@ class ConvDraw(nn.Module):
       del t, prior
       return posterior.at(temperature * noise)
 
-    canvas, outputs = self._unroll(key, images.shape, self._image(images), draw_latent)
+    canvas, outputs = self._unroll(key, images.shape, images, draw_latent)
     return Inference(canvas, outputs.kl_nats, outputs.log_ratio_nats.sum(0))
 
   def reconstruct(self, key, images, groups, temperature=1.0, posterior_temperature=1.0):
@@ -209,7 +212,7 @@ class ConvDraw(nn.Module):
       return jnp.where(
           t < groups, posterior.at(posterior_temperature * noise), prior.at(temperature * noise))
 
-    return self._unroll(key, images.shape, self._image(images), draw_latent)[0]
+    return self._unroll(key, images.shape, images, draw_latent)[0]
 
   def sample(self, key, count, image_size, temperature=1.0):
     """Generates: z_t ~ p_t at every iteration.
@@ -232,69 +235,64 @@ class ConvDraw(nn.Module):
     """uint8 values 0..levels-1 -> x in [0, 1], float32."""
     return images.astype(jnp.float32) / (self.pixels.levels - 1)
 
-  def _unroll(self, key, shape, image, draw_latent):
+  def _unroll(self, key, shape, images, draw_latent):
     """T iterations of `step` by `jax.lax.scan`.
 
     Args:
       key: one PRNG key, or [B] of them.
       shape: (B, H, W, C) of the images.
-      image: `Image` or None.
+      images: uint8 of that shape, or None.
       draw_latent: (t, noise, posterior, prior) -> z_t, all [B, h, w, Z] but t.
     Returns:
       ([B, H, W, R] canvas r_T, `Output` with a leading T on every array).
     """
     b, height, width, _ = shape
     h, w = -(-height // self.stride), -(-width // self.stride)
-    keys = image_keys(key, b)
-    weights = self._weights()
+    grid = layers.grid((h, w), self.kernel, self.compute_dtype)
+    weights = self._weights(grid)
+    image = None if images is None else self._image(grid, images)
     inside = layers.space_to_depth(jnp.ones((1, height, width, 1)), self.stride)[0, ..., None]
+    keys = image_keys(key, b)
 
     def iterate(state, t):
       noise = jax.vmap(lambda k: jax.random.normal(
           jax.random.fold_in(k, t), (h, w, self.latents)))(keys)
       return step(
-          weights, self.pixels, inside, image, state,
+          grid, weights, self.pixels, inside, image, state,
           functools.partial(draw_latent, t, noise))
 
     if self.remat:
       iterate = jax.checkpoint(iterate, prevent_cse=False)
-    zeros = jnp.zeros((b, h, w, self.features))
-    h_0 = layers.transform(zeros, dtype=self.compute_dtype)
+    zeros = grid.zeros(b, self.features)
+    h_0 = grid.transform(zeros)
     canvas_0 = jnp.broadcast_to(
         self.initial_canvas, (b, h, w, self.stride**2, self.initial_canvas.size))
     state, outputs = jax.lax.scan(
         iterate, State(h_0, zeros, h_0, zeros, canvas_0), jnp.arange(self.steps))
     return layers.depth_to_space(state.canvas, self.stride, (height, width)), outputs
 
-  def _image(self, images):
-    x = self.unit_interval(images)
-    b, height, width, c = x.shape
-    deep = layers.space_to_depth(x, self.stride)
-    gates = layers.convolve(
-        [(layers.transform(deep, dtype=self.compute_dtype), self._strided(self.encoder_image))],
-        size=deep.shape[1:3])
-    return Image(deep.reshape(*deep.shape[:3], -1, c), gates + self.encoder_bias)
+  def _image(self, grid, images):
+    x = layers.space_to_depth(self.unit_interval(images), self.stride)
+    kernel = grid.prepare(layers.strided_kernel(self.encoder_image, self.stride))
+    gates = grid.convolve([(grid.transform(grid.enter(x)), kernel)]) + self.encoder_bias
+    return Image(x.reshape(*x.shape[:3], self.stride**2, -1), gates)
 
-  def _strided(self, kernel):
-    return layers.prepare(
-        layers.strided_kernel(kernel, self.stride), dtype=self.compute_dtype)
-
-  def _weights(self):
-    same = functools.partial(layers.prepare, dtype=self.compute_dtype)
-    write = layers.adjoint_kernel(layers.strided_kernel(self.write, self.stride))
+  def _weights(self, grid):
+    strided = lambda kernel: grid.prepare(layers.strided_kernel(kernel, self.stride))
     return Weights(
-        encoder_error=self._strided(self.encoder_error),
-        encoder_h_e=same(self.encoder_h_e),
-        encoder_h_d=same(self.encoder_h_d),
-        posterior=same(self.posterior),
+        encoder_error=strided(self.encoder_error),
+        encoder_h_e=grid.prepare(self.encoder_h_e),
+        encoder_h_d=grid.prepare(self.encoder_h_d),
+        posterior=grid.prepare(self.posterior),
         posterior_bias=self.posterior_bias,
-        prior=same(self.prior),
+        prior=grid.prepare(self.prior),
         prior_bias=self.prior_bias,
-        decoder_latent=same(self.decoder_latent),
-        decoder_h_d=same(self.decoder_h_d),
-        decoder_canvas=self._strided(self.decoder_canvas),
+        decoder_latent=grid.prepare(self.decoder_latent),
+        decoder_h_d=grid.prepare(self.decoder_h_d),
+        decoder_canvas=strided(self.decoder_canvas),
         decoder_bias=self.decoder_bias,
-        write=same(write),
+        write=grid.prepare(
+            layers.adjoint_kernel(layers.strided_kernel(self.write, self.stride))),
     )
 
 

@@ -13,12 +13,12 @@ def get_config():
   config.data.name = 'digits'
   config.model.steps = 8
   config.model.features = 32
-  config.train.steps = 1500
+  config.train.steps = 6000
   config.train.batch_size = 32
   config.train.learning_rate = 2e-3
   config.train.schedule = 'cosine'
   config.train.warmup_steps = 50
   config.train.ema_decay = 0.99
-  config.train.checkpoint_every = 250
-  config.train.log_every = 50
+  config.train.checkpoint_every = 500
+  config.train.log_every = 100
   return config
