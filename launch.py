@@ -43,7 +43,7 @@ def parse(argv):
     if first.help:
       return app.parse_flags_with_usage(argv)
     positional = flags.FLAGS(argv)
-    CONFIG.value  # noqa: B018; a file that did not load is reported only when it is read
+    config_lib.check(CONFIG.value)
     return positional
   except UserError as e:
     fail(e)

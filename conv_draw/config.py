@@ -12,6 +12,40 @@ MAY_CHANGE = (
     'data.data_dir', 'train.steps', 'train.log_every', 'train.checkpoint_every',
     'train.evaluate_every', 'evaluate.', 'figures.', 'spikes.')
 
+CHOICES = {
+    'data.split_by': ('drawer', 'alphabet'),
+    'model.likelihood': ('gaussian', 'bernoulli'),
+    'model.compute_dtype': ('float32', 'bfloat16'),
+    'train.schedule': ('constant', 'cosine'),
+}
+AT_LEAST_ONE = (
+    'model.steps', 'model.features', 'model.latents', 'model.stride', 'train.steps',
+    'train.batch_size', 'train.log_every', 'train.checkpoint_every', 'spikes.window',
+    'evaluate.batch_size', 'evaluate.importance_samples', 'figures.samples',
+    'figures.reconstructions')
+NOT_NEGATIVE = (
+    'data.image_size', 'data.binarisation_seed', 'objective.beta', 'train.seed',
+    'train.learning_rate', 'train.warmup_steps', 'train.clip_norm', 'train.evaluate_every',
+    'spikes.trust_after', 'spikes.max_reverts', 'evaluate.max_images', 'evaluate.seed',
+    'figures.temperature')
+
+
+def check(config):
+  """Raises `UserError` for the first setting whose value makes no sense."""
+  flat = _flat(config.to_dict())
+  for key, choices in CHOICES.items():
+    if flat[key] not in choices:
+      raise UserError(f'--config.{key} is {flat[key]!r}; it can be ' + ' or '.join(choices))
+  for keys, least in ((AT_LEAST_ONE, 1), (NOT_NEGATIVE, 0)):
+    for key in keys:
+      if not flat[key] >= least:
+        raise UserError(f'--config.{key} is {flat[key]}; it must be at least {least}')
+  if flat['model.kernel'] < 1 or flat['model.kernel'] % 2 == 0:
+    raise UserError(f'--config.model.kernel is {flat["model.kernel"]}; it must be odd')
+  for key in ('train.ema_decay', 'data.hold_out'):
+    if not 0 <= flat[key] < 1:
+      raise UserError(f'--config.{key} is {flat[key]}; it must be at least 0 and below 1')
+
 
 def get_config(workdir):
   """The configuration stored in a workdir: `--config=conv_draw/config.py:WORKDIR`."""

@@ -107,4 +107,4 @@ def pixels(likelihood, levels):
     return GaussianPixels(levels)
   if likelihood == 'bernoulli':
     return BernoulliPixels(levels)
-  raise ValueError(f'model.likelihood is {likelihood!r}; use "gaussian" or "bernoulli"')
+  raise ValueError(f'no likelihood {likelihood!r}: there are "gaussian" and "bernoulli"')

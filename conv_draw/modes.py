@@ -48,8 +48,8 @@ def _evaluate(config, model, params, step, images, workdir):
     _row(name, nats, images.shape, ' ')
   error = objective.bits_per_dim(result.standard_error_nats, images.shape)
   _row('convolutional DRAW', result.nats, images.shape, '<',
-       f' +- {error:.4f}  (reconstruction {result.reconstruction_nats:.2f} nats, '
-       f'latents {result.kl_nats.sum():.2f} nats)')
+       f' +- {error:.4f}  (reconstruction {result.reconstruction_nats:.2f}, latents '
+       f'{result.kl_nats.sum():.2f}, standard error {result.standard_error_nats:.2f} nats)')
 
 
 def _row(name, nats, shape, sign, rest=''):

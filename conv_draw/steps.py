@@ -41,7 +41,7 @@ def create_optimizer(config):
     schedule = optax.schedules.cosine_decay_schedule(
         t.learning_rate, max(1, t.steps - t.warmup_steps))
   else:
-    raise ValueError(f'train.schedule is {t.schedule!r}; use "constant" or "cosine"')
+    raise ValueError(f'no schedule {t.schedule!r}: there are "constant" and "cosine"')
   if t.warmup_steps:
     warmup = optax.schedules.linear_schedule(0.0, t.learning_rate, t.warmup_steps)
     schedule = optax.schedules.join_schedules([warmup, schedule], [t.warmup_steps])

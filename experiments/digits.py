@@ -13,7 +13,7 @@ def get_config():
   config.data.name = 'digits'
   config.model.steps = 8
   config.model.features = 32
-  config.train.steps = 6000
+  config.train.steps = 5000
   config.train.batch_size = 32
   config.train.learning_rate = 2e-3
   config.train.schedule = 'cosine'

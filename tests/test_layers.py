@@ -35,7 +35,7 @@ def test_strided_convolution_through_space_to_depth(size, kernel, stride):
   keys = jax.random.split(jax.random.key(0), 2)
   x = jax.random.normal(keys[0], (2, *size, 3))
   w = jax.random.normal(keys[1], (kernel, kernel, 3, 4))
-  y = layers.conv(layers.space_to_depth(x, stride), layers.strided_kernel(w, stride))
+  y = layers.plain_conv(layers.space_to_depth(x, stride), layers.strided_kernel(w, stride))
   np.testing.assert_allclose(y, strided(x, w, stride), rtol=1e-4, atol=1e-4)
 
 
@@ -48,7 +48,7 @@ def test_write_is_the_adjoint_of_the_strided_convolution(size, stride):
   h = jax.random.normal(keys[1], (2, *hidden, 4))
   transposed = jax.linear_transpose(
       lambda x: strided(x, kernel, stride), jnp.zeros((2, *size, 3)))(h)[0]
-  deep = layers.conv(h, layers.adjoint_kernel(layers.strided_kernel(kernel, stride)))
+  deep = layers.plain_conv(h, layers.adjoint_kernel(layers.strided_kernel(kernel, stride)))
   deep = deep.reshape(*deep.shape[:3], stride**2, 3)
   np.testing.assert_allclose(
       layers.depth_to_space(deep, stride, size), transposed, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,165 @@
+"""Times one training step: forward, backward and Adam, as `launch.py` runs it.
+
+  python -m benchmarks.train_step --config=experiments/digits.py
+  python -m benchmarks.train_step --config=experiments/omniglot.py --config.model.features=32 \\
+      --config.model.steps=8 --config.train.batch_size=32 --peer=torch_conv_draw.py
+
+The last line is JSON. Random images of the data set's shape stand in for the data. With --peer, a
+PyTorch script that takes the same sizes (--image, --channels, --features, --latents, --kernel,
+--steps, --batch, --likelihood, and the layout switch --channels_last) and prints its own line of
+JSON is timed in turns with ours, each in a process of its own, and the ratio of the medians is
+printed. Leave the machine idle, and write flags as --flag=value.
+"""
+
+import functools
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from conv_draw import config as config_lib
+from conv_draw import devices
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, as for launch.py.')
+REPEATS = flags.DEFINE_integer('repeats', 7, 'Timed steps; the median counts.', lower_bound=1)
+PEER = flags.DEFINE_string('peer', None, 'The PyTorch script to compare with.')
+PEER_PYTHON = flags.DEFINE_string('peer_python', sys.executable, 'The interpreter that has torch.')
+PEER_FLAGS = flags.DEFINE_string('peer_flags', '', 'More flags for it, such as "--device cuda".')
+ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns that ours and the peer take.', lower_bound=1)
+
+SHAPES = {
+    'digits': (8, 8, 1), 'photos': (32, 32, 3), 'cifar10': (32, 32, 3), 'omniglot': (28, 28, 1),
+    'imagenet32': (32, 32, 3), 'imagenet64': (64, 64, 3), 'folder': (32, 32, 3)}
+
+
+def multiplications(config, shape):
+  """Multiply-adds of one image's forward pass, counted as direct convolutions."""
+  m, (height, width, c) = config.model, shape
+  f, r = m.features, c * (2 if m.likelihood == 'gaussian' else 1)
+  positions = -(-height // m.stride) * -(-width // m.stride) * m.kernel**2
+  step = 4 * f * (c + 2 * f) + 2 * f * 2 * m.latents + 4 * f * (m.latents + f + r) + f * r
+  return positions * (m.steps * step + c * 4 * f)
+
+
+def matmul_gflops(dtype):
+  """The dense matrix product's rate on all local devices together, in GFLOP/s: the ceiling."""
+  import jax
+
+  size = 8192 if jax.default_backend() != 'cpu' else 2048
+  a = jax.pmap(lambda key: jax.random.normal(key, (size, size), dtype))(
+      jax.random.split(jax.random.key(0), jax.local_device_count()))
+  product = jax.pmap(lambda a: (a @ a).astype(dtype))
+  jax.block_until_ready(product(a))
+  seconds = []
+  for _ in range(7):
+    began = time.perf_counter()
+    jax.block_until_ready(product(a))
+    seconds.append(time.perf_counter() - began)
+  return 2e-9 * size**3 * jax.local_device_count() / min(seconds)
+
+
+def measure(config, shape, repeats):
+  """Compiles and times the training step; the figures as a dict."""
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+
+  from conv_draw import model as model_lib
+  from conv_draw import steps
+
+  batch_size = config.train.batch_size
+  devices.check_batch_size('train.batch_size', batch_size)
+  model = model_lib.from_config(config, shape[-1], 256)
+  optimizer = steps.create_optimizer(config)
+  state = devices.replicate(steps.create_state(config, model, optimizer, shape))
+  images = devices.split(
+      np.random.default_rng(0).integers(0, 256, (batch_size, *shape)).astype(np.uint8))
+  began = time.perf_counter()
+  step = jax.pmap(
+      functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
+      axis_name=steps.AXIS, donate_argnums=0).lower(state, images).compile()
+  compile_seconds = time.perf_counter() - began
+  temporary = step.memory_analysis().temp_size_in_bytes
+  seconds = []
+  for _ in range(repeats + 2):
+    began = time.perf_counter()
+    state, metrics = step(state, images)
+    jax.block_until_ready(metrics)
+    seconds.append(time.perf_counter() - began)
+  step_seconds = statistics.median(seconds[2:])
+  # Forward, and twice as much for the gradients of inputs and kernels.
+  gflops = 6e-9 * multiplications(config, shape) * batch_size / step_seconds
+  memory = jax.local_devices()[0].memory_stats() or {}
+  peak = matmul_gflops(jnp.dtype(config.model.compute_dtype))
+  return {
+      'images_per_second': round(batch_size / step_seconds, 3),
+      'step_ms': round(1e3 * step_seconds, 2),
+      'gflops': round(gflops, 1),
+      'matmul_gflops': round(peak, 1),
+      'fraction_of_matmul': round(gflops / peak, 3),
+      'compile_seconds': round(compile_seconds, 2),
+      'step_temporary_mib_per_device': round(temporary / 2**20, 1),
+      'peak_memory_mib': round(
+          memory['peak_bytes_in_use'] / 2**20 if 'peak_bytes_in_use' in memory
+          else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1),
+      'devices': jax.device_count(), 'platform': jax.default_backend(),
+      'device': jax.devices()[0].device_kind, 'jax': jax.__version__,
+      'dtype': config.model.compute_dtype,
+  }
+
+
+def run_peer(config, shape, *layout):
+  """One run of the peer on the same sizes; its line of JSON."""
+  m = config.model
+  command = [
+      PEER_PYTHON.value, PEER.value, '--image', shape[0], '--channels', shape[2],
+      '--features', m.features, '--latents', m.latents, '--kernel', m.kernel, '--steps', m.steps,
+      '--batch', config.train.batch_size, '--likelihood', m.likelihood, '--repeats', REPEATS.value,
+      *PEER_FLAGS.value.split(), *layout]
+  out = subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True)
+  return json.loads(out.stdout.strip().splitlines()[-1])
+
+
+def run_ours():
+  """One run of this program without a peer, in a process of its own."""
+  arguments = [a for a in sys.argv[1:] if not a.startswith(('--peer', '--rounds'))]
+  out = subprocess.run(
+      [sys.executable, '-m', 'benchmarks.train_step', *arguments], check=True,
+      stdout=subprocess.PIPE, text=True)
+  return json.loads(out.stdout.strip().splitlines()[-1])
+
+
+def main(argv):
+  del argv
+  config = CONFIG.value
+  config_lib.check(config)
+  shape = SHAPES[config.data.name]
+  if PEER.value is None:
+    devices.one_device_per_core(config.train.batch_size)
+    print(json.dumps(measure(config, shape, REPEATS.value)))
+    return
+  layouts = ((), ('--channels_last',))
+  ours, peers = [], {layout: [] for layout in layouts}
+  for _ in range(ROUNDS.value):
+    ours.append(run_ours())
+    for layout, rates in peers.items():
+      rates.append(run_peer(config, shape, *layout))
+  rate = lambda runs: statistics.median(run['images_per_second'] for run in runs)
+  best = max(peers.values(), key=rate)
+  middle = sorted(ours, key=lambda run: run['images_per_second'])[len(ours) // 2]
+  print(json.dumps({
+      **middle, 'images_per_second': rate(ours), 'rounds': [r['images_per_second'] for r in ours],
+      'peer_images_per_second': rate(best),
+      'peer_rounds': {' '.join(layout) or 'default': [r['images_per_second'] for r in runs]
+                      for layout, runs in peers.items()},
+      'peer_torch': best[0]['torch'], 'ratio': round(rate(ours) / rate(best), 3)}))
+
+
+if __name__ == '__main__':
+  devices.restart_with_huge_pages()
+  app.run(main)

@@ -1,0 +1,52 @@
+import os
+
+import pytest
+
+from conv_draw import config as config_lib
+from conv_draw.errors import UserError
+
+
+def test_stored_config_comes_back_with_its_types(config, tmp_path):
+  config.train.clip_norm = 1.0
+  config_lib.store(config, tmp_path)
+  stored = config_lib.load(tmp_path)
+  assert stored == config and isinstance(stored.train.clip_norm, float)
+  assert os.listdir(tmp_path) == ['config.json']
+
+
+@pytest.mark.parametrize('key, value', [
+    ('model.likelihood', 'poisson'), ('model.kernel', 4), ('model.steps', 0),
+    ('model.compute_dtype', 'int8'), ('train.batch_size', 0), ('train.schedule', 'linear'),
+    ('train.learning_rate', -1.0), ('train.learning_rate', float('nan')), ('train.seed', -1),
+    ('train.ema_decay', 1.0), ('evaluate.importance_samples', 0), ('data.hold_out', 1.5)])
+def test_values_without_sense_are_named(config, key, value):
+  config_lib.check(config)
+  section, name = key.split('.')
+  config[section][name] = value
+  with pytest.raises(UserError, match=key):
+    config_lib.check(config)
+
+
+def test_differences_name_the_keys(config):
+  other = config.copy_and_resolve_references()
+  other.model.features = 99
+  other.train.seed = 3
+  assert config_lib.differences(config, other) == ['model.features', 'train.seed']
+
+
+def test_only_what_was_computed_must_stay(config, tmp_path):
+  config_lib.check_continues(config, tmp_path)  # nothing stored yet
+  config_lib.store(config, tmp_path)
+  config.train.steps = 100
+  config.data.data_dir = 'elsewhere'
+  config.evaluate.importance_samples = 5
+  config_lib.check_continues(config, tmp_path)
+  config.objective.beta = 0.5
+  with pytest.raises(UserError, match='objective.beta was 1.0, is 0.5'):
+    config_lib.check_continues(config, tmp_path)
+
+
+def test_damaged_config_is_named(tmp_path):
+  (tmp_path / 'config.json').write_text('{"data": ')
+  with pytest.raises(UserError, match='config.json'):
+    config_lib.load(tmp_path)
