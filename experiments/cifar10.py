@@ -2,11 +2,14 @@
 
   python launch.py --config=experiments/cifar10.py
 
-Needs TFDS's cifar10 3.0.2 (--config.data.data_dir). Hardware: one or more data-centre GPUs or a
-TPU; not yet run at full size. On two CPU cores take fewer maps and iterations:
+320 LSTM maps; T = 32, 5x5 kernels, stride 2, 12 latent maps, Adam at 5e-4 are the defaults. Needs
+TFDS's cifar10 3.0.2 (--config.data.data_dir). Hardware: one or more data-centre GPUs or a TPU, with
+--config.model.compute_dtype=bfloat16; not yet run at full size. For a CPU, smaller (two cores: 50
+images/s; 300 steps in 3 minutes give 6.07 bits/dim on 1,000 test images, still falling steeply):
 
   python launch.py --config=experiments/cifar10.py --workdir=runs/cifar10_small \\
-      --config.model.features=32 --config.model.steps=8 --config.train.batch_size=16
+      --config.model.features=32 --config.model.steps=6 --config.train.batch_size=16 \\
+      --config.train.learning_rate=1e-3 --config.train.steps=300 --config.evaluate.max_images=1000
 """
 
 from experiments import default
@@ -15,12 +18,6 @@ from experiments import default
 def get_config():
   config = default.get_config()
   config.data.name = 'cifar10'
-  config.model.steps = 32
   config.model.features = 320
-  config.model.latents = 12
-  config.model.kernel = 5
-  config.model.stride = 2
-  config.train.learning_rate = 5e-4
-  config.train.batch_size = 64
   config.train.steps = 250_000
   return config

@@ -2,23 +2,14 @@
 
   python launch.py --config=experiments/imagenet64.py
 
-Needs TFDS's downsampled_imagenet/64x64 2.0.0, which `python -m conv_draw.prepare_imagenet`
-builds from the archives train_64x64.tar and valid_64x64.tar. Hardware: several data-centre
-GPUs or a TPU; not yet run at full size.
+As imagenet32.py, with downsampled_imagenet/64x64 (`python -m conv_draw.prepare_imagenet --size=64`).
+Hardware: several data-centre GPUs or a TPU; not yet run.
 """
 
-from experiments import default
+from experiments import imagenet32
 
 
 def get_config():
-  config = default.get_config()
+  config = imagenet32.get_config()
   config.data.name = 'imagenet64'
-  config.model.steps = 32
-  config.model.features = 160
-  config.model.latents = 12
-  config.model.kernel = 5
-  config.model.stride = 2
-  config.train.learning_rate = 5e-4
-  config.train.batch_size = 64
-  config.train.steps = 500_000
   return config

@@ -1,0 +1,90 @@
+"""That the benchmarks run and count right; nothing here is timed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import train_step
+from conv_draw import GaussianPixels, layers, objective
+from conv_draw.model import ConvDraw
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PEER = '''
+import json, sys
+fast = '--channels_last' in sys.argv
+assert sys.argv[sys.argv.index('--features') + 1] == '4', sys.argv
+print('warming up')
+print(json.dumps({'images_per_second': 50.0 if fast else 40.0, 'torch': 'pretended'}))
+'''
+
+
+def test_benchmark_prints_one_line_of_json_with_the_ratio(tmp_path):
+  peer = tmp_path / 'peer.py'
+  peer.write_text(PEER)
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  out = subprocess.run(
+      [sys.executable, '-m', 'benchmarks.train_step', '--config=experiments/digits.py',
+       '--config.model.features=4', '--config.model.steps=2', '--config.train.batch_size=4',
+       '--repeats=1', '--rounds=1', f'--peer={peer}'],
+      cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+  figures = json.loads(out.strip().splitlines()[-1])
+  assert figures['peer_images_per_second'] == 50.0
+  assert figures['ratio'] == round(figures['images_per_second'] / 50.0, 3)
+  for key in ('gflops', 'fraction_of_matmul', 'compile_seconds', 'peak_memory_mib'):
+    assert figures[key] > 0
+
+
+def test_multiplications_are_those_of_the_compiled_plain_convolutions(config, monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')  # the plain path
+  config.model.update(steps=2, features=8, latents=3)
+  model = ConvDraw(channels=1, pixels=GaussianPixels(17), steps=2, features=8, latents=3)
+  shape = (8, 8, 1)
+  key = jax.random.key(0)
+  images = np.zeros((1, *shape), np.uint8)
+  params = jax.eval_shape(model.init, key, key, images)
+  jaxpr = jax.make_jaxpr(lambda p: model.apply(p, key, images).canvas)(params)
+
+  def count(jaxpr, times=1):
+    total = 0
+    for equation in jaxpr.eqns:
+      if equation.primitive.name == 'conv_general_dilated':
+        kernel = equation.invars[1].aval.shape
+        out = equation.outvars[0].aval.shape
+        total += times * out[1] * out[2] * int(np.prod(kernel))
+      for value in equation.params.values():
+        if hasattr(value, 'jaxpr'):
+          total += count(value.jaxpr, times * equation.params.get('length', 1))
+    return total
+
+  # A strided kernel is 5x5 of the image, but 6x6 (3x3 blocks of 2x2) as it is computed; embedded
+  # beside a 5x5 kernel in one convolution it is 5x5 blocks. What is counted is the former.
+  assert train_step.multiplications(config, shape) < count(jaxpr.jaxpr)
+  assert count(jaxpr.jaxpr) < 1.5 * train_step.multiplications(config, shape)
+
+
+def test_accelerators_get_bfloat16_convolutions_and_float32_sums(images, monkeypatch):
+  """The program lowered for CUDA: its convolutions read bfloat16, gates and nats are float32."""
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert isinstance(layers.grid((4, 4), 5, jnp.float32), layers.PlainGrid)
+  model = ConvDraw(
+      channels=2, pixels=GaussianPixels(17), steps=3, features=4, latents=2,
+      compute_dtype=jnp.bfloat16)
+  key = jax.random.key(0)
+  params = jax.eval_shape(model.init, key, key, images)
+
+  def loss(params):
+    return objective.loss(objective.elbo(model, images, model.apply(params, key, images)), 1.0)
+
+  text = jax.jit(jax.grad(loss)).trace(params).lower(lowering_platforms=('cuda',)).as_text()
+  convolutions = [line for line in text.splitlines() if 'stablehlo.convolution' in line]
+  assert len(convolutions) >= 15  # 5 in a step, their two gradients
+  assert all('bf16' in line.split(' : ')[-1].split('->')[0] for line in convolutions)
+  assert not any('f32' in line.split(' : ')[-1].split('->')[0] for line in convolutions)
+  exponentials = [line for line in text.splitlines() if 'stablehlo.exponential' in line]
+  assert exponentials and all('f32' in line for line in exponentials)
+  assert 'callback' not in text and 'stablehlo.while' in text
