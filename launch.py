@@ -47,7 +47,9 @@ def parse(argv):
     return positional
   except UserError as e:
     fail(e)
-  except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as e:
+  except (
+      flags.Error, AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError,
+      ValueError) as e:
     fail(f'{e}'.strip('\'"') + ' (python launch.py --help)')
 
 
@@ -55,7 +57,7 @@ def main(argv):
   if len(argv) > 1:
     fail(f'unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE')
   if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)  # Orbax tells every file it writes
+    logging.set_verbosity(logging.ERROR)  # Orbax tells every file it touches
   config = CONFIG.value
   name = os.path.splitext(os.path.basename(flags.FLAGS['config'].config_filename))[0]
   workdir = WORKDIR.value or os.path.join('runs', name)
@@ -67,6 +69,10 @@ def main(argv):
     modes.run(MODE.value, config, workdir)
   except UserError as e:
     fail(e)
+  except OSError as e:  # a workdir that cannot be written, a full disk
+    if logging.get_verbosity() > 0:
+      raise
+    fail(f'{e}: check --workdir={workdir}, its permissions and the space left')
 
 
 def fail(message):

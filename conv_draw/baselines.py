@@ -31,25 +31,32 @@ def multivariate_gaussian_nats(train, test):
     train, test: `data.Images` for which `gaussian_is_feasible`.
   """
   bin_width = 1 / (train.levels - 1)
-  flat = lambda images: _all(images).reshape(len(images), -1).astype(np.float64) * bin_width
-  x = flat(train)
-  mean = x.mean(0)
-  x -= mean
-  covariance = x.T @ x / len(x) + bin_width**2 / 12 * np.eye(x.shape[1])
+  size = math.prod(train.shape)
+  total, squares = np.zeros(size), np.zeros((size, size))
+  for x in _chunks(train):
+    total += x.sum(0)
+    squares += x.T @ x
+  mean = total / len(train)
+  covariance = squares / len(train) - np.outer(mean, mean) + bin_width**2 / 12 * np.eye(size)
   variances, basis = np.linalg.eigh(covariance)
-  rotated = (flat(test) - mean) @ basis
-  cost = distributions.gaussian_cost(rotated, 0.0, 0.5 * np.log(variances), bin_width)
-  return float(np.asarray(cost, np.float64).sum(1).mean())
+  nats = 0.0
+  for x in _chunks(test):
+    cost = distributions.gaussian_cost(
+        (x - mean) @ basis, 0.0, 0.5 * np.log(variances), bin_width)
+    nats += np.asarray(cost, np.float64).sum()
+  return float(nats / len(test))
 
 
 def bernoulli_nats(train, test):
   """Nats per image under independent pixels with the training split's frequencies of ink."""
-  frequency = _all(train).mean(0, dtype=np.float64) / (train.levels - 1)
+  frequency = sum(x.sum(0) for x in _chunks(train)) / len(train) + 0.5
   frequency = np.clip(frequency, 1e-4, 1 - 1e-4)
-  x = _all(test) / (test.levels - 1)
-  cost = -x * np.log(frequency) - (1 - x) * np.log1p(-frequency)
-  return float(cost.reshape(len(test), -1).sum(1).mean())
+  ink = sum(x.sum(0) for x in _chunks(test)) / len(test) + 0.5
+  return float((-ink * np.log(frequency) - (1 - ink) * np.log1p(-frequency)).sum())
 
 
-def _all(images):
-  return images.fetch(np.arange(len(images)))
+def _chunks(images, size=2000):
+  """All images in turn as [up to size, H W C] float64 in [-0.5, 0.5], centred for precision."""
+  for start in range(0, len(images), size):
+    x = images.fetch(np.arange(start, min(start + size, len(images))))
+    yield x.reshape(len(x), -1) / (images.levels - 1) - 0.5

@@ -1,6 +1,8 @@
 """Orbax checkpoints: the training state, and beside it the health record that judges it."""
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 
 import jax
@@ -11,14 +13,34 @@ from conv_draw import spikes
 from conv_draw.errors import UserError
 
 
+@contextlib.contextmanager
+def only_process(workdir):
+  """Holds `workdir`/lock, which the system frees when the process ends, however it ends.
+
+  Raises:
+    UserError: another process holds it.
+  """
+  os.makedirs(workdir, exist_ok=True)
+  with open(os.path.join(workdir, 'lock'), 'w') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise UserError(
+          f'{workdir} is in use by another training process: wait for it, or choose another '
+          '--workdir') from None
+    yield
+
+
 class Checkpoints:
   """The numbered checkpoints of a workdir, each complete or absent."""
 
   def __init__(self, workdir, keep):
-    """Opens `workdir`/checkpoints and keeps the newest `keep` of what is saved there."""
+    """Opens `workdir`/checkpoints; keeps the newest `keep` of what is saved, None only reads."""
+    self._directory = os.path.abspath(os.path.join(workdir, 'checkpoints'))
     self._manager = ocp.CheckpointManager(
-        os.path.abspath(os.path.join(workdir, 'checkpoints')),
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True))
+        self._directory,
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=keep is not None, read_only=keep is None))
 
   def steps(self):
     """Steps that have a checkpoint, ascending."""
@@ -41,8 +63,19 @@ class Checkpoints:
     """
     self.wait()
     like = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-    restored = self._manager.restore(step, args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(like), health=ocp.args.JsonRestore()))
+    where = f'checkpoint {step} of {self._directory}'
+    try:
+      restored = self._manager.restore(step, args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(like), health=ocp.args.JsonRestore()))
+    except (OSError, ValueError, KeyError, TypeError) as e:
+      reason = next(iter(str(e).splitlines()), type(e).__name__)[:200]
+      raise UserError(
+          f'{where} is damaged or of another config ({reason}): delete it, or leave out --config '
+          'to use the stored one') from e
+    if jax.tree.map(np.shape, restored['state']) != jax.tree.map(np.shape, like):
+      raise UserError(
+          f'{where} is of a model of other shapes: its images had other channels, or its config '
+          'was another')
     return restored['state'], spikes.Health(**restored['health'])
 
   def delete_after(self, step):

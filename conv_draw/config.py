@@ -7,10 +7,10 @@ from ml_collections import config_dict
 
 from conv_draw.errors import UserError
 
-# A run may be continued with these changed: they do not touch what has been computed.
+# A run may be continued with these changed: what has been computed stays valid.
 MAY_CHANGE = (
-    'data.data_dir', 'train.steps', 'train.log_every', 'train.checkpoint_every',
-    'train.evaluate_every', 'evaluate.', 'figures.', 'spikes.')
+    'data.data_dir', 'train.learning_rate', 'train.clip_norm', 'train.steps', 'train.log_every',
+    'train.checkpoint_every', 'train.evaluate_every', 'evaluate.', 'figures.', 'spikes.')
 
 CHOICES = {
     'data.split_by': ('drawer', 'alphabet'),
@@ -40,6 +40,10 @@ def check(config):
     for key in keys:
       if not flat[key] >= least:
         raise UserError(f'--config.{key} is {flat[key]}; it must be at least {least}')
+  if (flat['model.likelihood'] == 'bernoulli') != (flat['data.name'] == 'omniglot'):
+    raise UserError(
+        f'--config.model.likelihood={flat["model.likelihood"]} does not go with '
+        f'--config.data.name={flat["data.name"]}: bernoulli is for omniglot, gaussian for the rest')
   if flat['model.kernel'] < 1 or flat['model.kernel'] % 2 == 0:
     raise UserError(f'--config.model.kernel is {flat["model.kernel"]}; it must be odd')
   for key in ('train.ema_decay', 'data.hold_out'):
@@ -57,7 +61,7 @@ def load(workdir):
   path = os.path.join(workdir, 'config.json')
   try:
     with open(path) as f:
-      return config_dict.ConfigDict(json.load(f))
+      return config_dict.ConfigDict(json.load(f)).lock()
   except FileNotFoundError:
     raise UserError(
         f'{path} does not exist: train first (python launch.py --config=FILE '

@@ -40,7 +40,7 @@ def restart_with_huge_pages():
 
 def check_batch_size(key, batch_size):
   """Raises `UserError` if the devices do not divide the global batch size set by `key`."""
-  count = jax.device_count()
+  count = jax.local_device_count()
   if batch_size < 1 or batch_size % count:
     raise UserError(
         f'{key} is {batch_size}, which {count} devices do not divide: '
@@ -51,6 +51,11 @@ def replicate(tree):
   """Host pytree -> the same on every local device, with a leading device axis (for `jax.pmap`)."""
   count = jax.local_device_count()
   return jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), tree)
+
+
+def on_devices(tree):
+  """Host arrays with a leading device axis -> the same on the devices, sent once."""
+  return jax.pmap(lambda x: x)(tree)
 
 
 def unreplicate(tree):

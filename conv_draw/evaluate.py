@@ -20,6 +20,13 @@ class Result(NamedTuple):
   kl_nats: np.ndarray  # [T, L]
 
 
+@functools.cache
+def _score(model, seed):
+  """The mapped `steps.eval_step`, compiled once however often a run evaluates."""
+  return jax.pmap(
+      functools.partial(steps.eval_step, model=model, seed=seed), in_axes=(0, 0, 0, None))
+
+
 def evaluate(config, model, params, images, report=lambda done: None):
   """Bounds the negative log likelihood of `images` (a `data.Images`).
 
@@ -33,16 +40,15 @@ def evaluate(config, model, params, images, report=lambda done: None):
     report: called with the number of images done.
   """
   k = config.evaluate.importance_samples
-  devices.check_batch_size('evaluate.batch_size', config.evaluate.batch_size)
-  score = jax.pmap(
-      functools.partial(steps.eval_step, model=model, seed=config.evaluate.seed),
-      in_axes=(0, 0, 0, None))
-  params = devices.replicate(params)
+  score = _score(model, config.evaluate.seed)
+  params = devices.on_devices(devices.replicate(params))
+  count = jax.local_device_count()
+  batch_size = -(-config.evaluate.batch_size // count) * count  # what is added is padding
   bounds, reconstructions, kls = [], [], []
   for batch, mask, indices in data.eval_batches(
-      images, config.evaluate.batch_size, config.evaluate.max_images):
+      images, batch_size, config.evaluate.max_images):
     real = mask > 0
-    shares = devices.split((batch, indices.astype(np.int32)))
+    shares = devices.on_devices(devices.split((batch, indices.astype(np.int32))))
     log_sum = -np.inf
     mean = lambda total, new: new / k if total is None else total + new / k
     reconstruction = kl = None
@@ -62,7 +68,8 @@ def evaluate(config, model, params, images, report=lambda done: None):
     report(sum(map(len, bounds)))
   bounds, reconstructions, kls = map(np.concatenate, (bounds, reconstructions, kls))
   return Result(
-      len(bounds), bounds.mean(), bounds.std(ddof=1) / np.sqrt(len(bounds)),
+      len(bounds), bounds.mean(),
+      bounds.std(ddof=1) / np.sqrt(len(bounds)) if len(bounds) > 1 else np.inf,
       (reconstructions + kls.sum((1, 2))).mean(), reconstructions.mean(), kls.mean(0))
 
 

@@ -76,7 +76,7 @@ class PlainGrid:
     return y
 
   def prepare(self, kernel):
-    return kernel.astype(self._dtype)
+    return kernel  # cast where it is used: its gradient is then summed over iterations in float32
 
   def transform(self, x):
     return x.astype(self._dtype)
@@ -86,7 +86,8 @@ class PlainGrid:
     side = max(k.shape[0] for k in kernels)
     grow = lambda k: jnp.pad(k, (((side - k.shape[0]) // 2,) * 2,) * 2 + ((0, 0),) * 2)
     y = plain_conv(
-        jnp.concatenate(inputs, -1), jnp.concatenate([grow(k) for k in kernels], 2))
+        jnp.concatenate(inputs, -1),
+        jnp.concatenate([grow(k) for k in kernels], 2).astype(self._dtype))
     return y.astype(jnp.float32)
 
 

@@ -132,8 +132,8 @@ class ConvDraw(nn.Module):
     latents: Z, latent maps per iteration.
     kernel: side of all kernels, odd.
     stride: between image and hidden resolution.
-    compute_dtype: of the convolutions' inputs; parameters, cells, canvas, latents and
-      likelihoods are float32 always.
+    compute_dtype: of the convolutions' operands and results; parameters and their gradients,
+      cells, canvas, latents and likelihoods are float32 always.
     remat: recompute each iteration in the backward pass instead of storing it.
   """
 

@@ -13,7 +13,7 @@ def run(mode, config, workdir):
     train.train(config, workdir)
   elif differing := [
       k for k in config_lib.differences(config_lib.load(workdir), config)
-      if k.startswith('model.')]:
+      if k.startswith('model.') or k == 'train.ema_decay']:
     raise UserError(
         f'{workdir} was trained with another {differing[0]}: leave out --config and '
         f'--config.{differing[0]} to use the stored ones')
@@ -44,17 +44,17 @@ def _evaluate(config, model, params, step, images, workdir):
   k = config.evaluate.importance_samples
   bound = f'importance-weighted bound, {k} samples' if k > 1 else 'variational bound'
   print(f'{images.name}: {result.count} of {len(images)} images, {bound}, after {step} steps')
-  for name, nats in _baselines(config, images):
-    _row(name, nats, images.shape, ' ')
   error = objective.bits_per_dim(result.standard_error_nats, images.shape)
   _row('convolutional DRAW', result.nats, images.shape, '<',
        f' +- {error:.4f}  (reconstruction {result.reconstruction_nats:.2f}, latents '
        f'{result.kl_nats.sum():.2f}, standard error {result.standard_error_nats:.2f} nats)')
+  for name, nats in _baselines(config, images):
+    _row(name, nats, images.shape, ' ', f'  (all {len(images)} images)')
 
 
 def _row(name, nats, shape, sign, rest=''):
   bits = objective.bits_per_dim(nats, shape)
-  print(f'  {name:24} {sign} {nats:10.2f} nats  {sign} {bits:7.4f} bits/dim{rest}')
+  print(f'  {name:24} {sign} {nats:10.2f} nats  {sign} {bits:7.4f} bits/dim{rest}', flush=True)
 
 
 def _baselines(config, images):

@@ -56,7 +56,8 @@ def record_revert(health, step, config):
   if health.reverts_in_a_row > config.max_reverts:
     raise UserError(
         f'training diverges: {config.max_reverts} reverts in a row did not get past step '
-        f'{health.furthest}; lower --config.train.learning_rate or set --config.train.clip_norm')
+        f'{health.furthest}; continue with a lower --config.train.learning_rate or with '
+        '--config.train.clip_norm=1')
 
 
 def newest_trusted(checkpoints, step, config):

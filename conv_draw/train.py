@@ -1,6 +1,7 @@
 """The training loop, from top to bottom: batch -> step -> metrics -> spike check -> checkpoint."""
 
 import concurrent.futures
+import contextlib
 import functools
 import math
 import time
@@ -36,85 +37,88 @@ def train(config, workdir, load=data.load):
       axis_name=steps.AXIS, donate_argnums=0)
 
   every, total = config.train.checkpoint_every, config.train.steps
-  saved = checkpoints.Checkpoints(
-      workdir, keep=spikes.checkpoints_to_keep(every, config.spikes))
-  metrics = metrics_lib.Metrics(workdir)
-  config_lib.store(config, workdir)
-  if saved.steps():
-    host_state, health = saved.restore(saved.steps()[-1], initial_state)
-    metrics.event(int(host_state.step), 'resume')
-  else:
-    host_state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
-    saved.save(host_state, health)
-  state = devices.replicate(host_state)
-  step, reverts = int(host_state.step), int(host_state.reverts)
-
-  size = sum(x.size for x in jax.tree.leaves(initial_state.params))
-  progress = metrics_lib.Progress(total, step, 'step')
-  progress.say(
-      f'{workdir}: {images.name}, {len(images)} images; {size:,} parameters; '
-      f'{jax.device_count()} {jax.devices()[0].platform} device(s); step {step} of {total}')
-  batches = _Batches(images, config.train.batch_size, config.train.seed)
-  unread = []  # (step, metrics still on their way from the devices)
-  interval = _Interval(images.shape, config.train.batch_size)
-  while step < total:
-    state, step_metrics = train_step(state, batches.take(step, reverts))
-    unread.append((step, step_metrics))
-    step += 1
-    checkpointing = step % every == 0 or step == total
-    if checkpointing:
-      host_state = devices.unreplicate(state)
-    if step == total:  # the last update, too, must show a healthy loss; what it updates is dropped
+  with (
+      checkpoints.only_process(workdir),
+      contextlib.closing(checkpoints.Checkpoints(
+          workdir, keep=spikes.checkpoints_to_keep(every, config.spikes))) as saved,
+      contextlib.closing(metrics_lib.Metrics(workdir)) as metrics,
+      contextlib.closing(
+          _Batches(images, config.train.batch_size, config.train.seed)) as batches,
+      contextlib.closing(
+          metrics_lib.Progress(total, max(saved.steps(), default=0), 'step')) as progress,
+  ):
+    config_lib.store(config, workdir)
+    if saved.steps():
+      host_state, health = saved.restore(saved.steps()[-1], initial_state)
+      metrics.event(int(host_state.step), 'resume')
+    else:
+      host_state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
+      saved.save(host_state, health)
+    state = devices.replicate(host_state)
+    step, reverts = int(host_state.step), int(host_state.reverts)
+    unread = []  # (step, metrics still on their way from the devices)
+    interval = _Interval(images.shape, config.train.batch_size)
+    size = sum(x.size for x in jax.tree.leaves(initial_state.params))
+    progress.say(
+        f'{workdir}: {images.name}, {len(images)} images; {size:,} parameters; '
+        f'{jax.device_count()} {jax.devices()[0].platform} device(s); step {step} of {total}')
+    while step < total:
       state, step_metrics = train_step(state, batches.take(step, reverts))
       unread.append((step, step_metrics))
+      step += 1
+      checkpointing = step % every == 0 or step == total
+      evaluating = (
+          config.train.evaluate_every and step % config.train.evaluate_every == 0 and step < total)
+      if checkpointing or evaluating:
+        host_state = devices.unreplicate(state)
+      if step == total:  # the last update too must show a healthy loss; this one is dropped
+        state, step_metrics = train_step(state, batches.take(step, reverts))
+        unread.append((step, step_metrics))
 
-    spiked = False
-    while len(unread) > (0 if checkpointing else 1):  # one late, so that devices never wait
-      measured_at, values = unread.pop(0)
-      values = {name: float(value) for name, value in devices.unreplicate(values).items()}
-      loss = values['loss']
-      spiked = spikes.is_spike(health, loss, config.spikes)
+      spiked = False
+      # Read one step late, so that the devices never wait for the host.
+      while len(unread) > (0 if checkpointing or evaluating else 1):
+        measured_at, values = unread.pop(0)
+        values = {name: float(value) for name, value in devices.unreplicate(values).items()}
+        loss = values['loss']
+        spiked = spikes.is_spike(health, loss, config.spikes)
+        if spiked:
+          break
+        if measured_at == total:
+          continue  # that loss was only to show that the last update was sound
+        spikes.record_healthy(health, measured_at, loss, config.spikes)
+        interval.add(values)
+        progress.at(measured_at + 1)
+        if (measured_at + 1) % config.train.log_every == 0 or measured_at + 1 == total:
+          line = interval.close()
+          metrics.write(measured_at + 1, 'train', line)
+          progress.tell(
+              measured_at + 1, f'{line["bits_per_dim"]:.4f} bits/dim  {line["nats"]:.2f} nats  '
+              f'{line.get("images_per_second", math.nan):.1f} images/s')
+
       if spiked:
-        break
-      spikes.record_healthy(health, measured_at, loss, config.spikes)
-      interval.add(values)
-      progress.at(min(measured_at + 1, total))
-      if (measured_at + 1) % config.train.log_every == 0:
-        line = interval.close()
-        metrics.write(measured_at + 1, 'train', line)
-        progress.tell(
-            measured_at + 1, f'{line["bits_per_dim"]:.4f} bits/dim  {line["nats"]:.2f} nats  '
-            f'{line["images_per_second"]:.1f} images/s')
+        spikes.record_revert(health, measured_at, config.spikes)
+        target = spikes.newest_trusted(saved.steps(), measured_at, config.spikes)
+        saved.delete_after(target)
+        host_state, restored_health = saved.restore(target, initial_state)
+        health.losses = restored_health.losses
+        reverts += 1  # moves data and noise on: the same batches would spike again
+        host_state = host_state.replace(reverts=np.asarray(reverts, np.int32))
+        state, step, unread = devices.replicate(host_state), target, []
+        interval = _Interval(images.shape, config.train.batch_size)
+        metrics.event(measured_at, 'revert', loss=loss, to_step=target, reverts=reverts)
+        progress.say(f'step {measured_at}: loss {loss:.4g} is a spike; reverted to step {target}')
+        continue
 
-    if spiked:
-      spikes.record_revert(health, measured_at, config.spikes)
-      target = spikes.newest_trusted(saved.steps(), measured_at, config.spikes)
-      saved.delete_after(target)
-      host_state, restored_health = saved.restore(target, initial_state)
-      health.losses = restored_health.losses
-      reverts += 1  # moves data and noise on: the same batches would spike again
-      host_state = host_state.replace(reverts=np.asarray(reverts, np.int32))
-      state, step, unread = devices.replicate(host_state), target, []
-      interval = _Interval(images.shape, config.train.batch_size)
-      metrics.event(measured_at, 'revert', loss=loss, to_step=target, reverts=reverts)
-      progress.say(f'step {measured_at}: loss {loss:.4g} is a spike; reverted to step {target}')
-      continue
-
-    if checkpointing:
-      saved.save(host_state, health)
-    if config.train.evaluate_every and step % config.train.evaluate_every == 0 and step < total:
-      host_state = devices.unreplicate(state)
-      params = host_state.params if host_state.ema_params is None else host_state.ema_params
-      result = evaluate.evaluate(config, model, params, test_images)
-      metrics.write(step, 'test', evaluate.record(result, test_images.shape))
-      bits = objective.bits_per_dim(result.nats, test_images.shape)
-      progress.say(f'step {step}: test {bits:.4f} bits/dim, {result.nats:.2f} nats')
-      interval = _Interval(images.shape, config.train.batch_size)
-
-  progress.close()
-  saved.close()
-  batches.close()
-  metrics.close()
+      if checkpointing:
+        saved.save(host_state, health)
+      if evaluating:
+        params = host_state.params if host_state.ema_params is None else host_state.ema_params
+        result = evaluate.evaluate(config, model, params, test_images)
+        metrics.write(step, 'test', evaluate.record(result, test_images.shape))
+        bits = objective.bits_per_dim(result.nats, test_images.shape)
+        progress.say(f'step {step}: test {bits:.4f} bits/dim, {result.nats:.2f} nats')
+        interval = _Interval(images.shape, config.train.batch_size)
   return host_state
 
 
@@ -163,6 +167,7 @@ class _Interval:
         for name in self._values[0]}
     line['bits_per_dim'] = objective.bits_per_dim(line['nats'], self._image_shape)
     images = (len(self._values) - self._before) * self._batch_size
-    line['images_per_second'] = images / max(now - self._began, 1e-9)
+    if images:  # not where the only step was the one that compiled
+      line['images_per_second'] = images / max(now - self._began, 1e-9)
     self._began, self._values, self._before = now, [], 0
     return line

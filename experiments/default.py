@@ -59,4 +59,4 @@ def get_config():
   config.figures.samples = 64
   config.figures.reconstructions = 12  # columns
   config.figures.temperature = 0.0  # of the prior that completes a reconstruction; 0 = its mean
-  return config
+  return config.lock()

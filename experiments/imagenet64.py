@@ -2,8 +2,8 @@
 
   python launch.py --config=experiments/imagenet64.py
 
-As imagenet32.py, with downsampled_imagenet/64x64 (`python -m conv_draw.prepare_imagenet --size=64`).
-Hardware: several data-centre GPUs or a TPU; not yet run.
+As imagenet32.py, with downsampled_imagenet/64x64 (`python -m conv_draw.prepare_imagenet` with
+--size=64). Hardware: several data-centre GPUs or a TPU; not yet run.
 """
 
 from experiments import imagenet32

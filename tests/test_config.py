@@ -17,6 +17,7 @@ def test_stored_config_comes_back_with_its_types(config, tmp_path):
 @pytest.mark.parametrize('key, value', [
     ('model.likelihood', 'poisson'), ('model.kernel', 4), ('model.steps', 0),
     ('model.compute_dtype', 'int8'), ('train.batch_size', 0), ('train.schedule', 'linear'),
+    ('data.name', 'omniglot'),
     ('train.learning_rate', -1.0), ('train.learning_rate', float('nan')), ('train.seed', -1),
     ('train.ema_decay', 1.0), ('evaluate.importance_samples', 0), ('data.hold_out', 1.5)])
 def test_values_without_sense_are_named(config, key, value):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conv_draw import checkpoints
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TINY = (
     '--config=experiments/digits.py', '--config.model.features=4', '--config.model.steps=3',
@@ -122,6 +124,10 @@ def saved(workdir):
     (['--mode=evaluate', '--workdir=NOWHERE'], ['NOWHERE', 'train first']),
     (['--config=experiments/digits.py', '--config.model.likelihood=poisson', '--workdir=NEW'],
      ['poisson', 'gaussian']),
+    (['--config=experiments/digits.py', '--config.model.likelihood=bernoulli', '--workdir=NEW'],
+     ['bernoulli', 'digits', 'omniglot']),
+    (['--config=experiments/digits.py', '--workdir=FILE'], ['FILE']),
+    (['--mode=evaluate', '--workdir=RUN', '--config.data.name=photos'], ['checkpoint', 'channels']),
     (['--config=experiments/cifar10.py', '--config.data.data_dir=NOWHERE', '--workdir=NEW'],
      ['cifar10', 'NOWHERE', 'data.data_dir']),
     ([*TINY, '--config.model.features=5', '--workdir=RUN'], ['RUN', 'model.features', '4', '5']),
@@ -135,8 +141,8 @@ def test_mistakes_end_in_one_line_and_status_two(run, tmp_path, arguments, words
     Image.new('RGB', (8, 8)).save(broken / f'{i}.png')
   (broken / 'bad.png').write_bytes((broken / '1.png').read_bytes()[:40])
   for name, path in (
-      ('NOWHERE', tmp_path / 'nowhere'), ('NEW', tmp_path / 'new'), ('BROKEN', broken),
-      ('RUN', run[0])):
+      ('NOWHERE', tmp_path / 'nowhere'), ('FILE', broken / 'bad.png'), ('NEW', tmp_path / 'new'),
+      ('BROKEN', broken), ('RUN', run[0])):
     arguments = [a.replace(name, str(path)) for a in arguments]
     words = [w.replace(name, str(path)) for w in words]
   status, out, error = launch(*arguments)
@@ -145,6 +151,14 @@ def test_mistakes_end_in_one_line_and_status_two(run, tmp_path, arguments, words
   for word in words:
     assert word in error
   assert not (tmp_path / 'new' / 'config.json').exists()  # nothing half-written
+
+
+def test_second_process_on_a_workdir_is_refused(tmp_path):
+  workdir = tmp_path / 'shared'
+  with checkpoints.only_process(workdir):
+    status, _, error = launch(*TINY, f'--workdir={workdir}')
+  assert status == 2 and 'another training process' in error and len(error.splitlines()) == 1
+  assert os.listdir(workdir) == ['lock']
 
 
 def test_library_needs_neither_data_sets_nor_checkpoints_nor_flags():

@@ -74,11 +74,19 @@ def test_metrics_of_a_run(config, workdir):
   train.train(config, workdir)
   logged = [line for line in lines(workdir) if line.get('split') == 'train']
   assert [line['step'] for line in logged] == [2, 4, 6, 8, 10, 12]
-  for line in logged:
+  for line in logged[1:]:
     assert line['nats'] == pytest.approx(line['reconstruction_nats'] + line['kl_nats'], rel=1e-4)
     assert line['bits_per_dim'] == pytest.approx(line['nats'] / 64 / np.log(2))
     assert line['images_per_second'] > 0
   assert any(name.startswith('events.out.tfevents') for name in os.listdir(workdir))
+
+
+def test_last_interval_is_logged_and_evaluations_fall_in_between(config, workdir):
+  config.train.update(steps=7, log_every=5, checkpoint_every=4, evaluate_every=3)
+  train.train(config, workdir)
+  logged = lines(workdir)
+  steps = lambda split: [line['step'] for line in logged if line.get('split') == split]
+  assert steps('train') == [5, 7] and steps('test') == [3, 6]
 
 
 def test_injected_spike_is_reverted_and_training_goes_on(config, tmp_path):
