@@ -15,9 +15,9 @@ def uniform_nats(image_shape, levels):
   return math.prod(image_shape) * math.log(levels)
 
 
-def gaussian_is_feasible(images):
-  """Whether `multivariate_gaussian_nats` takes seconds rather than hours for `data.Images`."""
-  return math.prod(images.shape) <= MAX_DIMENSIONS
+def gaussian_is_feasible(train):
+  """Whether `train` has images enough to fit a covariance, and that in seconds rather than hours."""
+  return math.prod(train.shape) <= min(MAX_DIMENSIONS, len(train))
 
 
 def multivariate_gaussian_nats(train, test):

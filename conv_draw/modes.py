@@ -59,11 +59,11 @@ def _row(name, nats, shape, sign, rest=''):
 
 def _baselines(config, images):
   """(name, nats per image) of the models that need no training, on the whole test split."""
+  train_images = data.load(config.data, 'train')
   if config.model.likelihood == 'bernoulli':
     yield 'uniform', baselines.uniform_nats(images.shape, levels=2)
-    yield 'independent pixels', baselines.bernoulli_nats(data.load(config.data, 'train'), images)
+    yield 'independent pixels', baselines.bernoulli_nats(train_images, images)
     return
   yield 'uniform', baselines.uniform_nats(images.shape, images.levels)
-  if baselines.gaussian_is_feasible(images):
-    train_images = data.load(config.data, 'train')
+  if baselines.gaussian_is_feasible(train_images):
     yield ('multivariate Gaussian', baselines.multivariate_gaussian_nats(train_images, images))

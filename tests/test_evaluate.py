@@ -71,6 +71,12 @@ def test_gaussian_baseline_attains_the_entropy_of_gaussian_pixels():
   assert nats == pytest.approx(entropy, rel=5e-3)
 
 
+def test_gaussian_needs_more_images_than_dimensions(config):
+  assert baselines.gaussian_is_feasible(data.load(config.data, 'train'))
+  few = data.Images('few', (8, 8, 1), 17, lambda indices: np.zeros((len(indices), 8, 8, 1)), 63)
+  assert not baselines.gaussian_is_feasible(few)
+
+
 def test_bernoulli_baseline_is_the_entropy_of_independent_ink():
   ink = (np.random.default_rng(0).random((20_000, 2, 1, 1)) < [[[0.1]], [[0.5]]]) * np.uint8(255)
   images = data.Images('made', (2, 1, 1), 256, ink.__getitem__, len(ink))
