@@ -16,7 +16,7 @@ def uniform_nats(image_shape, levels):
 
 
 def gaussian_is_feasible(train):
-  """Whether `train` has images enough to fit a covariance, and that in seconds rather than hours."""
+  """Whether `train` has images enough to fit a covariance, and few enough dimensions."""
   return math.prod(train.shape) <= min(MAX_DIMENSIONS, len(train))
 
 
