@@ -70,8 +70,8 @@ def main(argv):
   except UserError as e:
     fail(e)
   except OSError as e:  # a workdir that cannot be written, a full disk
-    if logging.get_verbosity() > 0:
-      raise
+    if logging.get_verbosity() >= logging.DEBUG:
+      raise  # --verbosity=1 shows where
     fail(f'{e}: check --workdir={workdir}, its permissions and the space left')
 
 
