@@ -1,5 +1,6 @@
 """Arrays across the local devices: state on all of them, batches split between them."""
 
+import functools
 import os
 import platform
 import sys
@@ -53,9 +54,15 @@ def replicate(tree):
   return jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), tree)
 
 
+@functools.cache
+def _identity():
+  """Made once: another function, even an equal one, would be compiled again."""
+  return jax.pmap(lambda x: x)
+
+
 def on_devices(tree):
   """Host arrays with a leading device axis -> the same on the devices, sent once."""
-  return jax.pmap(lambda x: x)(tree)
+  return _identity()(tree)
 
 
 def unreplicate(tree):

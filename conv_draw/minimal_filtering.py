@@ -3,7 +3,7 @@
 XLA:CPU is slow at convolutions inside a scan, and slower at their gradients. Here a convolution is
 one batched matrix product over transformed positions: 64 multiplications for the 16 outputs of a
 4x4 tile where a 5x5 kernel asks for 400 (Lavin & Gray, 2016). Gradients are the transposed
-transforms, written out: XLA's own derivative of the transforms would lose all that is won.
+transforms, written out as such, not what automatic differentiation makes of slices and stacks.
 
 In the grid's layout, [m_r, m_c, B, t_r, t_c, C], the position inside a tile comes first, so that a
 transform is a sum of long contiguous slabs: pixel (m_r i + a, m_c j + b) of image n is at

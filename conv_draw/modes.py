@@ -1,5 +1,7 @@
 """What `launch.py --mode` can do with a run."""
 
+import jax
+
 from conv_draw import baselines, checkpoints, data, evaluate, figures, objective, steps, train
 from conv_draw import config as config_lib
 from conv_draw import metrics as metrics_lib
@@ -20,7 +22,9 @@ def run(mode, config, workdir):
 
   test_images = data.load(config.data, 'test')
   model = model_lib.from_config(config, test_images.shape[-1], test_images.levels)
-  like = steps.create_state(config, model, steps.create_optimizer(config), test_images.shape)
+  optimizer = steps.create_optimizer(config)
+  like = jax.eval_shape(
+      lambda: steps.create_state(config, model, optimizer, test_images.shape))
   params, step = checkpoints.restore_params(workdir, like)
   drawn = (config, model, params, test_images, workdir)
   if mode in ('train', 'evaluate'):
