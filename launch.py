@@ -2,6 +2,7 @@
 
   python launch.py --config=experiments/digits.py              train, or continue, in runs/digits
   python launch.py --mode=evaluate --workdir=runs/digits
+  python launch.py --mode=table runs/*                         or --mode=figures: figure 5
 """
 
 import os
@@ -11,16 +12,17 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from conv_draw import config as config_lib
-from conv_draw import devices
+from conv_draw import devices, sweeps
 from conv_draw.errors import UserError
-
-MODES = ('train', 'evaluate', 'sample', 'reconstruct', 'figures')
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'The experiment, experiments/NAME.py; for every mode but train it defaults to '
     "the workdir's own. Change settings with --config.KEY=VALUE.")
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; default runs/NAME.')
-MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+MODE = flags.DEFINE_enum(
+    'mode', 'train', ('train', 'evaluate', 'sample', 'reconstruct', 'figures', 'table'), 'What.')
+SWEEP = flags.DEFINE_bool('sweep', False, "List the points of the experiment's sweep.")
+SWEEP_INDEX = flags.DEFINE_integer('sweep_index', None, 'Run this point, below --workdir.')
 
 
 def parse(argv):
@@ -32,47 +34,59 @@ def parse(argv):
     flags.DEFINE_string('workdir', None, '', flag_values=first)
     flags.DEFINE_string('mode', 'train', '', flag_values=first)
     flags.DEFINE_bool('help', False, '', flag_values=first)
-    first(argv, known_only=True)
-    if first.config is None and not first.help:
+    rest = first(argv, known_only=True)
+    if first.help:
+      return app.parse_flags_with_usage(argv)
+    if not (first.config or first.workdir) and (
+        first.mode == 'table' or first.mode == 'figures' and rest[1:]):
+      return flags.FLAGS(argv)  # several runs, each with its own config
+    if first.config is None:
       if first.mode == 'train':
         raise UserError('name an experiment: --config=experiments/digits.py')
       if first.workdir is None:
         raise UserError('name a trained run: --workdir=runs/NAME')
       config_lib.load(first.workdir)
       argv = [argv[0], f'--config={config_lib.__file__}:{first.workdir}', *argv[1:]]
-    if first.help:
-      return app.parse_flags_with_usage(argv)
     positional = flags.FLAGS(argv)
     config_lib.check(CONFIG.value)
     return positional
   except UserError as e:
     fail(e)
-  except (
-      flags.Error, AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError,
-      ValueError) as e:
+  except (flags.Error, AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError,
+          ValueError) as e:
     fail(f'{e}'.strip('\'"') + ' (python launch.py --help)')
 
 
 def main(argv):
-  if len(argv) > 1:
-    fail(f'unexpected argument {argv[1]!r}: settings are given as --config.KEY=VALUE')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.ERROR)  # Orbax tells every file it touches
-  config = CONFIG.value
-  name = os.path.splitext(os.path.basename(flags.FLAGS['config'].config_filename))[0]
-  workdir = WORKDIR.value or os.path.join('runs', name)
-  part = config.train if MODE.value == 'train' else config.evaluate
-  devices.one_device_per_core(part.batch_size)
-  from conv_draw import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
-
   try:
-    modes.run(MODE.value, config, workdir)
+    run(argv[1:])
   except UserError as e:
     fail(e)
   except OSError as e:  # a workdir that cannot be written, a full disk
     if logging.get_verbosity() >= logging.DEBUG:
       raise  # --verbosity=1 shows where
-    fail(f'{e}: check --workdir={workdir}, its permissions and the space left')
+    fail(f'{e}: check the workdir, its permissions and the space left')
+
+
+def run(positional):
+  config, workdir = CONFIG.value, WORKDIR.value
+  if config is None or MODE.value == 'table':
+    workdirs = positional or [workdir or fail('name trained runs: --mode=table runs/*')]
+    from conv_draw import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
+    return modes.run_several(MODE.value, workdirs)
+  if positional:
+    fail(f'unexpected argument {positional[0]!r}: settings are given as --config.KEY=VALUE')
+  experiment = flags.FLAGS['config'].config_filename
+  workdir = workdir or os.path.join('runs', os.path.basename(experiment).removesuffix('.py'))
+  if SWEEP.value:
+    return print(sweeps.listing(experiment, workdir))
+  if SWEEP_INDEX.value is not None:
+    workdir = sweeps.choose(experiment, workdir, SWEEP_INDEX.value, config)
+  devices.one_device_per_core(config['train' if MODE.value == 'train' else 'evaluate'].batch_size)
+  from conv_draw import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
+  modes.run(MODE.value, config, workdir)
 
 
 def fail(message):

@@ -71,12 +71,11 @@ def measure(config, shape, repeats):
   import jax.numpy as jnp
   import numpy as np
 
-  from conv_draw import model as model_lib
-  from conv_draw import steps
+  from conv_draw import models, steps
 
   batch_size = config.train.batch_size
   devices.check_batch_size('train.batch_size', batch_size)
-  model = model_lib.from_config(config, shape[-1], 256)
+  model = models.from_config(config, shape, 256)
   optimizer = steps.create_optimizer(config)
   state = devices.replicate(steps.create_state(config, model, optimizer, shape))
   images = devices.split(

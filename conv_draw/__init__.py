@@ -4,11 +4,11 @@ Training, data, checkpoints and the command line are modules of their own that i
 package does not load.
 """
 
-from conv_draw.distributions import BernoulliPixels, GaussianPixels
+from conv_draw.distributions import BernoulliPixels, GaussianPixels, LogisticMixturePixels
 from conv_draw.model import ConvDraw, Inference
 from conv_draw.objective import Elbo, bits_per_dim, elbo, loss
 
 __all__ = [
     'BernoulliPixels', 'ConvDraw', 'Elbo', 'GaussianPixels', 'Inference',
-    'bits_per_dim', 'elbo', 'loss',
+    'LogisticMixturePixels', 'bits_per_dim', 'elbo', 'loss',
 ]

@@ -14,17 +14,20 @@ MAY_CHANGE = (
 
 CHOICES = {
     'data.split_by': ('drawer', 'alphabet'),
-    'model.likelihood': ('gaussian', 'bernoulli'),
+    'model.kind': ('draw', 'vae'),
+    'model.likelihood': ('gaussian', 'logistic_mixture', 'bernoulli'),
     'model.compute_dtype': ('float32', 'bfloat16'),
+    'objective.bound': ('elbo', 'iwae'),
     'train.schedule': ('constant', 'cosine'),
 }
 AT_LEAST_ONE = (
-    'model.steps', 'model.features', 'model.latents', 'model.stride', 'train.steps',
-    'train.batch_size', 'train.log_every', 'train.checkpoint_every', 'spikes.window',
-    'evaluate.batch_size', 'evaluate.importance_samples', 'figures.samples',
+    'model.steps', 'model.features', 'model.latents', 'model.mixtures', 'model.depth',
+    'objective.samples', 'train.steps', 'train.batch_size', 'train.log_every',
+    'train.checkpoint_every', 'spikes.window', 'evaluate.batch_size',
+    'evaluate.importance_samples', 'figures.samples',
     'figures.reconstructions')
 NOT_NEGATIVE = (
-    'data.image_size', 'data.binarisation_seed', 'objective.beta', 'train.seed',
+    'data.image_size', 'data.binarisation_seed', 'model.stride', 'objective.beta', 'train.seed',
     'train.learning_rate', 'train.warmup_steps', 'train.clip_norm', 'train.evaluate_every',
     'spikes.trust_after', 'spikes.max_reverts', 'evaluate.max_images', 'evaluate.seed',
     'figures.temperature')
@@ -43,12 +46,33 @@ def check(config):
   if (flat['model.likelihood'] == 'bernoulli') != (flat['data.name'] == 'omniglot'):
     raise UserError(
         f'--config.model.likelihood={flat["model.likelihood"]} does not go with '
-        f'--config.data.name={flat["data.name"]}: bernoulli is for omniglot, gaussian for the rest')
+        f'--config.data.name={flat["data.name"]}: bernoulli is for omniglot, the others '
+        'for the rest')
+  _check_upper(flat)
   if flat['model.kernel'] < 1 or flat['model.kernel'] % 2 == 0:
     raise UserError(f'--config.model.kernel is {flat["model.kernel"]}; it must be odd')
   for key in ('train.ema_decay', 'data.hold_out'):
     if not 0 <= flat[key] < 1:
       raise UserError(f'--config.{key} is {flat[key]}; it must be at least 0 and below 1')
+
+
+def _check_upper(flat):
+  """The settings of the layers above the first agree with each other."""
+  names = ('features', 'latents', 'strides')
+  upper = [flat[f'model.upper_{name}'] for name in names]
+  if len({len(numbers) for numbers in upper}) > 1:
+    raise UserError(
+        f'--config.model.upper_features has {len(upper[0])} numbers, upper_latents {len(upper[1])} '
+        f'and upper_strides {len(upper[2])}; they need one for each further layer')
+  for name, numbers, least in zip(names, upper, (1, 1, 0), strict=True):
+    if any(not isinstance(n, int) or n < least for n in numbers):
+      raise UserError(
+          f'--config.model.upper_{name} is {numbers}; it must hold whole numbers from {least} on')
+  strides = (flat['model.stride'], *upper[2])
+  if 0 in strides and any(strides[strides.index(0) :]):
+    raise UserError(
+        f'--config.model.upper_strides is {upper[2]}: above a fully connected layer (0) there can '
+        'be only fully connected ones')
 
 
 def get_config(workdir):
@@ -61,7 +85,7 @@ def load(workdir):
   path = os.path.join(workdir, 'config.json')
   try:
     with open(path) as f:
-      return config_dict.ConfigDict(json.load(f)).lock()
+      return config_dict.ConfigDict(_tuples(json.load(f))).lock()
   except FileNotFoundError:
     raise UserError(
         f'{path} does not exist: train first (python launch.py --config=FILE '
@@ -98,6 +122,13 @@ def check_continues(config, workdir):
     raise UserError(
         f'{workdir} was written with another config ({key} was {old!r}, is {new!r}{more}): '
         'use another --workdir, or the settings in its config.json')
+
+
+def _tuples(tree):
+  """JSON has no tuples: its lists are theirs."""
+  if isinstance(tree, dict):
+    return {key: _tuples(value) for key, value in tree.items()}
+  return tuple(tree) if isinstance(tree, list) else tree
 
 
 def _flat(tree, prefix=''):

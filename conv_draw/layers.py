@@ -5,26 +5,49 @@ stride-s convolution of an image is a stride-1 convolution of its space-to-depth
 transposed one is its adjoint.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from conv_draw import minimal_filtering
 
 
-def space_to_depth(x, stride):
-  """[B, H, W, C] -> [B, ceil(H/s), ceil(W/s), s*s*C], zero padded at the bottom and right."""
-  b, height, width, c = x.shape
-  h, w = -(-height // stride), -(-width // stride)
-  x = jnp.pad(x, ((0, 0), (0, h * stride - height), (0, w * stride - width), (0, 0)))
-  x = x.reshape(b, h, stride, w, stride, c).transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(b, h, w, stride * stride * c)
+class Layer(NamedTuple):
+  """One layer of latents and what computes them."""
+
+  features: int  # F, of its hidden states
+  latents: int  # Z, maps
+  stride: int  # from the layer below, or from the image; 0 = fully connected to it
+
+  def size(self, below):
+    """(h, w) of its maps, given that of the layer below; a fully connected layer has one cell."""
+    return tuple(-(-n // s) for n, s in zip(below, self.block(below), strict=True))
+
+  def block(self, below):
+    """(rows, columns) of the cells below that make one cell of this layer."""
+    return (self.stride, self.stride) if self.stride else tuple(below)
 
 
-def depth_to_space(x, stride, image_size):
-  """[B, h, w, s*s, C] -> [B, H, W, C], undoing `space_to_depth` and its padding."""
-  b, h, w, _, c = x.shape
-  x = x.reshape(b, h, w, stride, stride, c).transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(b, h * stride, w * stride, c)[:, : image_size[0], : image_size[1]]
+def space_to_depth(x, block):
+  """[B, H, W, C] -> [B, ceil(H/a), ceil(W/b), a*b*C], zero padded at the bottom and right.
+
+  Args:
+    block: (a, b), how many rows and columns become channels of one cell.
+  """
+  n, height, width, c = x.shape
+  (a, b), h, w = block, -(-height // block[0]), -(-width // block[1])
+  x = jnp.pad(x, ((0, 0), (0, h * a - height), (0, w * b - width), (0, 0)))
+  x = x.reshape(n, h, a, w, b, c).transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(n, h, w, a * b * c)
+
+
+def depth_to_space(x, block, size):
+  """[B, h, w, a*b*C] -> [B, H, W, C], undoing `space_to_depth` and its padding."""
+  n, h, w, c = x.shape
+  a, b = block
+  x = x.reshape(n, h, w, a, b, c // (a * b)).transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(n, h * a, w * b, c // (a * b))[:, : size[0], : size[1]]
 
 
 def strided_kernel(kernel, stride):

@@ -1,5 +1,6 @@
 """What a run tells: metrics.jsonl and TensorBoard for programs, a progress line for people."""
 
+import contextlib
 import json
 import os
 import sys
@@ -7,6 +8,8 @@ import time
 
 import tqdm
 from tensorboardX import SummaryWriter
+
+from conv_draw.errors import UserError
 
 
 class Metrics:
@@ -19,10 +22,10 @@ class Metrics:
     self._file = open(path, 'a', buffering=1)
     self._tensorboard = SummaryWriter(workdir)
 
-  def write(self, step, split, values):
-    """One line of numbers: `values` are scalars by name, measured on `split` at `step`."""
+  def write(self, step, split, values, **labels):
+    """One line: `values` are scalars by name, measured on `split` at `step`; `labels` say how."""
     values = {name: float(value) for name, value in values.items()}
-    self._line({'step': step, 'split': split, **values})
+    self._line({'step': step, 'split': split, **values, **labels})
     for name, value in values.items():
       self._tensorboard.add_scalar(f'{split}/{name}', value, step)
 
@@ -39,6 +42,21 @@ class Metrics:
     # JSON has no NaN or infinity; a diverging run must not make the file unreadable.
     finite = lambda v: repr(v) if isinstance(v, float) and v - v != 0 else v
     self._file.write(json.dumps({k: finite(v) for k, v in fields.items()}) + '\n')
+
+
+def read(workdir):
+  """The lines of `workdir`/metrics.jsonl, oldest first, as dicts."""
+  path = os.path.join(workdir, 'metrics.jsonl')
+  try:
+    with open(path) as f:
+      lines = f.read().splitlines()
+  except FileNotFoundError:
+    raise UserError(f'{path} does not exist: {workdir} is not the workdir of a run') from None
+  entries = []
+  for line in lines:
+    with contextlib.suppress(json.JSONDecodeError):  # cut off where a run was killed
+      entries.append(json.loads(line))
+  return entries
 
 
 def _end_last_line(path):

@@ -1,7 +1,7 @@
 """Convolutional DRAW (Gregor et al., 2016): one recurrence, unrolled by `jax.lax.scan`.
 
-Equation numbers are the paper's. Training, reconstruction, sampling and coding all run `step`;
-what differs is only where z_t comes from.
+Equation numbers are the paper's; with several layers, its figure 2. Training,
+reconstruction, sampling and coding all run `step`; what differs is only where z_t comes from.
 """
 
 import functools
@@ -12,50 +12,38 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from conv_draw import distributions, layers
+from conv_draw import weights as weights_lib
 from conv_draw.distributions import DiagonalGaussian
 
 
 class Image(NamedTuple):
   """What the encoder sees of x at every iteration."""
 
-  x: jax.Array  # [B, h, w, s*s, C] in [0, 1], the s*s pixels of each hidden position
+  x: jax.Array  # [B, h, w, s*s, C] in [0, 1], the s*s pixels of each cell of the first layer
   gates: jax.Array  # 4F maps: conv(x) of equation (2), which does not depend on t
 
 
-class State(NamedTuple):
-  """What the recurrence carries from t - 1 to t, at the hidden resolution h x w.
-
-  The four of F maps are in the layout of `layers.grid`.
-  """
+class LayerState(NamedTuple):
+  """What one layer carries from t - 1 to t, in the layout of its grid."""
 
   h_e: Any  # encoder output h^e, transformed for the convolutions that read it
   c_e: jax.Array  # encoder cell
   h_d: Any  # decoder output h^d, transformed likewise
   c_d: jax.Array  # decoder cell
+  above: Any  # h^d of the layer above, brought to this layer's maps; None at the top
+
+
+class State(NamedTuple):
+  """What the recurrence carries from t - 1 to t."""
+
+  layers: tuple[LayerState, ...]  # the layer nearest the pixels first
   canvas: jax.Array  # [B, h, w, s*s, R] r, with R canvas channels
-
-
-class Weights(NamedTuple):
-  """Parameters as `step` reads them: kernels prepared once, outside the loop."""
-
-  encoder_error: jax.Array
-  encoder_h_e: jax.Array
-  encoder_h_d: jax.Array
-  posterior: jax.Array
-  posterior_bias: jax.Array
-  prior: jax.Array
-  prior_bias: jax.Array
-  decoder_latent: jax.Array
-  decoder_h_d: jax.Array
-  decoder_canvas: jax.Array
-  decoder_bias: jax.Array
-  write: jax.Array
 
 
 class Output(NamedTuple):
   """What one iteration reports; the nats are None where nothing is inferred."""
 
-  z: jax.Array  # [B, h, w, Z]
+  z: tuple[jax.Array, ...]  # by layer, [B, h, w, Z]
   kl_nats: jax.Array | None  # [L, B] KL(q_t | p_t) (5), summed over maps and positions
   log_ratio_nats: jax.Array | None  # [B] log q_t(z_t) - log p_t(z_t)
 
@@ -68,54 +56,87 @@ class Inference(NamedTuple):
   log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the z that was drawn
 
 
-def step(grid, weights, pixels, inside, image, state, draw_latent):
-  """Iteration t of convolutional DRAW: equations (1) to (7).
+def step(levels, weights, pixels, inside, image, state, draw_latent):
+  """Iteration t of convolutional DRAW: equations (1) to (7), for any number of layers (figure 2).
 
   Args:
-    grid: `layers.grid` of the hidden resolution: how to convolve.
-    weights: `Weights`.
+    levels: `Level` of each layer, the layer nearest the pixels first.
+    weights: `Weights` of each layer, prepared.
     pixels: the pixel distribution, for mu(r).
     inside: [h, w, s*s, 1], 0 on the padding of images whose size the stride does not divide, 1
       elsewhere: the padding reads as zero, like all that lies outside an image.
     image: `Image`, or None to run the generative half alone.
     state: `State` after iteration t - 1.
-    draw_latent: (posterior, prior) -> z_t [B, h, w, Z]; posterior is None without an image.
+    draw_latent: (layer, posterior, prior) -> z_t [B, h, w, Z] of layer 0, 1, ...; posterior is
+      None without an image.
   Returns:
     (`State` after iteration t, `Output`).
   """
-  h_e, c_e, h_d, c_d, canvas = state
-  w = weights
-  conv = lambda *terms: grid.convolve(terms)
-  maps = lambda y, bias: DiagonalGaussian.split(grid.leave(y) + bias)
-  read = lambda x: grid.transform(grid.enter(x.reshape(*x.shape[:3], -1)))
+  states, canvas = list(state.layers), state.canvas
+  posteriors = [None] * len(levels)
 
-  posterior = kl_nats = log_ratio_nats = None
+  if image is not None:  # up through the encoders
+    below = ((image.x - pixels.mean(canvas)) * inside).reshape(*image.x.shape[:3], -1)  # (1)
+    for i, (level, w, s) in enumerate(zip(levels, weights, state.layers, strict=True)):
+      if i > 0:
+        below = layers.space_to_depth(levels[i - 1].grid.leave(below), level.block)
+      gates = (image.gates if i == 0 else w.encoder_bias) + level.grid.convolve([
+          (_read(level, below), w.encoder_below), (s.h_e, w.encoder_h_e), (s.h_d, w.encoder_h_d),
+          *_above(s.above, w.encoder_above)])
+      below, c_e = layers.lstm(gates, s.c_e)  # (2)
+      states[i] = s = s._replace(h_e=level.grid.transform(below), c_e=c_e)
+      posteriors[i] = _maps(level, [(s.h_e, w.posterior)], w.posterior_bias)  # (3)
+
+  zs, kls, log_ratios = [], [], []
+  above = None
+  for i in reversed(range(len(levels))):  # down through the decoders
+    level, w, s, posterior = levels[i], weights[i], states[i], posteriors[i]
+    prior = _maps(
+        level, [(s.h_d, w.prior), *_above(above, w.prior_above)], w.prior_bias)  # (4)
+    z = draw_latent(i, posterior, prior)
+    zs.append(z)
+    if image is not None:
+      everywhere = (1, 2, 3)
+      kls.append(distributions.kl_divergence(posterior, prior).sum(everywhere))  # (5)
+      log_ratios.append((posterior.log_prob(z) - prior.log_prob(z)).sum(everywhere))
+
+    terms = [(_read(level, z), w.decoder_latent), (s.h_d, w.decoder_h_d)]
+    if i == 0:
+      read = (canvas * inside).reshape(*canvas.shape[:3], -1)
+      terms.append((_read(level, read), w.decoder_canvas))
+    gates = w.decoder_bias + level.grid.convolve([*terms, *_above(above, w.decoder_above)])
+    h_d, c_d = layers.lstm(gates, s.c_d)  # (6)
+    h_d = level.grid.transform(h_d)
+    states[i] = s._replace(h_d=h_d, c_d=c_d, above=above)
+    down = level.grid.leave(level.grid.convolve([(h_d, w.down)]))
+    if i > 0:
+      above = _read(levels[i - 1], layers.depth_to_space(down, level.block, level.below))
+
+  canvas = canvas + down.reshape(canvas.shape)  # (7)
+  output = Output(tuple(zs[::-1]), None, None)
   if image is not None:
-    error = (image.x - pixels.mean(canvas)) * inside  # (1)
-    gates = image.gates + conv(
-        (read(error), w.encoder_error), (h_e, w.encoder_h_e), (h_d, w.encoder_h_d))
-    h_e, c_e = layers.lstm(gates, c_e)  # (2)
-    h_e = grid.transform(h_e)
-    posterior = maps(conv((h_e, w.posterior)), w.posterior_bias)  # (3)
-  prior = maps(conv((h_d, w.prior)), w.prior_bias)  # (4)
+    output = output._replace(
+        kl_nats=jnp.stack(kls[::-1]), log_ratio_nats=functools.reduce(jnp.add, log_ratios))
+  return State(tuple(states), canvas), output
 
-  z = draw_latent(posterior, prior)
-  if image is not None:
-    everywhere = (1, 2, 3)
-    kl_nats = distributions.kl_divergence(posterior, prior).sum(everywhere)[None]  # (5)
-    log_ratio_nats = (posterior.log_prob(z) - prior.log_prob(z)).sum(everywhere)
 
-  gates = w.decoder_bias + conv(
-      (read(z), w.decoder_latent), (h_d, w.decoder_h_d),
-      (read(canvas * inside), w.decoder_canvas))
-  h_d, c_d = layers.lstm(gates, c_d)  # (6)
-  h_d = grid.transform(h_d)
-  canvas = canvas + grid.leave(conv((h_d, w.write))).reshape(canvas.shape)  # (7)
-  return State(h_e, c_e, h_d, c_d, canvas), Output(z, kl_nats, log_ratio_nats)
+def _read(level, x):
+  """[B, h, w, C] -> ready to be convolved."""
+  return level.grid.transform(level.grid.enter(x))
+
+
+def _above(x, kernel):
+  """What a layer reads of the one above: a list of one term of a sum of convolutions, or none."""
+  return [] if kernel is None else [(x, kernel)]
+
+
+def _maps(level, terms, bias):
+  """A `DiagonalGaussian` of maps [B, h, w, Z]."""
+  return DiagonalGaussian.split(level.grid.leave(level.grid.convolve(terms)) + bias)
 
 
 class ConvDraw(nn.Module):
-  """Single-layer convolutional DRAW for images of any size.
+  """Convolutional DRAW with one layer or more, for images of any size.
 
   `apply(params, key, images)` infers; the other entry points are methods:
   `apply(params, key, images, groups, method='reconstruct')` and
@@ -124,58 +145,67 @@ class ConvDraw(nn.Module):
   Everywhere `key` is one PRNG key, or B of them, one per image: image b's randomness then depends
   on its own key alone, whatever the batch around it.
 
+  A layer of stride 0 is fully connected: its maps have one cell, whose linear operations read all
+  of the layer below. One such layer alone is DRAW without attention (Gregor et al., 2015), with a
+  learned prior.
+
   Attributes:
     channels: C, of the images.
-    pixels: `distributions.GaussianPixels` or `BernoulliPixels`.
+    pixels: the pixel distribution, `distributions.GaussianPixels` or another.
     steps: T, iterations.
-    features: F, LSTM feature maps.
-    latents: Z, latent maps per iteration.
+    features: F, LSTM feature maps of the layer nearest the pixels.
+    latents: Z, latent maps per iteration of that layer.
     kernel: side of all kernels, odd.
-    stride: between image and hidden resolution.
+    stride: between image and hidden resolution; 0 = fully connected.
+    upper: `layers.Layer` of the further layers, the next above the pixels first.
+    image_size: (H, W), needed only with fully connected layers: they fit one size.
     compute_dtype: of the convolutions' operands and results; parameters and their gradients,
       cells, canvas, latents and likelihoods are float32 always.
     remat: recompute each iteration in the backward pass instead of storing it.
   """
 
   channels: int
-  pixels: distributions.GaussianPixels | distributions.BernoulliPixels
+  pixels: Any
   steps: int = 32
   features: int = 160
   latents: int = 12
   kernel: int = 5
   stride: int = 2
+  upper: tuple[layers.Layer, ...] = ()
+  image_size: tuple[int, int] | None = None
   compute_dtype: jnp.dtype = jnp.float32
   remat: bool = False
 
+  @property
+  def all_layers(self):
+    """Every `layers.Layer`, the one nearest the pixels first."""
+    return (layers.Layer(self.features, self.latents, self.stride), *self.upper)
+
   def setup(self):
-    f, z, c = self.features, self.latents, self.channels
-    r = self.pixels.canvas_channels(c)
+    c, r = self.channels, self.pixels.canvas_channels(self.channels)
+    self._check_size(self.image_size)
+    sizes = weights_lib.sizes(self.all_layers, self.image_size)
+    first = self.all_layers[0]
     # (2) h^e_t = RNN(x, eps_t, h^e_{t-1}, h^d_{t-1})
-    self.encoder_image = self._kernel('encoder_image', c, 4 * f)
-    self.encoder_error = self._kernel('encoder_error', c, 4 * f)
-    self.encoder_h_e = self._kernel('encoder_h_e', f, 4 * f)
-    self.encoder_h_d = self._kernel('encoder_h_d', f, 4 * f)
-    self.encoder_bias = self.param('encoder_bias', lstm_bias, (4 * f,))
-    # (3) and (4)
-    self.posterior = self._kernel('posterior', f, 2 * z)
-    self.posterior_bias = self.param('posterior_bias', nn.initializers.zeros, (2 * z,))
-    self.prior = self._kernel('prior', f, 2 * z)
-    self.prior_bias = self.param('prior_bias', nn.initializers.zeros, (2 * z,))
-    # (6) h^d_t = RNN(z_t, h^d_{t-1}, r_{t-1})
-    self.decoder_latent = self._kernel('decoder_latent', z, 4 * f)
-    self.decoder_h_d = self._kernel('decoder_h_d', f, 4 * f)
-    self.decoder_canvas = self._kernel('decoder_canvas', r, 4 * f)
-    self.decoder_bias = self.param('decoder_bias', lstm_bias, (4 * f,))
-    # (7) W, a transposed convolution: its kernel is that of the convolution it is the adjoint of
-    self.write = self.param(
-        'write', nn.initializers.variance_scaling(0.1, 'fan_out', 'normal'),
-        (self.kernel, self.kernel, r, f))
+    self.encoder_image = self.param(
+        'encoder_image', nn.initializers.lecun_normal(),
+        weights_lib.between(first, self.kernel, sizes[0], c, 4 * first.features))
+    raw, below = [], (c, r)  # channels that go up from below, and that go down to there
+    for i, layer in enumerate(self.all_layers):
+      raw.append(weights_lib.create(
+          self.param, i, self.all_layers, self.kernel, sizes[i], *below))
+      below = (layer.features, layer.features)
+    self.raw = tuple(raw)
     self.initial_canvas = self.param(
         'initial_canvas', lambda key, shape: self.pixels.initial_canvas(c), (r,))
 
-  def _kernel(self, name, inputs, outputs):
-    shape = (self.kernel, self.kernel, inputs, outputs)
-    return self.param(name, nn.initializers.lecun_normal(), shape)
+  def _check_size(self, image_size):
+    """Fully connected layers fit images of one size."""
+    if any(not layer.stride for layer in self.all_layers) and (
+        image_size is None or tuple(image_size) != tuple(self.image_size or ())):
+      raise ValueError(
+          f'fully connected layers (stride 0) fit images of one size: image_size is '
+          f'{self.image_size}, the images are {image_size}')
 
   def __call__(self, key, images, temperature=1.0):
     """Infers: z_t ~ q_t at every iteration.
@@ -191,10 +221,12 @@ class ConvDraw(nn.Module):
       del t, prior
       return posterior.at(temperature * noise)
 
-    canvas, outputs = self._unroll(key, images.shape, images, draw_latent)
+    keys = image_keys(key, len(images))
+    canvas, outputs = self._unroll(lambda t: keys, images.shape, images, draw_latent)
     return Inference(canvas, outputs.kl_nats, outputs.log_ratio_nats.sum(0))
 
-  def reconstruct(self, key, images, groups, temperature=1.0, posterior_temperature=1.0):
+  def reconstruct(
+      self, key, images, groups, temperature=1.0, posterior_temperature=1.0, generation_key=None):
     """Keeps the first `groups` groups of latents and generates the rest (section 4.4).
 
     Args:
@@ -203,16 +235,22 @@ class ConvDraw(nn.Module):
       groups: int or [B] ints in 0..T: z_t comes from the posterior for t <= groups.
       temperature: of the prior that generates the other groups: 1 full variance, 0 its mean.
       posterior_temperature: of the posterior, likewise.
+      generation_key: as `key`, for what is generated: with another one, another completion of the
+        same stored latents. Default: `key`.
     Returns:
       [B, H, W, R] the canvas r_T.
     """
-    groups = jnp.broadcast_to(groups, images.shape[:1])[:, None, None, None]
+    groups = jnp.broadcast_to(groups, images.shape[:1])
+    keys = image_keys(key, len(images))
+    others = keys if generation_key is None else image_keys(generation_key, len(images))
 
     def draw_latent(t, noise, posterior, prior):
       return jnp.where(
-          t < groups, posterior.at(posterior_temperature * noise), prior.at(temperature * noise))
+          (t < groups)[:, None, None, None], posterior.at(posterior_temperature * noise),
+          prior.at(temperature * noise))
 
-    return self._unroll(key, images.shape, images, draw_latent)[0]
+    return self._unroll(
+        lambda t: jnp.where(t < groups, keys, others), images.shape, images, draw_latent)[0]
 
   def sample(self, key, count, image_size, temperature=1.0):
     """Generates: z_t ~ p_t at every iteration.
@@ -229,98 +267,76 @@ class ConvDraw(nn.Module):
       del t, posterior
       return prior.at(temperature * noise)
 
-    return self._unroll(key, (count, *image_size, self.channels), None, draw_latent)[0]
+    keys = image_keys(key, count)
+    return self._unroll(
+        lambda t: keys, (count, *image_size, self.channels), None, draw_latent)[0]
 
   def unit_interval(self, images):
     """uint8 values 0..levels-1 -> x in [0, 1], float32."""
     return images.astype(jnp.float32) / (self.pixels.levels - 1)
 
-  def _unroll(self, key, shape, images, draw_latent):
+  def _unroll(self, keys_at, shape, images, draw_latent):
     """T iterations of `step` by `jax.lax.scan`.
 
     Args:
-      key: one PRNG key, or [B] of them.
+      keys_at: t -> [B] PRNG keys.
       shape: (B, H, W, C) of the images.
       images: uint8 of that shape, or None.
-      draw_latent: (t, noise, posterior, prior) -> z_t, all [B, h, w, Z] but t.
+      draw_latent: (t, noise, posterior, prior) -> z_t of one layer, all [B, h, w, Z] but t.
     Returns:
       ([B, H, W, R] canvas r_T, `Output` with a leading T on every array).
     """
-    b, height, width, _ = shape
-    h, w = -(-height // self.stride), -(-width // self.stride)
-    grid = layers.grid((h, w), self.kernel, self.compute_dtype)
-    weights = self._weights(grid)
-    image = None if images is None else self._image(grid, images)
-    inside = layers.space_to_depth(jnp.ones((1, height, width, 1)), self.stride)[0, ..., None]
-    keys = image_keys(key, b)
+    b, *image_size, _ = shape
+    self._check_size(image_size)
+    levels = weights_lib.levels(self.all_layers, self.kernel, image_size, self.compute_dtype)
+    weights = weights_lib.prepare(levels, self.all_layers, self.raw)
+    image = None if images is None else self._image(levels[0], images)
+    inside = layers.space_to_depth(
+        jnp.ones((1, *image_size, 1)), levels[0].block)[0, ..., None]
 
     def iterate(state, t):
-      noise = jax.vmap(lambda k: jax.random.normal(
-          jax.random.fold_in(k, t), (h, w, self.latents)))(keys)
-      return step(
-          grid, weights, self.pixels, inside, image, state,
-          functools.partial(draw_latent, t, noise))
+      keys = keys_at(t)
+
+      def draw(i, posterior, prior):
+        # Layer 1 draws from the image's key, the layers above from keys of their own.
+        layer_keys = keys if i == 0 else jax.vmap(
+            lambda k: jax.random.fold_in(k, self.steps + i))(keys)
+        shape = (*levels[i].size, self.all_layers[i].latents)
+        noise = jax.vmap(lambda k: jax.random.normal(
+            jax.random.fold_in(k, t), shape))(layer_keys)
+        return draw_latent(t, noise, posterior, prior)
+
+      return step(levels, weights, self.pixels, inside, image, state, draw)
 
     if self.remat:
       iterate = jax.checkpoint(iterate, prevent_cse=False)
-    zeros = grid.zeros(b, self.features)
-    h_0 = grid.transform(zeros)
-    canvas_0 = jnp.broadcast_to(
-        self.initial_canvas, (b, h, w, self.stride**2, self.initial_canvas.size))
     state, outputs = jax.lax.scan(
-        iterate, State(h_0, zeros, h_0, zeros, canvas_0), jnp.arange(self.steps))
-    return layers.depth_to_space(state.canvas, self.stride, (height, width)), outputs
+        iterate, self._initial_state(levels, b), jnp.arange(self.steps))
+    canvas = state.canvas.reshape(*state.canvas.shape[:3], -1)
+    return layers.depth_to_space(canvas, levels[0].block, image_size), outputs
 
-  def _image(self, grid, images):
-    x = layers.space_to_depth(self.unit_interval(images), self.stride)
-    kernel = grid.prepare(layers.strided_kernel(self.encoder_image, self.stride))
-    gates = grid.convolve([(grid.transform(grid.enter(x)), kernel)]) + self.encoder_bias
-    return Image(x.reshape(*x.shape[:3], self.stride**2, -1), gates)
+  def _initial_state(self, levels, batch):
+    """h = c = 0, r_0 a learned bias."""
+    states = []
+    for i, (level, layer) in enumerate(zip(levels, self.all_layers, strict=True)):
+      zeros = level.grid.zeros(batch, layer.features)
+      h_0 = level.grid.transform(zeros)
+      above = h_0 if i + 1 < len(levels) else None
+      states.append(LayerState(h_0, zeros, h_0, zeros, above))
+    (a, b), size = levels[0].block, levels[0].size
+    canvas = jnp.broadcast_to(
+        self.initial_canvas, (batch, *size, a * b, self.initial_canvas.size))
+    return State(tuple(states), canvas)
 
-  def _weights(self, grid):
-    strided = lambda kernel: grid.prepare(layers.strided_kernel(kernel, self.stride))
-    return Weights(
-        encoder_error=strided(self.encoder_error),
-        encoder_h_e=grid.prepare(self.encoder_h_e),
-        encoder_h_d=grid.prepare(self.encoder_h_d),
-        posterior=grid.prepare(self.posterior),
-        posterior_bias=self.posterior_bias,
-        prior=grid.prepare(self.prior),
-        prior_bias=self.prior_bias,
-        decoder_latent=grid.prepare(self.decoder_latent),
-        decoder_h_d=grid.prepare(self.decoder_h_d),
-        decoder_canvas=strided(self.decoder_canvas),
-        decoder_bias=self.decoder_bias,
-        write=grid.prepare(
-            layers.adjoint_kernel(layers.strided_kernel(self.write, self.stride))),
-    )
-
+  def _image(self, level, images):
+    x = layers.space_to_depth(self.unit_interval(images), level.block)
+    kernel = level.grid.prepare(weights_lib.strided(
+        self.all_layers[0], self.encoder_image))
+    gates = level.grid.convolve([(_read(level, x), kernel)]) + self.raw[0].encoder_bias
+    return Image(x.reshape(*x.shape[:3], level.block[0] * level.block[1], -1), gates)
 
 def image_keys(key, count):
   """[count] keys: `key` itself if it is one per image already, else folded with 0..count-1."""
   if key.ndim:
     return key
   return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(count))
-
-
-def lstm_bias(key, shape):
-  """Zeros, but 1 for the forget gates, so that cells remember from the start."""
-  del key
-  features = shape[0] // 4
-  return jnp.zeros(shape).at[features : 2 * features].set(1.0)
-
-
-def from_config(config, channels, levels):
-  """The `ConvDraw` that `config.model` describes, for images with that many channels and levels."""
-  m = config.model
-  return ConvDraw(
-      channels=channels,
-      pixels=distributions.pixels(m.likelihood, levels),
-      steps=m.steps,
-      features=m.features,
-      latents=m.latents,
-      kernel=m.kernel,
-      stride=m.stride,
-      compute_dtype=jnp.dtype(m.compute_dtype),
-      remat=m.remat,
-  )

@@ -1,11 +1,24 @@
-"""What `launch.py --mode` can do with a run."""
+"""What `launch.py --mode` can do with a run, or with several."""
+
+import os
 
 import jax
 
-from conv_draw import baselines, checkpoints, data, evaluate, figures, objective, steps, train
+from conv_draw import (
+  baselines,
+  checkpoints,
+  data,
+  evaluate,
+  figures,
+  models,
+  objective,
+  pictures,
+  steps,
+  table,
+  train,
+)
 from conv_draw import config as config_lib
 from conv_draw import metrics as metrics_lib
-from conv_draw import model as model_lib
 from conv_draw.errors import UserError
 
 
@@ -20,19 +33,57 @@ def run(mode, config, workdir):
         f'{workdir} was trained with another {differing[0]}: leave out --config and '
         f'--config.{differing[0]} to use the stored ones')
 
-  test_images = data.load(config.data, 'test')
-  model = model_lib.from_config(config, test_images.shape[-1], test_images.levels)
-  optimizer = steps.create_optimizer(config)
-  like = jax.eval_shape(
-      lambda: steps.create_state(config, model, optimizer, test_images.shape))
-  params, step = checkpoints.restore_params(workdir, like)
-  drawn = (config, model, params, test_images, workdir)
+  model, params, step, test_images = _restore(config, workdir)
+  drawn = (config, model, params, test_images)
   if mode in ('train', 'evaluate'):
     _evaluate(config, model, params, step, test_images, workdir)
+  directory = os.path.join(workdir, 'figures')
   if mode in ('train', 'sample', 'figures'):
-    print('wrote', figures.write_samples(*drawn))
+    path = os.path.join(directory, 'samples.png')
+    grid = figures.samples(config, model, params, test_images.shape[:2])
+    pictures.save_grid(path, pictures.grid_of(grid, columns=8))
+    print('wrote', path)
   if mode in ('train', 'reconstruct', 'figures'):
-    print('wrote', figures.write_reconstructions(*drawn))
+    path = os.path.join(directory, 'reconstructions.png')
+    pictures.save_grid(path, figures.reconstructions(*drawn))
+    print('wrote', path)
+  if mode == 'figures':
+    for figure in (figures.figure_1, figures.figure_2, figures.figure_3, figures.figure_4):
+      for path in figure(*drawn, directory):
+        print('wrote', path, flush=True)
+
+
+def run_several(mode, workdirs):
+  """Runs a mode that looks at several trained runs: 'table', or 'figures' for figure 5."""
+  if mode == 'table':
+    print(table.markdown(workdirs))
+    return
+  runs = []
+  for workdir in workdirs:
+    config = config_lib.load(workdir)
+    model, params, _, images = _restore(config, workdir)
+    tests = [line for line in metrics_lib.read(workdir) if line.get('split') == 'test']
+    runs.append((
+        config, figures.samples(config, model, params, images.shape[:2]),
+        tests[-1] if tests else None))
+  shapes = {drawn.shape for _, drawn, _ in runs}
+  if len(shapes) > 1:
+    raise UserError(
+        'figure 5 needs runs on images of one size with one number of --config.figures.samples; '
+        f'these have {" and ".join(map(str, sorted(shapes)))}')
+  parent = os.path.commonpath([os.path.dirname(os.path.abspath(w)) for w in workdirs])
+  for path in figures.figure_5(runs, os.path.join(parent, 'figures')):
+    print('wrote', path)
+
+
+def _restore(config, workdir):
+  """(model, parameters to use, step, `data.Images` of the test split) of a trained run."""
+  images = data.load(config.data, 'test')
+  model = models.from_config(config, images.shape, images.levels)
+  optimizer = steps.create_optimizer(config)
+  like = jax.eval_shape(lambda: steps.create_state(config, model, optimizer, images.shape))
+  params, step = checkpoints.restore_params(workdir, like)
+  return model, params, step, images
 
 
 def _evaluate(config, model, params, step, images, workdir):
@@ -41,19 +92,24 @@ def _evaluate(config, model, params, step, images, workdir):
   progress = metrics_lib.Progress(total, 0, 'image')
   result = evaluate.evaluate(config, model, params, images, progress.at)
   progress.close()
-  metrics = metrics_lib.Metrics(workdir)
-  metrics.write(step, 'test', evaluate.record(result, images.shape))
-  metrics.close()
-
   k = config.evaluate.importance_samples
+  metrics = metrics_lib.Metrics(workdir)
+  metrics.write(
+      step, 'test', evaluate.record(result, images.shape), data=images.name, of=len(images),
+      importance_samples=k)
+
   bound = f'importance-weighted bound, {k} samples' if k > 1 else 'variational bound'
   print(f'{images.name}: {result.count} of {len(images)} images, {bound}, after {step} steps')
   error = objective.bits_per_dim(result.standard_error_nats, images.shape)
-  _row('convolutional DRAW', result.nats, images.shape, '<',
+  _row(table.describe(config), result.nats, images.shape, '<',
        f' +- {error:.4f}  (reconstruction {result.reconstruction_nats:.2f}, latents '
        f'{result.kl_nats.sum():.2f}, standard error {result.standard_error_nats:.2f} nats)')
   for name, nats in _baselines(config, images):
     _row(name, nats, images.shape, ' ', f'  (all {len(images)} images)')
+    metrics.event(
+        step, 'baseline', name=name, nats=nats, data=images.name, images=len(images),
+        bits_per_dim=objective.bits_per_dim(nats, images.shape), of=len(images))
+  metrics.close()
 
 
 def _row(name, nats, shape, sign, rest=''):

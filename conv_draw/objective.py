@@ -1,4 +1,4 @@
-"""The loss (12) and the one place where nats become bits per dimension."""
+"""The loss (12), its k-sample bounds, and the one place where nats become bits per dimension."""
 
 import math
 from typing import NamedTuple
@@ -34,9 +34,31 @@ def elbo(model, images, inference):
   )
 
 
-def loss(terms, beta):
-  """Equation (12) averaged over images: beta L^x + sum_t L^z_t, a scalar in nats per image."""
-  return jnp.mean(beta * terms.reconstruction_nats + terms.kl_nats.sum((0, 1)))
+def bound(terms, beta=1.0, samples=1, kind='elbo'):
+  """What training minimises, for each of B images: an upper bound on -log p(x) if beta = 1.
+
+  Args:
+    terms: `Elbo` of B * samples entries, an image's samples side by side: b * samples + j.
+    beta: scales L^x.
+    samples: k, how many draws of the latents each image has.
+    kind: 'elbo' for equation (12), beta L^x + sum_t L^z_t, averaged over the samples; 'iwae' for
+      the importance-weighted bound (Burda et al., 2016), -log 1/k sum_j p(x, z_j) / q(z_j | x).
+  Returns:
+    [B] nats.
+  """
+  by_image = lambda nats: nats.reshape(-1, samples)
+  reconstruction_nats = beta * terms.reconstruction_nats
+  if kind == 'elbo':
+    return by_image(reconstruction_nats + terms.kl_nats.sum((0, 1))).mean(1)
+  if kind == 'iwae':
+    log_weights = by_image(-(reconstruction_nats + terms.log_ratio_nats))
+    return math.log(samples) - jax.nn.logsumexp(log_weights, 1)
+  raise ValueError(f'no bound {kind!r}: there are "elbo" and "iwae"')
+
+
+def loss(terms, beta, samples=1, kind='elbo'):
+  """`bound` averaged over images: a scalar in nats per image."""
+  return jnp.mean(bound(terms, beta, samples, kind))
 
 
 def bits_per_dim(nats, image_shape):

@@ -64,6 +64,24 @@ def binarise(keys, images):
   return jax.vmap(draw)(keys, images).astype(jnp.uint8) * 255
 
 
+def repeat(keys, images, samples, taken):
+  """Keys and images of several draws of the latents per image, an image's side by side.
+
+  Args:
+    keys: [B], one per image.
+    images: [B, ...].
+    samples: k, how many draws.
+    taken: numbers below this have been folded into the images' keys for other purposes.
+  Returns:
+    ([B k] keys, [B k, ...] images); both as they are if k = 1.
+  """
+  if samples == 1:
+    return keys, images
+  numbers = taken + jnp.arange(samples)
+  fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+  return fold(keys, numbers).reshape(-1), jnp.repeat(images, samples, 0)
+
+
 def train_step(state, images, *, model, optimizer, config):
   """One Adam update on this device's share of the batch.
 
@@ -73,7 +91,8 @@ def train_step(state, images, *, model, optimizer, config):
     model, optimizer, config: static.
   Returns:
     (new state, metrics): scalars in nats per image, averaged over the whole batch and measured
-    before the update.
+    before the update. 'nats' is the loss at beta = 1; 'reconstruction_nats' and 'kl_nats' are
+    averages over all samples.
   """
   share = images.shape[0]
   key = random_key(config.train.seed, TRAIN)
@@ -83,10 +102,12 @@ def train_step(state, images, *, model, optimizer, config):
   keys = jax.vmap(functools.partial(jax.random.fold_in, key))(places)
   if isinstance(model.pixels, distributions.BernoulliPixels):
     images = binarise(jax.vmap(lambda k: jax.random.fold_in(k, model.steps))(keys), images)
+  o = config.objective
+  keys, images = repeat(keys, images, o.samples, taken=model.steps + 1)
 
   def loss_fn(params):
     terms = objective.elbo(model, images, model.apply(params, keys, images))
-    return objective.loss(terms, config.objective.beta), terms
+    return objective.loss(terms, o.beta, o.samples, o.bound), terms
 
   (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
   gradients = jax.lax.pmean(gradients, AXIS)
@@ -99,7 +120,7 @@ def train_step(state, images, *, model, optimizer, config):
     ema_params = optax.incremental_update(params, ema_params, 1 - decay)
   metrics = jax.lax.pmean({
       'loss': loss,
-      'nats': terms.nats.mean(),
+      'nats': objective.loss(terms, 1.0, o.samples, o.bound),
       'reconstruction_nats': terms.reconstruction_nats.mean(),
       'kl_nats': terms.kl_nats.sum((0, 1)).mean(),
   }, AXIS)

@@ -9,10 +9,9 @@ import time
 import jax
 import numpy as np
 
-from conv_draw import checkpoints, data, devices, evaluate, objective, spikes, steps
+from conv_draw import checkpoints, data, devices, evaluate, models, objective, spikes, steps
 from conv_draw import config as config_lib
 from conv_draw import metrics as metrics_lib
-from conv_draw import model as model_lib
 
 
 def train(config, workdir, load=data.load):
@@ -29,7 +28,7 @@ def train(config, workdir, load=data.load):
   devices.check_batch_size('train.batch_size', config.train.batch_size)
   config_lib.check_continues(config, workdir)
   images, test_images = load(config.data, 'train'), load(config.data, 'test')
-  model = model_lib.from_config(config, images.shape[-1], images.levels)
+  model = models.from_config(config, images.shape, images.levels)
   optimizer = steps.create_optimizer(config)
   initial_state = steps.create_state(config, model, optimizer, images.shape)
   train_step = jax.pmap(
@@ -59,6 +58,9 @@ def train(config, workdir, load=data.load):
     unread = []  # (step, metrics still on their way from the devices)
     interval = _Interval(images.shape, config.train.batch_size)
     size = sum(x.size for x in jax.tree.leaves(initial_state.params))
+    metrics.event(
+        step, 'start', data=images.name, parameters=size, devices=jax.device_count(),
+        device_kind=jax.devices()[0].device_kind, jax=jax.__version__)
     progress.say(
         f'{workdir}: {images.name}, {len(images)} images; {size:,} parameters; '
         f'{jax.device_count()} {jax.devices()[0].platform} device(s); step {step} of {total}')
@@ -152,7 +154,7 @@ class _Interval:
 
   def __init__(self, image_shape, batch_size):
     self._image_shape, self._batch_size = image_shape, batch_size
-    self._began, self._values = None, []
+    self._opened, self._began, self._values = time.monotonic(), None, []
 
   def add(self, values):
     self._values.append(values)
@@ -160,7 +162,7 @@ class _Interval:
       self._began, self._before = time.monotonic(), len(self._values)
 
   def close(self):
-    """Means since the last call, and the throughput."""
+    """Means since the last call, the throughput and the time."""
     now = time.monotonic()
     line = {
         name: math.fsum(v[name] for v in self._values) / len(self._values)
@@ -169,5 +171,6 @@ class _Interval:
     images = (len(self._values) - self._before) * self._batch_size
     if images:  # not where the only step was the one that compiled
       line['images_per_second'] = images / max(now - self._began, 1e-9)
-    self._began, self._values, self._before = now, [], 0
+    line['seconds'] = now - self._opened  # what was spent, compilation and all
+    self._opened, self._began, self._values, self._before = now, now, [], 0
     return line

@@ -18,17 +18,25 @@ def get_config():
   config.data.hold_out = 0.1  # folder without train/ and test/: the fraction that is the test split
 
   config.model = config_dict.ConfigDict()
-  config.model.likelihood = 'gaussian'  # or 'bernoulli'
-  config.model.steps = 32  # T, iterations
-  config.model.features = 160  # F, LSTM feature maps
+  config.model.kind = 'draw'  # or 'vae', without recurrence
+  config.model.likelihood = 'gaussian'  # or 'logistic_mixture', 'bernoulli'
+  config.model.mixtures = 5  # logistic_mixture: components
+  config.model.steps = 32  # draw: T, iterations
+  config.model.features = 160  # F, LSTM feature maps (vae: feature maps) of the layer at the pixels
   config.model.latents = 12  # Z, latent maps an iteration
-  config.model.kernel = 5
-  config.model.stride = 2  # between image and hidden resolution
+  config.model.stride = 2  # between image and hidden resolution; 0 = a fully connected layer
+  config.model.upper_features = ()  # further layers, the next above the pixels first: F of each,
+  config.model.upper_latents = ()  # Z of each,
+  config.model.upper_strides = ()  # and stride to the layer below; 0 = fully connected
+  config.model.kernel = 5  # of the convolutions of all layers
+  config.model.depth = 2  # vae: hidden layers before each layer of latents, either way
   config.model.compute_dtype = 'float32'  # or 'bfloat16': of the convolutions alone
   config.model.remat = False  # recompute iterations in the backward pass, to save memory
 
   config.objective = config_dict.ConfigDict()
   config.objective.beta = 1.0  # scales L^x in training (12); likelihoods are reported at 1
+  config.objective.bound = 'elbo'  # or 'iwae': the importance-weighted bound (Burda et al., 2016)
+  config.objective.samples = 1  # of the latents per image and training step: k of the bound
 
   config.train = config_dict.ConfigDict()
   config.train.steps = 100_000

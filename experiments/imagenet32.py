@@ -8,6 +8,7 @@ the archives train_32x32.tar and valid_32x32.tar. Hardware: several data-centre 
 yet run.
 """
 
+from conv_draw import sweeps
 from experiments import default
 
 
@@ -16,3 +17,7 @@ def get_config():
   config.data.name = 'imagenet32'
   config.train.steps = 500_000
   return config
+
+
+def get_sweep():
+  return sweeps.over_beta()

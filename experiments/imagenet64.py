@@ -6,6 +6,7 @@ As imagenet32.py, with downsampled_imagenet/64x64 (`python -m conv_draw.prepare_
 --size=64). Hardware: several data-centre GPUs or a TPU; not yet run.
 """
 
+from conv_draw import sweeps
 from experiments import imagenet32
 
 
@@ -13,3 +14,7 @@ def get_config():
   config = imagenet32.get_config()
   config.data.name = 'imagenet64'
   return config
+
+
+def get_sweep():
+  return sweeps.over_beta()

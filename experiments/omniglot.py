@@ -12,6 +12,7 @@ in 3 minutes give 151.4 nats on the test split, still falling steeply):
       --config.train.ema_decay=0.99 --config.train.steps=300
 """
 
+from conv_draw import sweeps
 from experiments import default
 
 
@@ -22,3 +23,7 @@ def get_config():
   config.train.steps = 100_000
   config.figures.temperature = 1.0  # figure 1 left varies the strokes that were not stored
   return config
+
+
+def get_sweep():
+  return sweeps.over_beta()

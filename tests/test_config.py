@@ -28,6 +28,24 @@ def test_values_without_sense_are_named(config, key, value):
     config_lib.check(config)
 
 
+@pytest.mark.parametrize('upper, words', [
+    (dict(upper_features=(4,)), 'one for each'),
+    (dict(upper_features=(4,), upper_latents=(0,), upper_strides=(2,)), 'upper_latents'),
+    (dict(upper_features=('a',), upper_latents=(2,), upper_strides=(2,)), 'upper_features'),
+    (dict(upper_features=(4, 4), upper_latents=(2, 2), upper_strides=(0, 2)), 'fully connected')])
+def test_upper_layers_must_agree(config, upper, words):
+  config.model.update(**upper)
+  with pytest.raises(UserError, match=words):
+    config_lib.check(config)
+
+
+def test_stored_tuples_come_back_as_tuples(config, tmp_path):
+  config.model.update(upper_features=(4,), upper_latents=(2,), upper_strides=(0,))
+  config_lib.store(config, tmp_path)
+  config_lib.check_continues(config, tmp_path)
+  assert config_lib.load(tmp_path).model.upper_features == (4,)
+
+
 def test_differences_name_the_keys(config):
   other = config.copy_and_resolve_references()
   other.model.features = 99

@@ -4,14 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from conv_draw import baselines, data, evaluate, objective, steps
-from conv_draw import model as model_lib
+from conv_draw import baselines, data, evaluate, models, objective, steps
 
 
 @pytest.fixture
 def trained(config):
   images = data.load(config.data, 'test')
-  model = model_lib.from_config(config, 1, images.levels)
+  model = models.from_config(config, images.shape, images.levels)
   state = steps.create_state(config, model, steps.create_optimizer(config), images.shape)
   return model, state.params, images
 

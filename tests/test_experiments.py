@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from conv_draw import data, steps
-from conv_draw import model as model_lib
+from conv_draw import data, models, steps
 from experiments import default
 
 NAMES = sorted(
@@ -32,13 +31,15 @@ def test_experiment_has_the_keys_of_default_and_takes_a_step(name):
   assert config.data.name in data.NAMES
   # Built at its own size, without computing anything...
   shape = SHAPES.get(config.data.name, (32, 32, 3))
-  full = model_lib.from_config(config, shape[-1], 256)
+  full = models.from_config(config, shape, 256)
   image = jax.ShapeDtypeStruct((1, *shape), np.uint8)
   key = jax.random.key(0)
   jax.eval_shape(full.init, key, key, image)
   # ... and trained for a step at a tiny one.
-  config.model.update(steps=2, features=3, latents=2)
-  model = model_lib.from_config(config, 1, 256)
+  few = tuple(3 for _ in config.model.upper_strides)
+  config.model.update(
+      steps=2, features=3, latents=2, mixtures=2, upper_features=few, upper_latents=few)
+  model = models.from_config(config, (4, 4, 1), 256)
   optimizer = steps.create_optimizer(config)
   images = np.random.default_rng(0).integers(0, 256, (1, 2, 4, 4, 1)).astype(np.uint8)
   state = steps.create_state(config, model, optimizer, images.shape[2:])

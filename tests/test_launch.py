@@ -46,7 +46,7 @@ def run(tmp_path_factory):
 def test_training_ends_with_the_result_and_two_pictures(run):
   workdir, out, error = run
   assert 'digits' in out and '20 of 300 images' in out
-  for name in ('uniform', 'multivariate Gaussian', 'convolutional DRAW'):
+  for name in ('uniform', 'multivariate Gaussian', 'Conv DRAW'):
     assert name in out
   assert 'step 12/12' in error and 'images/s' in error and '\r' not in error
   assert 'Traceback' not in error
@@ -58,8 +58,8 @@ def test_evaluation_needs_only_the_workdir_and_repeats_the_number(run):
   workdir, out, _ = run
   status, again, error = launch('--mode=evaluate', f'--workdir={workdir}')
   assert status == 0, error
-  result = [line for line in out.splitlines() if 'convolutional' in line]
-  assert result and result == [line for line in again.splitlines() if 'convolutional' in line]
+  result = [line for line in out.splitlines() if 'Conv DRAW' in line]
+  assert result and result == [line for line in again.splitlines() if 'Conv DRAW' in line]
   with open(f'{workdir}/metrics.jsonl') as f:
     tests = [line for line in map(json.loads, f) if line.get('split') == 'test']
   assert len(tests) == 2 and tests[0] == tests[1]
@@ -76,7 +76,10 @@ def test_evaluation_takes_other_settings_over_the_stored_ones(run):
 
 @pytest.mark.parametrize('mode, names', [
     ('sample', ['samples.png']), ('reconstruct', ['reconstructions.png']),
-    ('figures', ['reconstructions.png', 'samples.png'])])
+    ('figures', sorted(
+        ['reconstructions.png', 'samples.png'] + [
+            f'figure_{name}.{end}' for name in ('1_samples', '1_means', '2', '3', '4')
+            for end in ('png', 'csv')]))])
 def test_figure_modes_write_their_files(run, mode, names):
   workdir, _, _ = run
   directory = os.path.join(workdir, 'figures')
@@ -85,6 +88,29 @@ def test_figure_modes_write_their_files(run, mode, names):
   status, _, error = launch(f'--mode={mode}', f'--workdir={workdir}')
   assert status == 0, error
   assert sorted(os.listdir(directory)) == names
+
+
+def test_table_and_figure_5_of_several_runs(run, tmp_path):
+  parent = os.path.dirname(run[0])
+  other = str(tmp_path / 'other')
+  status, _, error = launch(*TINY, f'--workdir={other}', '--sweep_index=1')
+  assert status == 0, error
+  other = os.path.join(other, 'beta_0.4')
+  status, out, error = launch('--mode=table', run[0], other)
+  assert status == 0, error
+  for words in ('multivariate Gaussian', 'Conv DRAW (beta = 0.4)', '20 of 300 images'):
+    assert words in out
+  status, out, error = launch('--mode=figures', run[0], other)
+  assert status == 0, error
+  path = out.split()[1]
+  assert path.endswith('figures/figure_5.png') and np.asarray(Image.open(path)).std() > 0
+  assert os.path.commonpath([path, parent, other]) == os.path.dirname(os.path.dirname(path))
+
+
+def test_sweep_is_listed():
+  status, out, error = launch('--config=experiments/imagenet64.py', '--sweep')
+  assert status == 0, error
+  assert out.splitlines()[1] == '1  runs/imagenet64/beta_0.4  --config.objective.beta=0.4'
 
 
 def test_killed_and_started_again_ends_with_the_same_bits(run, tmp_path):
@@ -121,6 +147,13 @@ def saved(workdir):
     (['--config=experiments/digits.py', 'train.steps=3'], ['train.steps=3', '--config.KEY']),
     ([], ['--config=experiments/digits.py']),
     (['--mode=evaluate'], ['--workdir']),
+    (['--mode=figures'], ['--workdir']),
+    (['--mode=table'], ['runs/*']),
+    (['--mode=table', 'NOWHERE'], ['NOWHERE', 'train first']),
+    (['--config=experiments/photos.py', '--sweep_index=0'], ['photos.py', 'get_sweep']),
+    (['--config=experiments/digits.py', '--sweep_index=9', '--workdir=NEW'], ['9', '0 to 5']),
+    (['--config=experiments/digits.py', '--config.model.upper_features=(4,)', '--workdir=NEW'],
+     ['upper_features', 'one for each']),
     (['--mode=evaluate', '--workdir=NOWHERE'], ['NOWHERE', 'train first']),
     (['--config=experiments/digits.py', '--config.model.likelihood=poisson', '--workdir=NEW'],
      ['poisson', 'gaussian']),

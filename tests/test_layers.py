@@ -23,9 +23,8 @@ SIZES = [(8, 8), (7, 9), (2, 3), (13, 4)]
 @pytest.mark.parametrize('size', SIZES)
 def test_space_to_depth_and_back(size, stride):
   x = jax.random.normal(jax.random.key(0), (2, *size, 3))
-  deep = layers.space_to_depth(x, stride)
-  deep = deep.reshape(*deep.shape[:3], stride**2, 3)
-  np.testing.assert_array_equal(layers.depth_to_space(deep, stride, size), x)
+  deep = layers.space_to_depth(x, (stride, stride))
+  np.testing.assert_array_equal(layers.depth_to_space(deep, (stride, stride), size), x)
 
 
 @pytest.mark.parametrize('stride', [1, 2, 3])
@@ -35,7 +34,8 @@ def test_strided_convolution_through_space_to_depth(size, kernel, stride):
   keys = jax.random.split(jax.random.key(0), 2)
   x = jax.random.normal(keys[0], (2, *size, 3))
   w = jax.random.normal(keys[1], (kernel, kernel, 3, 4))
-  y = layers.plain_conv(layers.space_to_depth(x, stride), layers.strided_kernel(w, stride))
+  deep = layers.space_to_depth(x, (stride, stride))
+  y = layers.plain_conv(deep, layers.strided_kernel(w, stride))
   np.testing.assert_allclose(y, strided(x, w, stride), rtol=1e-4, atol=1e-4)
 
 
@@ -49,9 +49,8 @@ def test_write_is_the_adjoint_of_the_strided_convolution(size, stride):
   transposed = jax.linear_transpose(
       lambda x: strided(x, kernel, stride), jnp.zeros((2, *size, 3)))(h)[0]
   deep = layers.plain_conv(h, layers.adjoint_kernel(layers.strided_kernel(kernel, stride)))
-  deep = deep.reshape(*deep.shape[:3], stride**2, 3)
   np.testing.assert_allclose(
-      layers.depth_to_space(deep, stride, size), transposed, rtol=1e-4, atol=1e-4)
+      layers.depth_to_space(deep, (stride, stride), size), transposed, rtol=1e-4, atol=1e-4)
 
 
 def test_lstm_keeps_its_cell_when_it_forgets_nothing():

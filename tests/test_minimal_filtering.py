@@ -58,7 +58,7 @@ def test_sums_of_strided_and_plain_convolutions(size, k, stride):
       read = lambda x: grid.transform(grid.enter(x))
       shared = read(h)
       both = grid.convolve([
-          (read(layers.space_to_depth(image, stride)),
+          (read(layers.space_to_depth(image, (stride, stride))),
            grid.prepare(layers.strided_kernel(strided, stride))),
           (shared, grid.prepare(same))])
       return grid.leave(both), grid.leave(grid.convolve([(shared, grid.prepare(other))]))

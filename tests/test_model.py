@@ -8,59 +8,100 @@ import pytest
 from conv_draw import BernoulliPixels, GaussianPixels, objective
 from conv_draw import model as model_lib
 from conv_draw.distributions import DiagonalGaussian, kl_divergence
+from conv_draw.layers import Layer
 from conv_draw.model import ConvDraw
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def paper(model, params, keys, images):
-  """Equations (1) to (7) in plain JAX: strided and transposed convolutions of whole images."""
+  """Equations (1) to (7) and figure 2 in plain JAX: strided and transposed convolutions of whole
+  images and maps, and matrix products for fully connected layers."""
   p = params['params']
-  s, k = model.stride, model.kernel
+  k = model.kernel
   x = images / (model.pixels.levels - 1)
-  b, height, width, _ = x.shape
-  h, w = -(-height // s), -(-width // s)
+  b = len(x)
+  name = lambda n, i: n if i == 0 else f'{n}_{i + 1}'
 
   def conv(x, kernel, stride=1):
-    n = x.shape[1:3]
-    after = [max(0, (-(-m // stride) - 1) * stride + k // 2 - (m - 1)) for m in n]
+    if stride == 0:
+      return (x.reshape(b, -1) @ kernel[0, 0])[:, None, None]
+    after = [max(0, (-(-m // stride) - 1) * stride + k // 2 - (m - 1)) for m in x.shape[1:3]]
+    side = kernel.shape[0] // 2
+    padding = [(k // 2, a) for a in after] if side else [(0, 0)] * 2
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(k // 2, a) for a in after],
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+        x, kernel, (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
-  def transposed(h, kernel):
-    return jax.linear_transpose(
-        lambda r: conv(r, kernel, s), jnp.zeros((b, height, width, kernel.shape[2])))(h)[0]
+  def transposed(h, kernel, stride, shape):
+    return jax.linear_transpose(lambda r: conv(r, kernel, stride), jnp.zeros(shape))(h)[0]
 
   def lstm(gates, cell):
     i, f, o, u = jnp.split(gates, 4, -1)
     cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(u)
     return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
-  h_e = c_e = h_d = c_d = jnp.zeros((b, h, w, model.features))
-  r = jnp.broadcast_to(p['initial_canvas'], (b, height, width, p['initial_canvas'].size))
+  stack = model.all_layers
+  sizes = [x.shape[1:3]]
+  for layer in stack:
+    sizes.append(tuple(-(-n // layer.stride) for n in sizes[-1]) if layer.stride else (1, 1))
+  zeros = [jnp.zeros((b, *size, layer.features)) for layer, size in zip(
+      stack, sizes[1:], strict=True)]
+  h_e, c_e, h_d, c_d = list(zeros), list(zeros), list(zeros), list(zeros)
+  r = jnp.broadcast_to(p['initial_canvas'], (b, *sizes[0], p['initial_canvas'].size))
+
+  def from_above(i, reader):  # what layer i reads of the layer above it
+    if i + 1 == len(stack):
+      return 0
+    brought = transposed(
+        h_d[i + 1], p[f'down_{i + 2}'], stack[i + 1].stride, h_d[i].shape)
+    return conv(brought, p[name(f'{reader}_above', i)])
+
   kls = []
   for t in range(model.steps):
+    posteriors, kl = [], [None] * len(stack)
     error = x - model.pixels.mean(r)
-    h_e, c_e = lstm(
-        conv(x, p['encoder_image'], s) + conv(error, p['encoder_error'], s)
-        + conv(h_e, p['encoder_h_e']) + conv(h_d, p['encoder_h_d']) + p['encoder_bias'], c_e)
-    q = DiagonalGaussian.split(conv(h_e, p['posterior']) + p['posterior_bias'])
-    prior = DiagonalGaussian.split(conv(h_d, p['prior']) + p['prior_bias'])
-    noise = jax.vmap(lambda key: jax.random.normal(
-        jax.random.fold_in(key, t), (h, w, model.latents)))(keys)  # noqa: B023
-    z = q.at(noise)
-    kls.append(kl_divergence(q, prior).sum((1, 2, 3)))
-    h_d, c_d = lstm(
-        conv(z, p['decoder_latent']) + conv(h_d, p['decoder_h_d'])
-        + conv(r, p['decoder_canvas'], s) + p['decoder_bias'], c_d)
-    r = r + transposed(h_d, p['write'])
-  return r, jnp.stack(kls)[:, None]
+    for i, layer in enumerate(stack):
+      if i == 0:
+        below = (conv(x, p['encoder_image'], layer.stride)
+                 + conv(error, p['encoder_error'], layer.stride))
+      else:
+        below = conv(h_e[i - 1], p[name('encoder_below', i)], layer.stride)
+      h_e[i], c_e[i] = lstm(
+          below + conv(h_e[i], p[name('encoder_h_e', i)]) + conv(h_d[i], p[name('encoder_h_d', i)])
+          + from_above(i, 'encoder') + p[name('encoder_bias', i)], c_e[i])
+      posteriors.append(DiagonalGaussian.split(
+          conv(h_e[i], p[name('posterior', i)]) + p[name('posterior_bias', i)]))
+    for i in reversed(range(len(stack))):
+      prior = DiagonalGaussian.split(
+          conv(h_d[i], p[name('prior', i)]) + from_above(i, 'prior') + p[name('prior_bias', i)])
+      fold = lambda key: jax.random.fold_in(key, model.steps + i) if i else key  # noqa: B023
+      noise = jax.vmap(lambda key: jax.random.normal(
+          jax.random.fold_in(fold(key), t), (*sizes[i + 1], stack[i].latents)))(keys)  # noqa: B023
+      z = posteriors[i].at(noise)
+      kl[i] = kl_divergence(posteriors[i], prior).sum((1, 2, 3))
+      read = conv(r, p['decoder_canvas'], stack[0].stride) if i == 0 else 0
+      h_d[i], c_d[i] = lstm(
+          conv(z, p[name('decoder_latent', i)]) + conv(h_d[i], p[name('decoder_h_d', i)])
+          + from_above(i, 'decoder') + read + p[name('decoder_bias', i)], c_d[i])
+    r = r + transposed(h_d[0], p['write'], stack[0].stride, r.shape)
+    kls.append(jnp.stack(kl))
+  return r, jnp.stack(kls)
 
 
-@pytest.mark.parametrize('size', [(8, 8), (7, 9), (3, 2)])
-@pytest.mark.parametrize('pixels', [GaussianPixels(17), BernoulliPixels()])
-def test_recurrence_is_the_papers(pixels, size):
-  model = ConvDraw(channels=2, pixels=pixels, steps=3, features=4, latents=2)
+UPPER = {
+    'one layer': dict(),
+    'two convolutional': dict(upper=(Layer(5, 2, 2),)),
+    'three, the top ones fully connected': dict(upper=(Layer(5, 2, 0), Layer(3, 1, 0))),
+    'fully connected': dict(stride=0),
+}
+
+
+@pytest.mark.parametrize('pixels, upper, size', [
+    (GaussianPixels(17), 'one layer', (8, 8)), (GaussianPixels(17), 'one layer', (3, 2)),
+    *[(GaussianPixels(17), upper, (7, 9)) for upper in UPPER],
+    (BernoulliPixels(), 'one layer', (7, 9))])
+def test_recurrence_is_the_papers(pixels, upper, size):
+  model = ConvDraw(
+      channels=2, pixels=pixels, steps=3, features=4, latents=2, image_size=size, **UPPER[upper])
   images = np.random.default_rng(0).integers(0, 17, (2, *size, 2)).astype(np.uint8)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, images)
@@ -69,6 +110,25 @@ def test_recurrence_is_the_papers(pixels, size):
   canvas, kl_nats = paper(model, params, keys, images)
   np.testing.assert_allclose(inference.canvas, canvas, rtol=1e-4, atol=1e-4)
   np.testing.assert_allclose(inference.kl_nats, kl_nats, rtol=1e-3, atol=1e-6)
+
+
+def test_one_layer_computes_what_it_did_before_there_were_more():
+  model = ConvDraw(channels=2, pixels=GaussianPixels(17), steps=4, features=8, latents=3)
+  images = np.random.default_rng(0).integers(0, 17, (3, 7, 9, 2)).astype(np.uint8)
+  key = jax.random.key(0)
+  params = jax.jit(model.init)(key, key, images)
+  assert jax.jit(functools.partial(loss, model, images))(params) == pytest.approx(
+      416.14111, rel=1e-6)  # computed by the code of one layer alone
+
+
+@pytest.mark.parametrize('image_size', [None, (7, 8)])
+def test_fully_connected_layers_fit_one_size(image_size, images):
+  model = ConvDraw(
+      channels=2, pixels=GaussianPixels(17), steps=2, features=3, latents=2, stride=0,
+      image_size=image_size)
+  key = jax.random.key(0)
+  with pytest.raises(ValueError, match='image_size'):
+    jax.eval_shape(model.init, key, key, images)
 
 
 @pytest.mark.parametrize('kernel, stride', [(3, 1), (3, 2), (5, 3)])

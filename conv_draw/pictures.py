@@ -1,0 +1,33 @@
+"""Grids of small images as PNG files."""
+
+import os
+
+import numpy as np
+from PIL import Image
+
+MIN_SIDE = 64  # small images are enlarged by a whole factor to at least this many pixels
+
+
+def grid_of(images, columns):
+  """[N, H, W, C] -> [rows, columns, H, W, C]; what is left of the last row is white."""
+  rows = -(-len(images) // columns)
+  missing = rows * columns - len(images)
+  images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=255)
+  return images.reshape(rows, columns, *images.shape[1:])
+
+
+def picture(grid):
+  """[rows, columns, H, W, C] uint8 -> one uint8 picture, a thin line between the images."""
+  rows, columns, height, _, channels = grid.shape
+  scale = max(1, MIN_SIDE // height)
+  grid = grid.repeat(scale, 2).repeat(scale, 3)
+  grid = np.pad(grid, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)
+  return grid.transpose(0, 2, 1, 3, 4).reshape(
+      rows * grid.shape[2], columns * grid.shape[3], channels)
+
+
+def save_grid(path, grid):
+  """Writes [rows, columns, H, W, C] uint8 images as one PNG."""
+  os.makedirs(os.path.dirname(path), exist_ok=True)
+  pixels = picture(grid)
+  Image.fromarray(pixels[..., 0] if grid.shape[-1] == 1 else pixels).save(path)

@@ -1,0 +1,20 @@
+"""8x8 digits with a deep convolutional VAE: two layers of latents, no recurrence.
+
+  python launch.py --config=experiments/digits_deep_vae.py
+
+NOT YET
+"""
+
+from experiments import digits
+
+
+def get_config():
+  config = digits.get_config()
+  config.model.kind = 'vae'
+  config.model.kernel = 3
+  config.model.features = 64
+  config.model.latents = 12
+  config.model.upper_features = (64,)
+  config.model.upper_latents = (12,)
+  config.model.upper_strides = (2,)
+  return config

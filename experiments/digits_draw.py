@@ -1,0 +1,16 @@
+"""8x8 digits with DRAW without attention: fully connected recurrent cells (Gregor et al., 2015).
+
+  python launch.py --config=experiments/digits_draw.py
+
+NOT YET
+"""
+
+from experiments import digits
+
+
+def get_config():
+  config = digits.get_config()
+  config.model.stride = 0
+  config.model.features = 256
+  config.model.latents = 32
+  return config

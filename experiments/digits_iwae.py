@@ -1,0 +1,15 @@
+"""8x8 digits, IWAE: digits_vae.py on the importance-weighted bound of 50 samples.
+
+  python launch.py --config=experiments/digits_iwae.py
+
+NOT YET
+"""
+
+from experiments import digits_vae
+
+
+def get_config():
+  config = digits_vae.get_config()
+  config.objective.bound = 'iwae'
+  config.objective.samples = 50
+  return config

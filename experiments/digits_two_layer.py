@@ -1,0 +1,16 @@
+"""8x8 digits with two layers, convolutional below and fully connected above (figure 2).
+
+  python launch.py --config=experiments/digits_two_layer.py
+
+NOT YET
+"""
+
+from experiments import digits
+
+
+def get_config():
+  config = digits.get_config()
+  config.model.upper_features = (64,)
+  config.model.upper_latents = (16,)
+  config.model.upper_strides = (0,)
+  return config

@@ -1,0 +1,20 @@
+"""8x8 digits with a two-layer, fully connected VAE, as table 1's for Omniglot (Burda et al., 2016).
+
+  python launch.py --config=experiments/digits_vae.py
+
+NOT YET
+"""
+
+from experiments import digits
+
+
+def get_config():
+  config = digits.get_config()
+  config.model.kind = 'vae'
+  config.model.stride = 0
+  config.model.features = 200
+  config.model.latents = 50
+  config.model.upper_features = (100,)
+  config.model.upper_latents = (25,)
+  config.model.upper_strides = (0,)
+  return config
