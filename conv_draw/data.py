@@ -171,7 +171,7 @@ def _digits(split: str) -> Images:
   from sklearn import datasets  # Slow to import, and most data sets do without it.
   pixels = datasets.load_digits().images.astype(np.uint8)[..., None]
   rows = slice(-DIGITS_TEST, None) if split == 'test' else slice(None, -DIGITS_TEST)
-  return _in_memory(f'digits, {split}', pixels[rows], levels=17)
+  return _in_memory(f'digits (scikit-learn), {split}', pixels[rows], levels=17)
 
 
 def _photos(split: str) -> Images:
@@ -198,4 +198,5 @@ def _photos(split: str) -> Images:
       pixels[row] = photos[index % len(photos), top:top + CROP, left:left + CROP]
     return pixels
 
-  return Images(f'photos, {split}', (CROP, CROP, 3), 256, fetch, len(photos) * len(offsets))
+  return Images(
+      f'photos (scikit-learn), {split}', (CROP, CROP, 3), 256, fetch, len(photos) * len(offsets))

@@ -196,8 +196,10 @@ class ConvDraw(nn.Module):
           self.param, i, self.all_layers, self.kernel, sizes[i], *below))
       below = (layer.features, layer.features)
     self.raw = tuple(raw)
-    self.initial_canvas = self.param(
-        'initial_canvas', lambda key, shape: self.pixels.initial_canvas(c), (r,))
+    # A bias of all pixels; or of each, where they have weights of their own.
+    pixels = () if self.stride else tuple(self.image_size)
+    self.initial_canvas = self.param('initial_canvas', lambda key: jnp.broadcast_to(
+        self.pixels.initial_canvas(c), (*pixels, r)))
 
   def _check_size(self, image_size):
     """Fully connected layers fit images of one size."""
@@ -324,8 +326,9 @@ class ConvDraw(nn.Module):
       above = h_0 if i + 1 < len(levels) else None
       states.append(LayerState(h_0, zeros, h_0, zeros, above))
     (a, b), size = levels[0].block, levels[0].size
-    canvas = jnp.broadcast_to(
-        self.initial_canvas, (batch, *size, a * b, self.initial_canvas.size))
+    r = self.initial_canvas.shape[-1]
+    bias = self.initial_canvas.reshape(-1, r)  # [1, R]; fully connected: [H W, R]
+    canvas = jnp.broadcast_to(bias, (batch, *size, a * b, r))
     return State(tuple(states), canvas)
 
   def _image(self, level, images):

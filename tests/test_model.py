@@ -46,7 +46,7 @@ def paper(model, params, keys, images):
   zeros = [jnp.zeros((b, *size, layer.features)) for layer, size in zip(
       stack, sizes[1:], strict=True)]
   h_e, c_e, h_d, c_d = list(zeros), list(zeros), list(zeros), list(zeros)
-  r = jnp.broadcast_to(p['initial_canvas'], (b, *sizes[0], p['initial_canvas'].size))
+  r = jnp.broadcast_to(p['initial_canvas'], (b, *sizes[0], p['initial_canvas'].shape[-1]))
 
   def from_above(i, reader):  # what layer i reads of the layer above it
     if i + 1 == len(stack):
@@ -163,6 +163,15 @@ def test_storing_all_groups_is_inference_and_none_is_sampling(
   np.testing.assert_allclose(each[1], everything[1], rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(each[2], nothing[2], rtol=1e-5, atol=1e-5)
   assert abs(everything - nothing).max() > 1e-2
+
+
+def test_generated_groups_can_have_keys_of_their_own(params, images, reconstruct):
+  key, one, two = jax.random.split(jax.random.key(5), 3)
+  draw = lambda groups, other: reconstruct(params, key, images, groups, generation_key=other)
+  np.testing.assert_array_equal(draw(1, key), reconstruct(params, key, images, 1))
+  np.testing.assert_array_equal(draw(3, one), draw(3, two))
+  assert abs(draw(1, one) - draw(1, two)).max() > 1e-3
+  np.testing.assert_allclose(draw(0, one), reconstruct(params, one, images, 0), rtol=1e-5)
 
 
 def test_temperature_zero_does_not_depend_on_the_key(params, images, infer, reconstruct):

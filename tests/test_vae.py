@@ -171,6 +171,17 @@ def test_storing_the_latents_is_inference_and_not_storing_them_is_sampling(
   assert abs(everything - nothing).max() > 1e-2
 
 
+def test_generated_latents_can_have_a_key_of_their_own(images):
+  params, stored, own = random_params(MIXED), jax.random.key(3), jax.random.key(4)
+  reconstruct = jax.jit(lambda key, groups, generation_key: MIXED.apply(
+      params, key, images, groups, generation_key=generation_key, method='reconstruct'))
+  each = reconstruct(stored, np.array([0, 1, 0]), own)
+  for b, (key, groups) in enumerate([(own, 0), (stored, 1), (own, 0)]):
+    expected = reconstruct(key, np.full(3, groups), key)
+    np.testing.assert_allclose(each[b], expected[b], rtol=1e-5, atol=1e-5)
+  assert abs(each - reconstruct(stored, np.array([0, 1, 0]), stored))[0].max() > 1e-2
+
+
 def test_temperature_zero_does_not_depend_on_the_key(params, images, infer, reconstruct):
   one, two = jax.random.key(1), jax.random.key(2)
   mean = lambda key: infer(params, key, images, 0.0).canvas
