@@ -16,9 +16,11 @@ CHOICES = {
     'data.split_by': ('drawer', 'alphabet'),
     'model.kind': ('draw', 'vae'),
     'model.likelihood': ('gaussian', 'logistic_mixture', 'bernoulli'),
+    'model.posterior': ('gaussian', 'constant', 'rounded', 'uniform'),
     'model.compute_dtype': ('float32', 'bfloat16'),
     'objective.bound': ('elbo', 'iwae'),
     'train.schedule': ('constant', 'cosine'),
+    'train.part': ('all', 'decoder'),
 }
 AT_LEAST_ONE = (
     'model.steps', 'model.features', 'model.latents', 'model.mixtures', 'model.depth',
@@ -36,6 +38,11 @@ NOT_NEGATIVE = (
 def check(config):
   """Raises `UserError` for the first setting whose value makes no sense."""
   flat = _flat(config.to_dict())
+  for key in (*CHOICES, *AT_LEAST_ONE, *NOT_NEGATIVE):
+    if key not in flat:
+      raise UserError(
+          f'the config has no setting {key}: it was written by another version of this program; '
+          'add the setting to config.json as in experiments/default.py')
   for key, choices in CHOICES.items():
     if flat[key] not in choices:
       raise UserError(f'--config.{key} is {flat[key]!r}; it can be ' + ' or '.join(choices))
@@ -49,6 +56,8 @@ def check(config):
         f'--config.data.name={flat["data.name"]}: bernoulli is for omniglot, the others '
         'for the rest')
   _check_upper(flat)
+  if flat['model.kind'] == 'vae' and flat['model.posterior'] != 'gaussian':
+    raise UserError('--config.model.posterior can only be gaussian with --config.model.kind=vae')
   if flat['model.kernel'] < 1 or flat['model.kernel'] % 2 == 0:
     raise UserError(f'--config.model.kernel is {flat["model.kernel"]}; it must be odd')
   for key in ('train.ema_decay', 'data.hold_out'):

@@ -39,6 +39,49 @@ def kl_divergence(q, p):
   return p.log_sigma - q.log_sigma + 0.5 * (ratio + distance - 1)
 
 
+class QuantisedPosterior(NamedTuple):
+  """q_t of a width that the map alone decides, so that latents can be coded in bins (section 3).
+
+  Bins are as wide as the uniform distribution of standard deviation sigma: sqrt(12) sigma.
+  """
+
+  mean: jax.Array
+  log_sigma: jax.Array  # broadcastable to mean
+  dithered: bool  # uniform around the mean, or the middle of the bin that the mean is in
+
+  @property
+  def width(self):
+    return math.sqrt(12) * jnp.exp(self.log_sigma)
+
+  def at(self, noise):
+    """Dithered: uniform around the mean if noise ~ N(0, 1); else the mean, rounded."""
+    if self.dithered:
+      return self.mean + self.width * (jax.scipy.special.ndtr(noise) - 0.5)
+    return self.width * jnp.round(self.mean / self.width)
+
+
+def log_bin_mass(p, z, width):
+  """log of the mass that a `DiagonalGaussian` gives to the bin of that width around z, in nats."""
+  centre = abs(z - p.mean)  # in the upper tail, where log_ndtr(-x) keeps its precision
+  half = 0.5 * width
+  lower = jax.scipy.special.log_ndtr(-(centre - half) * jnp.exp(-p.log_sigma))
+  upper = jax.scipy.special.log_ndtr(-(centre + half) * jnp.exp(-p.log_sigma))
+  return lower + jnp.log(-jnp.expm1(jnp.minimum(upper - lower, -1e-7)))
+
+
+def latent_nats(q, p, z):
+  """(KL(q | p) (5), log q(z) - log p(z)) in nats, elementwise.
+
+  For a `QuantisedPosterior` both are what coding z's bin costs. With dither that is exact: the
+  receiver knows where in [0, width) the bins begin, q is uniform over one bin, and p, smeared out
+  by the dither, has the bin's mass as its density (universal quantisation).
+  """
+  if isinstance(q, DiagonalGaussian):
+    return kl_divergence(q, p), q.log_prob(z) - p.log_prob(z)
+  nats = -log_bin_mass(p, z, q.width)
+  return nats, nats
+
+
 def gaussian_cost(x, mean, log_sigma, bin_width):
   """L^x (11) for Gaussian pixels: KL(U(x - s/2, x + s/2) | N(mean, exp(log_sigma)^2)) (9, 10).
 

@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from conv_draw import distributions, layers
 from conv_draw import weights as weights_lib
-from conv_draw.distributions import DiagonalGaussian
+from conv_draw.distributions import DiagonalGaussian, QuantisedPosterior
 
 
 class Image(NamedTuple):
@@ -56,7 +56,7 @@ class Inference(NamedTuple):
   log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the z that was drawn
 
 
-def step(levels, weights, pixels, inside, image, state, draw_latent):
+def step(levels, weights, pixels, inside, image, state, posterior_of, draw_latent):
   """Iteration t of convolutional DRAW: equations (1) to (7), for any number of layers (figure 2).
 
   Args:
@@ -67,8 +67,8 @@ def step(levels, weights, pixels, inside, image, state, draw_latent):
       elsewhere: the padding reads as zero, like all that lies outside an image.
     image: `Image`, or None to run the generative half alone.
     state: `State` after iteration t - 1.
-    draw_latent: (layer, posterior, prior) -> z_t [B, h, w, Z] of layer 0, 1, ...; posterior is
-      None without an image.
+    posterior_of: (layer, maps [B, h, w, Z or 2 Z]) -> q_t of layer 0, 1, ...
+    draw_latent: (layer, posterior, prior) -> z_t [B, h, w, Z]; posterior is None without an image.
   Returns:
     (`State` after iteration t, `Output`).
   """
@@ -85,20 +85,22 @@ def step(levels, weights, pixels, inside, image, state, draw_latent):
           *_above(s.above, w.encoder_above)])
       below, c_e = layers.lstm(gates, s.c_e)  # (2)
       states[i] = s = s._replace(h_e=level.grid.transform(below), c_e=c_e)
-      posteriors[i] = _maps(level, [(s.h_e, w.posterior)], w.posterior_bias)  # (3)
+      posteriors[i] = posterior_of(
+          i, _maps(level, [(s.h_e, w.posterior)], w.posterior_bias))  # (3)
 
   zs, kls, log_ratios = [], [], []
   above = None
   for i in reversed(range(len(levels))):  # down through the decoders
     level, w, s, posterior = levels[i], weights[i], states[i], posteriors[i]
-    prior = _maps(
-        level, [(s.h_d, w.prior), *_above(above, w.prior_above)], w.prior_bias)  # (4)
+    prior = DiagonalGaussian.split(_maps(
+        level, [(s.h_d, w.prior), *_above(above, w.prior_above)], w.prior_bias))  # (4)
     z = draw_latent(i, posterior, prior)
     zs.append(z)
     if image is not None:
       everywhere = (1, 2, 3)
-      kls.append(distributions.kl_divergence(posterior, prior).sum(everywhere))  # (5)
-      log_ratios.append((posterior.log_prob(z) - prior.log_prob(z)).sum(everywhere))
+      kl_nats, log_ratio_nats = distributions.latent_nats(posterior, prior, z)
+      kls.append(kl_nats.sum(everywhere))  # (5)
+      log_ratios.append(log_ratio_nats.sum(everywhere))
 
     terms = [(_read(level, z), w.decoder_latent), (s.h_d, w.decoder_h_d)]
     if i == 0:
@@ -131,8 +133,8 @@ def _above(x, kernel):
 
 
 def _maps(level, terms, bias):
-  """A `DiagonalGaussian` of maps [B, h, w, Z]."""
-  return DiagonalGaussian.split(level.grid.leave(level.grid.convolve(terms)) + bias)
+  """[B, h, w, C] of a sum of convolutions."""
+  return level.grid.leave(level.grid.convolve(terms)) + bias
 
 
 class ConvDraw(nn.Module):
@@ -158,6 +160,9 @@ class ConvDraw(nn.Module):
     kernel: side of all kernels, odd.
     stride: between image and hidden resolution; 0 = fully connected.
     upper: `layers.Layer` of the further layers, the next above the pixels first.
+    posterior: 'gaussian', with inferred mean and variance; or with variances that depend on the map
+      and iteration alone, so that latents can be coded: 'constant', Gaussian; 'rounded', its mean
+      rounded to bins (section 3); 'uniform', for dithered quantisation.
     image_size: (H, W), needed only with fully connected layers: they fit one size.
     compute_dtype: of the convolutions' operands and results; parameters and their gradients,
       cells, canvas, latents and likelihoods are float32 always.
@@ -172,6 +177,7 @@ class ConvDraw(nn.Module):
   kernel: int = 5
   stride: int = 2
   upper: tuple[layers.Layer, ...] = ()
+  posterior: str = 'gaussian'
   image_size: tuple[int, int] | None = None
   compute_dtype: jnp.dtype = jnp.float32
   remat: bool = False
@@ -193,7 +199,8 @@ class ConvDraw(nn.Module):
     raw, below = [], (c, r)  # channels that go up from below, and that go down to there
     for i, layer in enumerate(self.all_layers):
       raw.append(weights_lib.create(
-          self.param, i, self.all_layers, self.kernel, sizes[i], *below))
+          self.param, i, self.all_layers, self.kernel, sizes[i], *below,
+          0 if self.posterior == 'gaussian' else self.steps))
       below = (layer.features, layer.features)
     self.raw = tuple(raw)
     # A bias of all pixels; or of each, where they have weights of their own.
@@ -219,9 +226,9 @@ class ConvDraw(nn.Module):
     Returns:
       `Inference`.
     """
-    def draw_latent(t, noise, posterior, prior):
+    def draw_latent(t, posterior, prior):
       del t, prior
-      return posterior.at(temperature * noise)
+      return posterior(temperature)
 
     keys = image_keys(key, len(images))
     canvas, outputs = self._unroll(lambda t: keys, images.shape, images, draw_latent)
@@ -246,10 +253,9 @@ class ConvDraw(nn.Module):
     keys = image_keys(key, len(images))
     others = keys if generation_key is None else image_keys(generation_key, len(images))
 
-    def draw_latent(t, noise, posterior, prior):
-      return jnp.where(
-          (t < groups)[:, None, None, None], posterior.at(posterior_temperature * noise),
-          prior.at(temperature * noise))
+    def draw_latent(t, posterior, prior):
+      stored = (t < groups)[:, None, None, None]
+      return jnp.where(stored, posterior(posterior_temperature), prior(temperature))
 
     return self._unroll(
         lambda t: jnp.where(t < groups, keys, others), images.shape, images, draw_latent)[0]
@@ -265,9 +271,9 @@ class ConvDraw(nn.Module):
     Returns:
       [B, H, W, R] the canvas r_T.
     """
-    def draw_latent(t, noise, posterior, prior):
+    def draw_latent(t, posterior, prior):
       del t, posterior
-      return prior.at(temperature * noise)
+      return prior(temperature)
 
     keys = image_keys(key, count)
     return self._unroll(
@@ -284,17 +290,14 @@ class ConvDraw(nn.Module):
       keys_at: t -> [B] PRNG keys.
       shape: (B, H, W, C) of the images.
       images: uint8 of that shape, or None.
-      draw_latent: (t, noise, posterior, prior) -> z_t of one layer, all [B, h, w, Z] but t.
+      draw_latent: (t, posterior, prior) -> z_t [B, h, w, Z] of one layer; both are functions that
+        draw at a temperature.
     Returns:
       ([B, H, W, R] canvas r_T, `Output` with a leading T on every array).
     """
     b, *image_size, _ = shape
-    self._check_size(image_size)
-    levels = weights_lib.levels(self.all_layers, self.kernel, image_size, self.compute_dtype)
-    weights = weights_lib.prepare(levels, self.all_layers, self.raw)
-    image = None if images is None else self._image(levels[0], images)
-    inside = layers.space_to_depth(
-        jnp.ones((1, *image_size, 1)), levels[0].block)[0, ..., None]
+    weights = self.prepare(image_size)
+    image = None if images is None else self.see(images)
 
     def iterate(state, t):
       keys = keys_at(t)
@@ -303,23 +306,38 @@ class ConvDraw(nn.Module):
         # Layer 1 draws from the image's key, the layers above from keys of their own.
         layer_keys = keys if i == 0 else jax.vmap(
             lambda k: jax.random.fold_in(k, self.steps + i))(keys)
-        shape = (*levels[i].size, self.all_layers[i].latents)
+        shape = prior.mean.shape[1:]
         noise = jax.vmap(lambda k: jax.random.normal(
             jax.random.fold_in(k, t), shape))(layer_keys)
-        return draw_latent(t, noise, posterior, prior)
+        return draw_latent(
+            t, lambda temperature: posterior.at(temperature * noise),
+            lambda temperature: self._generate(i, t, prior, noise, temperature, layer_keys))
 
-      return step(levels, weights, self.pixels, inside, image, state, draw)
+      return self.iterate(weights, t, image_size, image, state, draw)
 
     if self.remat:
       iterate = jax.checkpoint(iterate, prevent_cse=False)
     state, outputs = jax.lax.scan(
-        iterate, self._initial_state(levels, b), jnp.arange(self.steps))
-    canvas = state.canvas.reshape(*state.canvas.shape[:3], -1)
-    return layers.depth_to_space(canvas, levels[0].block, image_size), outputs
+        iterate, self.initial_state(b, image_size), jnp.arange(self.steps))
+    return self.canvas(state, image_size), outputs
 
-  def _initial_state(self, levels, batch):
-    """h = c = 0, r_0 a learned bias."""
-    states = []
+  def prepare(self, image_size):
+    """`Weights` of each layer as `iterate` wants them, for images of (H, W)."""
+    self._check_size(image_size)
+    return weights_lib.prepare(self._levels(image_size), self.all_layers, self.raw)
+
+  def see(self, images):
+    """[B, H, W, C] uint8 -> `Image`, as `iterate` wants it."""
+    level = self._levels(images.shape[1:3])[0]
+    x = layers.space_to_depth(self.unit_interval(images), level.block)
+    kernel = level.grid.prepare(weights_lib.strided(
+        self.all_layers[0], self.encoder_image))
+    gates = level.grid.convolve([(_read(level, x), kernel)]) + self.raw[0].encoder_bias
+    return Image(x.reshape(*x.shape[:3], level.block[0] * level.block[1], -1), gates)
+
+  def initial_state(self, batch, image_size):
+    """`State` before the first iteration: h = c = 0, r_0 a learned bias."""
+    levels, states = self._levels(image_size), []
     for i, (level, layer) in enumerate(zip(levels, self.all_layers, strict=True)):
       zeros = level.grid.zeros(batch, layer.features)
       h_0 = level.grid.transform(zeros)
@@ -331,12 +349,62 @@ class ConvDraw(nn.Module):
     canvas = jnp.broadcast_to(bias, (batch, *size, a * b, r))
     return State(tuple(states), canvas)
 
-  def _image(self, level, images):
-    x = layers.space_to_depth(self.unit_interval(images), level.block)
-    kernel = level.grid.prepare(weights_lib.strided(
-        self.all_layers[0], self.encoder_image))
-    gates = level.grid.convolve([(_read(level, x), kernel)]) + self.raw[0].encoder_bias
-    return Image(x.reshape(*x.shape[:3], level.block[0] * level.block[1], -1), gates)
+  def iterate(self, weights, t, image_size, image, state, draw_latent):
+    """Iteration t + 1 of those that `apply` makes; for codecs, which need them one by one.
+
+    Args:
+      weights: of `prepare`.
+      t: 0..T-1.
+      image_size: (H, W).
+      image: of `see`, or None to generate.
+      state: of `initial_state`, or the iteration before.
+      draw_latent: as of `step`.
+    Returns:
+      (`State`, `Output`).
+    """
+    levels = self._levels(image_size)
+    inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), levels[0].block)[0, ..., None]
+
+    def posterior_of(i, maps):
+      if self.posterior == 'gaussian':
+        return DiagonalGaussian.split(maps)
+      mean, log_sigma = maps.astype(jnp.float32), self.raw[i].posterior_log_sigma[t]
+      if self.posterior == 'constant':
+        return DiagonalGaussian(mean, jnp.broadcast_to(log_sigma, mean.shape))
+      return QuantisedPosterior(mean, log_sigma, dithered=self.posterior == 'uniform')
+
+    return step(levels, weights, self.pixels, inside, image, state, posterior_of, draw_latent)
+
+  def canvas(self, state, image_size):
+    """[B, H, W, R] the canvas r of a `State`."""
+    level = self._levels(image_size)[0]
+    canvas = state.canvas.reshape(*state.canvas.shape[:3], -1)
+    return layers.depth_to_space(canvas, level.block, image_size)
+
+  def bin_widths(self, i):
+    """[T, Z] widths of the bins of layer i's latents, with posterior 'rounded' or 'uniform'."""
+    return QuantisedPosterior(0.0, self.raw[i].posterior_log_sigma, False).width
+
+  def _generate(self, i, t, prior, noise, temperature, keys):
+    """z_t from the prior: what a decoder would have got from a posterior on that prior's mean."""
+    z = prior.at(temperature * noise)
+    if self.posterior in ('gaussian', 'constant'):
+      return z
+    dithered = self.posterior == 'uniform'
+    q = QuantisedPosterior(z, self.raw[i].posterior_log_sigma[t], dithered)
+    if not dithered:
+      return q.at(0.0)
+    noise = jax.vmap(lambda k: jax.random.normal(
+        jax.random.fold_in(k, DITHER + t), z.shape[1:]))(keys)
+    return q.at(temperature * noise)
+
+  def _levels(self, image_size):
+    return weights_lib.levels(self.all_layers, self.kernel, image_size, self.compute_dtype)
+
+
+# Numbers folded into an image's key from here on are those of dithers.
+DITHER = 2**20
+
 
 def image_keys(key, count):
   """[count] keys: `key` itself if it is one per image already, else folded with 0..count-1."""

@@ -29,7 +29,7 @@ def from_config(config, image_shape, levels):
       compute_dtype=jnp.dtype(m.compute_dtype),
   )
   if m.kind == 'draw':
-    return ConvDraw(**shared, steps=m.steps, remat=m.remat)
+    return ConvDraw(**shared, steps=m.steps, posterior=m.posterior, remat=m.remat)
   if m.kind == 'vae':
     return Vae(**shared, depth=m.depth)
   raise ValueError(f'no model {m.kind!r}: there are "draw" and "vae"')

@@ -2,20 +2,16 @@
 
 import os
 
-import jax
-
 from conv_draw import (
   baselines,
-  checkpoints,
   data,
   evaluate,
   figures,
-  models,
   objective,
   pictures,
-  steps,
   table,
   train,
+  trained,
 )
 from conv_draw import config as config_lib
 from conv_draw import metrics as metrics_lib
@@ -33,7 +29,7 @@ def run(mode, config, workdir):
         f'{workdir} was trained with another {differing[0]}: leave out --config and '
         f'--config.{differing[0]} to use the stored ones')
 
-  model, params, step, test_images = _restore(config, workdir)
+  model, params, step, test_images = trained.load(config, workdir)
   drawn = (config, model, params, test_images)
   if mode in ('train', 'evaluate'):
     _evaluate(config, model, params, step, test_images, workdir)
@@ -61,7 +57,7 @@ def run_several(mode, workdirs):
   runs = []
   for workdir in workdirs:
     config = config_lib.load(workdir)
-    model, params, _, images = _restore(config, workdir)
+    model, params, _, images = trained.load(config, workdir)
     tests = [line for line in metrics_lib.read(workdir) if line.get('split') == 'test']
     runs.append((
         config, figures.samples(config, model, params, images.shape[:2]),
@@ -74,16 +70,6 @@ def run_several(mode, workdirs):
   parent = os.path.commonpath([os.path.dirname(os.path.abspath(w)) for w in workdirs])
   for path in figures.figure_5(runs, os.path.join(parent, 'figures')):
     print('wrote', path)
-
-
-def _restore(config, workdir):
-  """(model, parameters to use, step, `data.Images` of the test split) of a trained run."""
-  images = data.load(config.data, 'test')
-  model = models.from_config(config, images.shape, images.levels)
-  optimizer = steps.create_optimizer(config)
-  like = jax.eval_shape(lambda: steps.create_state(config, model, optimizer, images.shape))
-  params, step = checkpoints.restore_params(workdir, like)
-  return model, params, step, images
 
 
 def _evaluate(config, model, params, step, images, workdir):

@@ -46,7 +46,17 @@ def create_optimizer(config):
     warmup = optax.schedules.linear_schedule(0.0, t.learning_rate, t.warmup_steps)
     schedule = optax.schedules.join_schedules([warmup, schedule], [t.warmup_steps])
   clip = optax.clip_by_global_norm(t.clip_norm) if t.clip_norm > 0 else optax.identity()
-  return optax.chain(clip, optax.adam(schedule))
+  optimizer = optax.chain(clip, optax.adam(schedule))
+  if t.part == 'decoder':
+    return optax.multi_transform({'train': optimizer, 'keep': optax.set_to_zero()}, _labels)
+  return optimizer
+
+
+def _labels(params):
+  """'keep' for the parameters that inference alone uses, 'train' for the others."""
+  inference = lambda path: path[1].key.startswith(('encoder', 'posterior'))
+  return jax.tree_util.tree_map_with_path(
+      lambda path, _: 'keep' if inference(path) else 'train', params)
 
 
 def create_state(config, model, optimizer, image_shape):

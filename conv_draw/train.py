@@ -9,9 +9,20 @@ import time
 import jax
 import numpy as np
 
-from conv_draw import checkpoints, data, devices, evaluate, models, objective, spikes, steps
+from conv_draw import (
+  checkpoints,
+  data,
+  devices,
+  evaluate,
+  models,
+  objective,
+  spikes,
+  steps,
+  trained,
+)
 from conv_draw import config as config_lib
 from conv_draw import metrics as metrics_lib
+from conv_draw.errors import UserError
 
 
 def train(config, workdir, load=data.load):
@@ -52,6 +63,8 @@ def train(config, workdir, load=data.load):
       metrics.event(int(host_state.step), 'resume')
     else:
       host_state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
+      if config.train.start_from:
+        host_state = _started_from(config.train.start_from, host_state)
       saved.save(host_state, health)
     state = devices.replicate(host_state)
     step, reverts = int(host_state.step), int(host_state.reverts)
@@ -122,6 +135,17 @@ def train(config, workdir, load=data.load):
         progress.say(f'step {step}: test {bits:.4f} bits/dim, {result.nats:.2f} nats')
         interval = _Interval(images.shape, config.train.batch_size)
   return host_state
+
+
+def _started_from(workdir, state):
+  """`state` with the parameters of another run."""
+  _, params, _, _ = trained.load(config_lib.load(workdir), workdir)
+  if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, state.params):
+    raise UserError(
+        f'train.start_from={workdir} is of a model of other shapes: give the settings of config.'
+        'model that it has (posterior: constant and rounded go together)')
+  ema_params = None if state.ema_params is None else params
+  return state.replace(params=params, ema_params=ema_params)
 
 
 class _Batches:

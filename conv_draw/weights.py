@@ -27,6 +27,7 @@ class Weights(NamedTuple):
   encoder_bias: jax.Array
   posterior: Any
   posterior_bias: jax.Array
+  posterior_log_sigma: jax.Array | None  # [T, Z], of posteriors whose width is not inferred
   prior: Any
   prior_bias: jax.Array
   decoder_latent: Any
@@ -70,7 +71,7 @@ def between(layer, kernel, size_below, inputs, outputs):
   return (1, 1, size_below[0] * size_below[1] * inputs, outputs)
 
 
-def create(param, i, all_layers, kernel, size_below, up, down):
+def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths):
   """The parameters of layer i: `Weights`.
 
   Args:
@@ -79,6 +80,8 @@ def create(param, i, all_layers, kernel, size_below, up, down):
     kernel: side of the convolutions' kernels.
     size_below: (h, w) of the maps below.
     up, down: how many channels come from below, and go there.
+    fixed_widths: 0 if the posterior's widths are inferred, else T, for how many iterations there
+      are some as parameters.
   """
   layer = all_layers[i]
   f, z = layer.features, layer.latents
@@ -97,8 +100,10 @@ def create(param, i, all_layers, kernel, size_below, up, down):
       encoder_h_d=here('encoder_h_d', f, 4 * f),
       encoder_bias=bias('encoder_bias', lstm_bias, 4 * f),
       # (3) and (4)
-      posterior=here('posterior', f, 2 * z),
-      posterior_bias=bias('posterior_bias', zeros, 2 * z),
+      posterior=here('posterior', f, z if fixed_widths else 2 * z),
+      posterior_bias=bias('posterior_bias', zeros, z if fixed_widths else 2 * z),
+      posterior_log_sigma=param(
+          name('posterior_log_sigma'), zeros, (fixed_widths, z)) if fixed_widths else None,
       prior=here('prior', f, 2 * z),
       prior_bias=bias('prior_bias', zeros, 2 * z),
       # (6) h^{d,1}_t = RNN(z^1_t, h^{d,1}_{t-1}, h^{d,2}_t, r_{t-1}), and above it without r
@@ -126,7 +131,7 @@ def prepare(levels_, all_layers, raw):
   for level, layer, w in zip(levels_, all_layers, raw, strict=True):
     change = {}
     for name, value in w._asdict().items():
-      if value is None or name.endswith('bias'):
+      if value is None or name.endswith(('bias', 'log_sigma')):
         continue
       if name in ('encoder_below', 'decoder_canvas', 'down'):
         value = strided(layer, value)

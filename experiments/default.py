@@ -28,6 +28,7 @@ def get_config():
   config.model.upper_features = ()  # further layers, the next above the pixels first: F of each,
   config.model.upper_latents = ()  # Z of each,
   config.model.upper_strides = ()  # and stride to the layer below; 0 = fully connected
+  config.model.posterior = 'gaussian'  # or for codecs 'constant', 'rounded', 'uniform'
   config.model.kernel = 5  # of the convolutions of all layers
   config.model.depth = 2  # vae: hidden layers before each layer of latents, either way
   config.model.compute_dtype = 'float32'  # or 'bfloat16': of the convolutions alone
@@ -46,6 +47,8 @@ def get_config():
   config.train.warmup_steps = 0  # linear, from 0
   config.train.clip_norm = 0.0  # global gradient norm; 0 = no clipping
   config.train.ema_decay = 0.0  # of the parameters; 0 = none. If set, the average is what is used
+  config.train.start_from = ''  # a workdir whose parameters to begin with; '' = random ones
+  config.train.part = 'all'  # or 'decoder': what inference alone uses stays as it is
   config.train.seed = 0
   config.train.log_every = 100
   config.train.checkpoint_every = 1000

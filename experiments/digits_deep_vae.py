@@ -2,7 +2,7 @@
 
   python launch.py --config=experiments/digits_deep_vae.py
 
-NOT YET
+1.3 minutes on two busy CPU cores: 2.283 +- 0.025 bits/dim on the test split.
 """
 
 from experiments import digits
@@ -12,9 +12,9 @@ def get_config():
   config = digits.get_config()
   config.model.kind = 'vae'
   config.model.kernel = 3
-  config.model.features = 64
+  config.model.features = 32
   config.model.latents = 12
-  config.model.upper_features = (64,)
+  config.model.upper_features = (32,)
   config.model.upper_latents = (12,)
   config.model.upper_strides = (2,)
   return config

@@ -2,7 +2,8 @@
 
   python launch.py --config=experiments/digits_iwae.py
 
-NOT YET
+Two minutes on two busy CPU cores: 2.436 +- 0.030 bits/dim on the test split with 100 importance
+samples (ELBO: 2.977).
 """
 
 from experiments import digits_vae

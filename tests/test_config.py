@@ -28,6 +28,12 @@ def test_values_without_sense_are_named(config, key, value):
     config_lib.check(config)
 
 
+def test_setting_of_another_version_is_named(config):
+  del config.unlock().model.kind
+  with pytest.raises(UserError, match='model.kind.*another version'):
+    config_lib.check(config)
+
+
 @pytest.mark.parametrize('upper, words', [
     (dict(upper_features=(4,)), 'one for each'),
     (dict(upper_features=(4,), upper_latents=(0,), upper_strides=(2,)), 'upper_latents'),
