@@ -59,6 +59,16 @@ def load(data_dir: str, split: str, image_size: int, hold_out: float
   return label, shape, len(paths), fetch
 
 
+def read(path: str) -> np.ndarray:
+  """Decodes one file: uint8 [H, W, C], where C is 1 if it is grey, else 3.
+
+  Raises:
+    UserError: not an image, transparent, or deeper than 8 bits.
+  """
+  mode, (width, height) = _header(path, 0)
+  return _pixels(path, (height, width, 1 if mode in ('1', 'L') else 3), 0)
+
+
 def _split_files(data_dir: str, hold_out: float) -> dict[str, list[str]]:
   """Paths of both splits, each in an order that only the files' names decide."""
   roots = {split: os.path.join(data_dir, split) for split in ('train', 'test')}

@@ -324,11 +324,11 @@ class ConvDraw(nn.Module):
   def prepare(self, image_size):
     """`Weights` of each layer as `iterate` wants them, for images of (H, W)."""
     self._check_size(image_size)
-    return weights_lib.prepare(self._levels(image_size), self.all_layers, self.raw)
+    return weights_lib.prepare(self.levels(image_size), self.all_layers, self.raw)
 
   def see(self, images):
     """[B, H, W, C] uint8 -> `Image`, as `iterate` wants it."""
-    level = self._levels(images.shape[1:3])[0]
+    level = self.levels(images.shape[1:3])[0]
     x = layers.space_to_depth(self.unit_interval(images), level.block)
     kernel = level.grid.prepare(weights_lib.strided(
         self.all_layers[0], self.encoder_image))
@@ -337,7 +337,7 @@ class ConvDraw(nn.Module):
 
   def initial_state(self, batch, image_size):
     """`State` before the first iteration: h = c = 0, r_0 a learned bias."""
-    levels, states = self._levels(image_size), []
+    levels, states = self.levels(image_size), []
     for i, (level, layer) in enumerate(zip(levels, self.all_layers, strict=True)):
       zeros = level.grid.zeros(batch, layer.features)
       h_0 = level.grid.transform(zeros)
@@ -362,7 +362,7 @@ class ConvDraw(nn.Module):
     Returns:
       (`State`, `Output`).
     """
-    levels = self._levels(image_size)
+    levels = self.levels(image_size)
     inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), levels[0].block)[0, ..., None]
 
     def posterior_of(i, maps):
@@ -377,7 +377,7 @@ class ConvDraw(nn.Module):
 
   def canvas(self, state, image_size):
     """[B, H, W, R] the canvas r of a `State`."""
-    level = self._levels(image_size)[0]
+    level = self.levels(image_size)[0]
     canvas = state.canvas.reshape(*state.canvas.shape[:3], -1)
     return layers.depth_to_space(canvas, level.block, image_size)
 
@@ -398,7 +398,8 @@ class ConvDraw(nn.Module):
         jax.random.fold_in(k, DITHER + t), z.shape[1:]))(keys)
     return q.at(temperature * noise)
 
-  def _levels(self, image_size):
+  def levels(self, image_size):
+    """`weights.Level` of each layer, for images of (H, W)."""
     return weights_lib.levels(self.all_layers, self.kernel, image_size, self.compute_dtype)
 
 

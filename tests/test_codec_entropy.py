@@ -493,10 +493,11 @@ def words(n, seed=0):
   return np.random.default_rng(seed).integers(0, 2**32, n, dtype=np.uint32)
 
 
-def test_pop_and_push_undo_each_other():
+@pytest.mark.parametrize('exact', [False, True])
+def test_pop_and_push_undo_each_other(exact):
   rng = np.random.default_rng(0)
   for seed in range(20):
-    stack = Stack(words(1000, seed))
+    stack = Stack(words(1000, seed), exact)
     start, undo = stack.to_bytes(), []
     for step in range(30):
       n = int(rng.integers(0, 50))
@@ -510,7 +511,7 @@ def test_pop_and_push_undo_each_other():
         symbols = rng.integers(low, high + 1, n)
         stack.push(symbols, mean, scale, low, high)
         undo.append((stack.pop, mean, scale, low, high))
-        again = Stack.from_bytes(stack.to_bytes())
+        again = Stack.from_bytes(stack.to_bytes(), exact)
         np.testing.assert_array_equal(again.pop(mean, scale, low, high), symbols)
         assert again.to_bytes() == before
     for function, *arguments in undo[::-1]:

@@ -174,6 +174,25 @@ def test_generated_groups_can_have_keys_of_their_own(params, images, reconstruct
   np.testing.assert_allclose(draw(0, one), reconstruct(params, one, images, 0), rtol=1e-5)
 
 
+@pytest.mark.parametrize('posterior', ['constant', 'rounded', 'uniform'])
+def test_posteriors_of_fixed_width(posterior, images):
+  model = ConvDraw(
+      channels=2, pixels=GaussianPixels(17), steps=2, features=3, latents=2, posterior=posterior)
+  key = jax.random.key(0)
+  params = jax.jit(model.init)(key, key, images)
+  assert params['params']['posterior_log_sigma'].shape == (2, 2)
+  drawn = jax.jit(model.apply)
+  one, two = drawn(params, key, images), drawn(params, jax.random.key(1), images)
+  assert (abs(one.canvas - two.canvas).max() == 0) == (posterior == 'rounded')
+  wider = jax.tree.map(lambda x: x, params)
+  wider['params']['posterior_log_sigma'] += 1
+  assert abs(drawn(wider, key, images).kl_nats - one.kl_nats).max() > 1e-3
+  sample = jax.jit(lambda key, temperature: model.apply(
+      params, key, 3, (7, 9), temperature, method='sample'))
+  assert jnp.isfinite(sample(key, 1.0)).all()
+  np.testing.assert_array_equal(sample(key, 0.0), sample(jax.random.key(1), 0.0))
+
+
 def test_temperature_zero_does_not_depend_on_the_key(params, images, infer, reconstruct):
   one, two = jax.random.key(1), jax.random.key(2)
   mean = lambda key: infer(params, key, images, 0.0)

@@ -103,9 +103,32 @@ def test_injected_spike_is_reverted_and_training_goes_on(config, tmp_path):
   assert event['step'] == 33
   assert event['to_step'] == 30  # three healthy losses since, which config.spikes.trust_after asks
   assert int(state.reverts) == 1 and int(state.step) == 60
-  last = lambda workdir: [line for line in lines(workdir) if line.get('split') == 'train'][-1]
-  assert last(spiked)['nats'] == pytest.approx(last(healthy)['nats'], rel=0.1)
-  assert last(spiked)['nats'] < 0.9 * lines(spiked)[0]['nats']
+  trained = lambda workdir: [line for line in lines(workdir) if line.get('split') == 'train']
+  assert trained(spiked)[-1]['nats'] == pytest.approx(trained(healthy)[-1]['nats'], rel=0.1)
+  assert trained(spiked)[-1]['nats'] < 0.9 * trained(spiked)[0]['nats']
+
+
+def test_decoder_is_trained_on_from_another_run(config, tmp_path):
+  config.model.posterior = 'constant'
+  config.train.update(steps=4, ema_decay=0.5)
+  first = train.train(config, str(tmp_path / 'first'))
+  config.train.update(start_from=str(tmp_path / 'first'), part='decoder')
+  second = train.train(config, str(tmp_path / 'second'))
+  for name, value in second.params['params'].items():
+    same = np.array_equal(value, first.ema_params['params'][name])
+    assert same == name.startswith(('encoder', 'posterior')), name
+  config.model.features = 5
+  with pytest.raises(UserError, match='start_from'):
+    train.train(config, str(tmp_path / 'third'))
+
+
+def test_runs_say_what_they_run_on(config, workdir):
+  state = train.train(config, workdir)
+  (start,) = [line for line in lines(workdir) if line.get('event') == 'start']
+  assert start['parameters'] == sum(x.size for x in jax.tree.leaves(state.params))
+  assert start['devices'] == 8 and start['device_kind'] == 'cpu' and 'digits' in start['data']
+  assert all(
+      line['seconds'] > 0 for line in lines(workdir) if line.get('split') == 'train')
 
 
 def test_data_moves_on_after_a_revert(config, workdir):

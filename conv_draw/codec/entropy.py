@@ -676,10 +676,11 @@ class Stack:
   """A last-in-first-out coder, in which popping is sampling: `pop` and `push` undo each other.
 
   Parameters are snapped here too, but without corrections: on another machine than the encoder's
-  they must come from `Reader.gaussians` and `Reader.logits`.
+  they must come from `Reader.gaussians` and `Reader.logits`. An `exact` stack does not snap: its
+  rate is a little better, and it can only be undone under the very same parameters.
   """
 
-  def __init__(self, initial_words):
+  def __init__(self, initial_words, exact=False):
     """
     Args:
       initial_words: [>= 1] uint32, random or of other compressed data: what is popped before
@@ -688,17 +689,17 @@ class Stack:
     words = np.asarray(initial_words)
     if words.ndim != 1 or not len(words) or words.dtype != np.uint32:
       raise ValueError('initial_words must be one or more uint32')
-    self._coder = AnsCoder(np.ascontiguousarray(words), seal=True)
+    self._coder, self._exact = AnsCoder(np.ascontiguousarray(words), seal=True), exact
 
   @classmethod
-  def from_bytes(cls, data):
+  def from_bytes(cls, data, exact=False):
     """The inverse of `to_bytes`. Raises UserError if that never returned such data."""
     data = bytes(data)
     words = np.frombuffer(data + bytes(-len(data) % 4), '<u4').astype(np.uint32)
     if len(words) < 2 or not data[-1]:
       raise UserError(DAMAGED.format(f'{len(data)} bytes are not a stack'))
     stack = cls.__new__(cls)
-    stack._coder = AnsCoder(words)
+    stack._coder, stack._exact = AnsCoder(words), exact
     return stack
 
   def to_bytes(self):
@@ -742,13 +743,21 @@ class Stack:
     return self._taken(Bernoulli(perfect=False), probabilities).astype(np.uint8)
 
   def _push(self, symbols, mean, scale, support):
-    model, parameters = _Bounded.of(snap(mean, scale, support), support)
+    model, parameters = self._gaussians(mean, scale, support)
     symbols = _integers(symbols, len(parameters[0]), support.low, support.high)
     self._coder.encode_reverse(symbols.astype(np.int32), model, *parameters)
 
   def _pop(self, mean, scale, support):
-    model, parameters = _Bounded.of(snap(mean, scale, support), support)
+    model, parameters = self._gaussians(mean, scale, support)
     return self._taken(model, *parameters).astype(np.int64)
+
+  def _gaussians(self, mean, scale, support):
+    bounded = _Bounded.of(snap(mean, scale, support), support)
+    if not self._exact:
+      return bounded
+    mean, scale = _parameters(mean, scale)
+    scale = np.clip(scale, *np.ldexp(1.0, [support.finest // PER_OCTAVE, COARSEST // PER_OCTAVE]))
+    return bounded._replace(parameters=(_clamp(mean, support), scale))
 
   def _taken(self, model, *parameters):
     symbols = _guarded(self._coder.decode, model, *parameters)

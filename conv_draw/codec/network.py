@@ -1,0 +1,111 @@
+"""A model taken apart for coding: what encoder and decoder compute between two coding steps.
+
+Both run the same compiled functions on arrays of the same shapes, so that on one machine they see
+the same floats to the last bit.
+"""
+
+import functools
+import hashlib
+
+import jax
+import numpy as np
+
+from conv_draw.distributions import DiagonalGaussian
+
+
+def fingerprint(model, params):
+  """16 bytes that tell models apart: of the parameters and of all that they are used with."""
+  settings = (
+      model.channels, type(model.pixels).__name__, model.pixels.levels, model.steps, model.kernel,
+      [tuple(layer) for layer in model.all_layers], model.posterior, str(np.dtype(
+          model.compute_dtype)))
+  digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+  for path, value in sorted(
+      jax.tree_util.tree_leaves_with_path(params), key=lambda leaf: jax.tree_util.keystr(leaf[0])):
+    digest.update(jax.tree_util.keystr(path).encode())
+    digest.update(np.asarray(value).astype('<f4').tobytes())
+  return digest.digest()
+
+
+class Network:
+  """A `ConvDraw` with Gaussian posteriors, iteration by iteration, for one image at a time."""
+
+  def __init__(self, model, params, image_size):
+    """For images of (H, W)."""
+    size = tuple(image_size)
+    self.model, self.image_size = model, size
+    shapes = [level.size for level in model.apply(params, size, method='levels')]
+    self.shapes = [  # of each layer's latents
+        (*shape, layer.latents) for shape, layer in zip(shapes, model.all_layers, strict=True)]
+    weights = jax.jit(lambda params: model.apply(params, size, method='prepare'))(params)
+
+    def walk(params, weights, t, image, state, zs):
+      seen = [None] * len(self.shapes)
+
+      def draw(i, posterior, prior):
+        seen[i] = posterior, prior
+        return zs[i]
+
+      state, _ = model.apply(
+          params, weights, t, size, image, state, draw, method='iterate')
+      return state, seen
+
+    @jax.jit
+    def posteriors(params, weights, t, image, state, zs):
+      after, seen = walk(params, weights, t, image, state, zs)
+      # What encoders carry does not depend on z; what decoders carry is `advance`'s to compute.
+      states = tuple(
+          old._replace(h_e=new.h_e, c_e=new.c_e)
+          for old, new in zip(state.layers, after.layers, strict=True))
+      return [posterior for posterior, _ in seen], state._replace(layers=states)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def prior(i, params, weights, t, state, zs):
+      return walk(params, weights, t, None, state, zs)[1][i][1]
+
+    @jax.jit
+    def advance(params, weights, t, state, zs):
+      return walk(params, weights, t, None, state, zs)[0]
+
+    self._posteriors = functools.partial(posteriors, params, weights)
+    self._prior = lambda i, *rest: prior(i, params, weights, *rest)
+    self._advance = functools.partial(advance, params, weights)
+    self._see = jax.jit(lambda images: model.apply(params, images, method='see'))
+    self._canvas = jax.jit(lambda state: model.apply(params, state, size, method='canvas'))
+    self._initial = jax.jit(lambda: model.apply(params, 1, size, method='initial_state'))
+    self._zeros = [np.zeros((1, *shape), np.float32) for shape in self.shapes]
+
+  def begin(self):
+    """The state before the first iteration."""
+    return self._initial()
+
+  def see(self, image):
+    """[H, W, C] uint8 -> what `posteriors` reads."""
+    return self._see(image[None])
+
+  def posteriors(self, t, seen, state):
+    """(mean, sigma), float64 [n], of q_t in each layer; and the state, its encoders moved on."""
+    found, state = self._posteriors(t, seen, state, self._zeros)
+    return [_flat(posterior) for posterior in found], state
+
+  def prior(self, i, t, state, zs):
+    """(mean, sigma), float64 [n], of p_t in layer i, given z_t of the layers above in `zs`."""
+    return _flat(self._prior(i, t, state, self._shaped(zs)))
+
+  def advance(self, t, state, zs):
+    """The state after iteration t, with z_t float32 [n] of each layer."""
+    return self._advance(t, state, self._shaped(zs))
+
+  def canvas(self, state):
+    """[H, W, R] the canvas, float32."""
+    return np.asarray(self._canvas(state))[0]
+
+  def _shaped(self, zs):
+    return [
+        zero if z is None else z.reshape(zero.shape)
+        for z, zero in zip(zs, self._zeros, strict=True)]
+
+
+def _flat(gaussian: DiagonalGaussian):
+  return (np.asarray(gaussian.mean, np.float64).ravel(),
+          np.exp(np.asarray(gaussian.log_sigma, np.float64)).ravel())

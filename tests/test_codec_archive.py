@@ -1,0 +1,96 @@
+"""Archives by the real command line, in child processes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TINY = (
+    '--config=experiments/digits.py', '--config.data.name=folder', '--config.model.features=4',
+    '--config.model.steps=2', '--config.model.latents=2', '--config.train.batch_size=2',
+    '--config.train.steps=2', '--config.evaluate.max_images=2', '--config.figures.samples=1')
+
+
+def call(*arguments):
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  done = subprocess.run(
+      [sys.executable, *arguments], cwd=ROOT, env=environment, text=True, capture_output=True,
+      timeout=300)
+  return done.returncode, done.stdout, done.stderr
+
+
+def codec(*arguments):
+  return call('-m', 'conv_draw.codec', *map(str, arguments))
+
+
+@pytest.fixture(scope='module')
+def setting(tmp_path_factory):
+  """(directory, with a folder of images, an archive of it, and two runs; what `archive` said)."""
+  directory = tmp_path_factory.mktemp('archive')
+  (directory / 'data').mkdir()
+  for i in range(8):
+    pixels = np.random.default_rng(i).integers(0, 256, (6, 6, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(directory / 'data' / f'{i}.png')
+  for name, seed in (('run', 0), ('other', 1)):
+    status, _, error = call(
+        'launch.py', *TINY, f'--config.data.data_dir={directory}/data',
+        f'--workdir={directory}/{name}', f'--config.train.seed={seed}')
+    assert status == 0, error
+  (directory / 'images').mkdir()
+  for i in range(3):
+    pixels = np.random.default_rng(i).integers(0, 256, (20, 24, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(directory / 'images' / f'{i}.png')
+  status, out, error = codec(
+      'archive', directory / 'images', directory / 'a.cdrawa', f'--workdir={directory}/run')
+  assert status == 0, error
+  return directory, out
+
+
+def test_another_process_extracts_the_same_images(setting):
+  directory, out = setting
+  assert '3 images of 24x20' in out and 'gross' in out
+  size = os.path.getsize(directory / 'a.cdrawa')
+  assert f'{size:,} bytes' in out
+  status, _, error = codec(
+      'extract', directory / 'a.cdrawa', directory / 'back', f'--workdir={directory}/run')
+  assert status == 0, error
+  for i in range(3):
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(directory / 'back' / f'{i}.png')),
+        np.asarray(Image.open(directory / 'images' / f'{i}.png')))
+
+
+def test_info_needs_no_model(setting):
+  directory, _ = setting
+  status, out, error = codec('info', directory / 'a.cdrawa')
+  assert status == 0, error
+  assert 'run' in out and '3' in out and '24' in out
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['extract', 'a.cdrawa', 'new', '--workdir=other'], ['another model']),
+    (['extract', 'a.cdrawa', 'images', '--workdir=run'], ['0.png', 'overwritten']),
+    (['extract', 'cut.cdrawa', 'new', '--workdir=run'], ['cut.cdrawa']),
+    (['extract', 'nothing', 'new', '--workdir=run'], ['nothing']),
+    (['archive', 'mixed', 'new', '--workdir=run'], ['2.png', 'RGB']),
+    (['archive', 'nothing', 'new', '--workdir=run'], ['nothing', 'no images']),
+    (['archive', 'images', 'new'], ['--workdir']),
+    (['archive', 'images', 'new', '--workdir=nothing'], ['train first']),
+    (['squeeze', 'images'], ['archive FOLDER FILE'])])
+def test_mistakes_end_in_one_line_and_status_two(setting, arguments, words):
+  directory, _ = setting
+  (directory / 'cut.cdrawa').write_bytes((directory / 'a.cdrawa').read_bytes()[:-9])
+  (directory / 'mixed').mkdir(exist_ok=True)
+  Image.new('RGB', (24, 20)).save(directory / 'mixed' / '1.png')
+  Image.new('RGB', (20, 24)).save(directory / 'mixed' / '2.png')
+  places = lambda a: a.replace('--workdir=', f'--workdir={directory}/') if '--' in a else (
+      directory / a)
+  status, out, error = codec(arguments[0], *map(places, arguments[1:]))
+  assert status == 2 and out == '' and len(error.strip().splitlines()) == 1, error
+  for word in words:
+    assert word in error
+  assert not (directory / 'new').exists()
