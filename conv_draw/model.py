@@ -368,7 +368,7 @@ class ConvDraw(nn.Module):
     def posterior_of(i, maps):
       if self.posterior == 'gaussian':
         return DiagonalGaussian.split(maps)
-      mean, log_sigma = maps.astype(jnp.float32), self.raw[i].posterior_log_sigma[t]
+      mean, log_sigma = maps.astype(jnp.float32), self._log_sigma(i)[t]
       if self.posterior == 'constant':
         return DiagonalGaussian(mean, jnp.broadcast_to(log_sigma, mean.shape))
       return QuantisedPosterior(mean, log_sigma, dithered=self.posterior == 'uniform')
@@ -383,7 +383,10 @@ class ConvDraw(nn.Module):
 
   def bin_widths(self, i):
     """[T, Z] widths of the bins of layer i's latents, with posterior 'rounded' or 'uniform'."""
-    return QuantisedPosterior(0.0, self.raw[i].posterior_log_sigma, False).width
+    return QuantisedPosterior(0.0, self._log_sigma(i), False).width
+
+  def _log_sigma(self, i):
+    return WIDTH_SPEED * self.raw[i].posterior_log_sigma
 
   def _generate(self, i, t, prior, noise, temperature, keys):
     """z_t from the prior: what a decoder would have got from a posterior on that prior's mean."""
@@ -391,7 +394,7 @@ class ConvDraw(nn.Module):
     if self.posterior in ('gaussian', 'constant'):
       return z
     dithered = self.posterior == 'uniform'
-    q = QuantisedPosterior(z, self.raw[i].posterior_log_sigma[t], dithered)
+    q = QuantisedPosterior(z, self._log_sigma(i)[t], dithered)
     if not dithered:
       return q.at(0.0)
     noise = jax.vmap(lambda k: jax.random.normal(
@@ -402,6 +405,10 @@ class ConvDraw(nn.Module):
     """`weights.Level` of each layer, for images of (H, W)."""
     return weights_lib.levels(self.all_layers, self.kernel, image_size, self.compute_dtype)
 
+
+# Adam moves every parameter by about the learning rate a step, but a bin must grow to fifty times
+# the prior's width before a latent that says nothing costs nothing.
+WIDTH_SPEED = 10
 
 # Numbers folded into an image's key from here on are those of dithers.
 DITHER = 2**20

@@ -1,5 +1,7 @@
-"""Archives of images, losslessly, by bits-back coding with a trained model.
+"""Images to files and back, with a trained model.
 
+  python -m conv_draw.codec encode IMAGE FILE --workdir=runs/NAME [--lossless] [--bits_per_dim=R]
+  python -m conv_draw.codec decode FILE IMAGE --workdir=runs/NAME [--partial] [--temperature=1]
   python -m conv_draw.codec archive FOLDER FILE --workdir=runs/NAME
   python -m conv_draw.codec extract FILE FOLDER --workdir=runs/NAME
   python -m conv_draw.codec info FILE
@@ -13,7 +15,14 @@ from absl import app, flags, logging
 from conv_draw.errors import UserError
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'The run whose model is used.')
-COMMANDS = {'archive': 2, 'extract': 2, 'info': 1}  # and how many paths each takes
+LOSSLESS = flags.DEFINE_bool('lossless', False, 'encode: store the pixels too.')
+BITS_PER_DIM = flags.DEFINE_float(
+    'bits_per_dim', None, 'encode: store as many groups as fit into this rate.', lower_bound=0)
+PARTIAL = flags.DEFINE_bool('partial', False, 'decode, info: accept a file cut anywhere.')
+TEMPERATURE = flags.DEFINE_float(
+    'temperature', 0.0, 'decode: of the prior that completes an image; 0 = its mean.',
+    lower_bound=0)
+COMMANDS = {'encode': 2, 'decode': 2, 'archive': 2, 'extract': 2, 'info': 1}  # and their paths
 
 
 def parse(argv):
@@ -29,24 +38,32 @@ def main(argv):
     logging.set_verbosity(logging.ERROR)
   command, *paths = argv[1:] or ['']
   if COMMANDS.get(command) != len(paths):
-    fail('say archive FOLDER FILE, extract FILE FOLDER, or info FILE')
+    fail('say encode IMAGE FILE, decode FILE IMAGE, archive FOLDER FILE, extract FILE FOLDER, or '
+         'info FILE')
   if command != 'info' and not WORKDIR.value:
     fail('name a trained run: --workdir=runs/NAME')
+  if LOSSLESS.value and BITS_PER_DIM.value is not None:
+    fail('--lossless stores everything: leave out --bits_per_dim')
   try:
-    if command == 'info':
-      from conv_draw.codec import container  # info needs no model, nor JAX
-      print(container.describe_archive(
-          *container.read_archive(container.read_file(paths[0]), source=paths[0])))
-      return
-    from conv_draw.codec import archive
-    if command == 'archive':
-      print(archive.write(paths[0], paths[1], WORKDIR.value))
-    else:
-      print(archive.extract(paths[0], paths[1], WORKDIR.value))
+    print(run(command, paths))
   except UserError as e:
     fail(e)
   except OSError as e:
     fail(f'{e}: check {" and ".join(map(os.path.abspath, paths))}, permissions and space')
+
+
+def run(command, paths):
+  if command == 'info':
+    from conv_draw.codec import container  # info needs no model, nor JAX
+    return container.describe_file(paths[0], PARTIAL.value)
+  from conv_draw.codec import files
+  if command == 'encode':
+    return files.encode(*paths, WORKDIR.value, LOSSLESS.value, BITS_PER_DIM.value)
+  if command == 'decode':
+    return files.decode(*paths, WORKDIR.value, PARTIAL.value, TEMPERATURE.value)
+  if command == 'archive':
+    return files.archive(*paths, WORKDIR.value)
+  return files.extract(*paths, WORKDIR.value)
 
 
 def fail(message):

@@ -134,25 +134,16 @@ def _kl_bits(mean, scale):
   return nats.sum() / np.log(2)
 
 
-def _gaussian_pixels(network, canvas):
-  """(mean, scale) in grey levels, float64 [n]."""
-  pixels = network.model.pixels
-  mean, log_sigma = np.split(canvas.astype(np.float64), 2, -1)
-  # A network may be as sure as it likes; the coder's tables end at 2^12 levels and 2^-4.
-  sigma = np.exp(np.clip(log_sigma, -20, 5))
-  return mean.ravel() * (pixels.levels - 1), sigma.ravel() * (pixels.levels - 1)
-
-
-def _probabilities(canvas):
-  return entropy.Writer().logits(canvas.astype(np.float64).ravel(), tolerance=0.0)
+def _probabilities(network, canvas):
+  return entropy.Writer().logits(network.pixel_logits(canvas), tolerance=0.0)
 
 
 def _push_pixels(stack, network, image, canvas):
   pixels, values = network.model.pixels, image.ravel().astype(np.int64)
   if isinstance(pixels, GaussianPixels):
-    stack.push_pixels(values, *_gaussian_pixels(network, canvas), pixels.levels)
+    stack.push_pixels(values, *network.pixel_gaussians(canvas), pixels.levels)
   elif isinstance(pixels, BernoulliPixels):
-    stack.push_bits(values // (pixels.levels - 1), _probabilities(canvas))
+    stack.push_bits(values // (pixels.levels - 1), _probabilities(network, canvas))
   else:
     raise UserError(
         f'{type(pixels).__name__} cannot be coded: use a model with gaussian or bernoulli pixels')
@@ -161,7 +152,7 @@ def _push_pixels(stack, network, image, canvas):
 def _pop_pixels(stack, network, canvas):
   pixels, shape = network.model.pixels, (*network.image_size, network.model.channels)
   if isinstance(pixels, GaussianPixels):
-    values = stack.pop_pixels(*_gaussian_pixels(network, canvas), pixels.levels)
+    values = stack.pop_pixels(*network.pixel_gaussians(canvas), pixels.levels)
   else:
-    values = stack.pop_bits(_probabilities(canvas)) * (pixels.levels - 1)
+    values = stack.pop_bits(_probabilities(network, canvas)) * (pixels.levels - 1)
   return values.astype(np.uint8).reshape(shape)

@@ -500,6 +500,14 @@ def _total_line(total, payloads, dims):
 # Files --------------------------------------------------------------------------------------------
 
 
+def describe_file(path, partial=False):
+  """`describe` or `describe_archive` of the file there, whichever it is."""
+  data = read_file(path)
+  if data.startswith(ARCHIVE_MAGIC):
+    return describe_archive(*read_archive(data, source=path))
+  return describe(*read(data, partial, source=path))
+
+
 def write_file(path, data):
   """Writes a file whole or not at all.
 

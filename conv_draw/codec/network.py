@@ -8,6 +8,7 @@ import functools
 import hashlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from conv_draw.distributions import DiagonalGaussian
@@ -28,7 +29,7 @@ def fingerprint(model, params):
 
 
 class Network:
-  """A `ConvDraw` with Gaussian posteriors, iteration by iteration, for one image at a time."""
+  """A `ConvDraw`, iteration by iteration, for one image at a time."""
 
   def __init__(self, model, params, image_size):
     """For images of (H, W)."""
@@ -57,7 +58,9 @@ class Network:
       states = tuple(
           old._replace(h_e=new.h_e, c_e=new.c_e)
           for old, new in zip(state.layers, after.layers, strict=True))
-      return [posterior for posterior, _ in seen], state._replace(layers=states)
+      found = [
+          DiagonalGaussian(q.mean, jnp.broadcast_to(q.log_sigma, q.mean.shape)) for q, _ in seen]
+      return found, state._replace(layers=states)
 
     @functools.partial(jax.jit, static_argnums=0)
     def prior(i, params, weights, t, state, zs):
@@ -73,6 +76,8 @@ class Network:
     self._see = jax.jit(lambda images: model.apply(params, images, method='see'))
     self._canvas = jax.jit(lambda state: model.apply(params, state, size, method='canvas'))
     self._initial = jax.jit(lambda: model.apply(params, 1, size, method='initial_state'))
+    self._bin_widths = [] if model.posterior in ('gaussian', 'constant') else [
+        model.apply(params, i, method='bin_widths') for i in range(len(self.shapes))]
     self._zeros = [np.zeros((1, *shape), np.float32) for shape in self.shapes]
 
   def begin(self):
@@ -84,7 +89,10 @@ class Network:
     return self._see(image[None])
 
   def posteriors(self, t, seen, state):
-    """(mean, sigma), float64 [n], of q_t in each layer; and the state, its encoders moved on."""
+    """(mean, sigma), float64 [n], of q_t in each layer; and the state, its encoders moved on.
+
+    With posteriors that are bins, sigma is that of the uniform distribution over one.
+    """
     found, state = self._posteriors(t, seen, state, self._zeros)
     return [_flat(posterior) for posterior in found], state
 
@@ -96,9 +104,31 @@ class Network:
     """The state after iteration t, with z_t float32 [n] of each layer."""
     return self._advance(t, state, self._shaped(zs))
 
+  def bin_widths(self, i):
+    """[T, n] float64: the bins' widths in layer i."""
+    widths = np.asarray(self._bin_widths[i], np.float64)  # [T, Z]
+    return np.stack([np.broadcast_to(w, self.shapes[i]).ravel() for w in widths])
+
   def canvas(self, state):
     """[H, W, R] the canvas, float32."""
     return np.asarray(self._canvas(state))[0]
+
+  def pixel_gaussians(self, canvas):
+    """(mean, scale) in grey levels, float64 [n], of `GaussianPixels`."""
+    mean, log_sigma = np.split(canvas.astype(np.float64), 2, -1)
+    # A network may be as sure as it likes; the coder's tables end at 2^12 levels and 2^-4.
+    scale = np.exp(np.clip(log_sigma, -20, 5)) * (self.model.pixels.levels - 1)
+    return mean.ravel() * (self.model.pixels.levels - 1), scale.ravel()
+
+  def pixel_logits(self, canvas):
+    """float64 [n], of `BernoulliPixels`."""
+    return canvas.astype(np.float64).ravel()
+
+  def mean_image(self, canvas):
+    """[H, W, C] uint8 of 0..levels-1: what is shown of pixels that were not stored."""
+    levels = self.model.pixels.levels
+    mean = np.asarray(self.model.pixels.mean(canvas), np.float64)
+    return np.rint((levels - 1) * np.clip(mean, 0, 1)).astype(np.uint8)
 
   def _shaped(self, zs):
     return [

@@ -1,4 +1,4 @@
-"""Archives by the real command line, in child processes."""
+"""The codec's real command line, in child processes."""
 
 import os
 import subprocess
@@ -35,10 +35,12 @@ def setting(tmp_path_factory):
   for i in range(8):
     pixels = np.random.default_rng(i).integers(0, 256, (6, 6, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(directory / 'data' / f'{i}.png')
-  for name, seed in (('run', 0), ('other', 1)):
+  for name, seed, posterior in (
+      ('run', 0, 'gaussian'), ('other', 1, 'gaussian'), ('bins', 0, 'uniform')):
     status, _, error = call(
         'launch.py', *TINY, f'--config.data.data_dir={directory}/data',
-        f'--workdir={directory}/{name}', f'--config.train.seed={seed}')
+        f'--workdir={directory}/{name}', f'--config.train.seed={seed}',
+        f'--config.model.posterior={posterior}')
     assert status == 0, error
   (directory / 'images').mkdir()
   for i in range(3):
@@ -64,6 +66,41 @@ def test_another_process_extracts_the_same_images(setting):
         np.asarray(Image.open(directory / 'images' / f'{i}.png')))
 
 
+def test_one_image_lossless_and_cut(setting):
+  directory, _ = setting
+  source, file, back = (directory / name for name in ('images/1.png', 'b.cdraw', 'b.png'))
+  run = f'--workdir={directory}/bins'
+  status, out, error = codec('encode', source, file, run, '--lossless')
+  assert status == 0, error
+  assert f'{os.path.getsize(file):,} bytes' in out and 'lossless' in out
+  status, out, error = codec('decode', file, back, run)
+  assert status == 0 and 'lossless' in out, error
+  np.testing.assert_array_equal(np.asarray(Image.open(back)), np.asarray(Image.open(source)))
+
+  cut = directory / 'cut.cdraw'
+  cut.write_bytes(file.read_bytes()[:-5])
+  status, _, error = codec('decode', cut, back, run)
+  assert status == 2 and 'partial' in error
+  status, out, error = codec('decode', cut, back, run, '--partial')
+  assert status == 0 and '2 of 2 groups' in out, error
+  assert np.asarray(Image.open(back)).shape == (20, 24, 3)
+  status, out, error = codec('info', cut, '--partial')
+  assert status == 0 and '24' in out, error
+
+
+def test_rate_is_kept(setting):
+  directory, _ = setting
+  run = f'--workdir={directory}/bins'
+  sizes = []
+  for rate in (0.0, 0.9, 100.0):
+    status, out, error = codec(
+        'encode', directory / 'images/1.png', directory / 'r.cdraw', run, f'--bits_per_dim={rate}')
+    assert status == 0, error
+    sizes.append(os.path.getsize(directory / 'r.cdraw'))
+    assert {0.0: '0 of 2 groups', 0.9: 'of 2 groups', 100.0: '2 of 2 groups'}[rate] in out
+  assert 8 * sizes[1] <= 0.9 * 20 * 24 * 3 and sizes[0] <= sizes[1] <= sizes[2]
+
+
 def test_info_needs_no_model(setting):
   directory, _ = setting
   status, out, error = codec('info', directory / 'a.cdrawa')
@@ -80,10 +117,19 @@ def test_info_needs_no_model(setting):
     (['archive', 'nothing', 'new', '--workdir=run'], ['nothing', 'no images']),
     (['archive', 'images', 'new'], ['--workdir']),
     (['archive', 'images', 'new', '--workdir=nothing'], ['train first']),
+    (['encode', 'images/1.png', 'new', '--workdir=run'], ['gaussian', 'uniform']),
+    (['archive', 'images', 'new', '--workdir=bins'], ['uniform', 'gaussian']),
+    (['encode', 'alpha.png', 'new', '--workdir=bins'], ['alpha.png', 'alpha']),
+    (['encode', 'deep.png', 'new', '--workdir=bins'], ['deep.png', '8 bits']),
+    (['encode', 'images/1.png', 'new', '--workdir=bins', '--lossless', '--bits_per_dim=1'],
+     ['--bits_per_dim']),
+    (['decode', 'a.cdrawa', 'new', '--workdir=bins'], ['a.cdrawa']),
     (['squeeze', 'images'], ['archive FOLDER FILE'])])
 def test_mistakes_end_in_one_line_and_status_two(setting, arguments, words):
   directory, _ = setting
   (directory / 'cut.cdrawa').write_bytes((directory / 'a.cdrawa').read_bytes()[:-9])
+  Image.new('RGBA', (8, 8)).save(directory / 'alpha.png')
+  Image.new('I;16', (8, 8)).save(directory / 'deep.png')
   (directory / 'mixed').mkdir(exist_ok=True)
   Image.new('RGB', (24, 20)).save(directory / 'mixed' / '1.png')
   Image.new('RGB', (20, 24)).save(directory / 'mixed' / '2.png')
