@@ -15,16 +15,16 @@ TINY = (
     '--config.train.steps=2', '--config.evaluate.max_images=2', '--config.figures.samples=1')
 
 
-def call(*arguments):
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+def call(*arguments, **variables):
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'} | variables
   done = subprocess.run(
       [sys.executable, *arguments], cwd=ROOT, env=environment, text=True, capture_output=True,
       timeout=300)
   return done.returncode, done.stdout, done.stderr
 
 
-def codec(*arguments):
-  return call('-m', 'conv_draw.codec', *map(str, arguments))
+def codec(*arguments, **variables):
+  return call('-m', 'conv_draw.codec', *map(str, arguments), **variables)
 
 
 @pytest.fixture(scope='module')
@@ -86,6 +86,19 @@ def test_one_image_lossless_and_cut(setting):
   assert np.asarray(Image.open(back)).shape == (20, 24, 3)
   status, out, error = codec('info', cut, '--partial')
   assert status == 0 and '24' in out, error
+
+
+@pytest.mark.parametrize('variables', [
+    dict(XLA_FLAGS='--xla_cpu_max_isa=AVX2'), dict(JAX_NUM_CPU_DEVICES='8'),
+    dict(XLA_FLAGS='--xla_cpu_multi_thread_eigen=false')])
+def test_other_ways_to_compute_decode_the_same(setting, variables):
+  directory, _ = setting
+  source, file, back = (directory / name for name in ('images/2.png', 'd.cdraw', 'd.png'))
+  run = f'--workdir={directory}/bins'
+  assert codec('encode', source, file, run, '--lossless')[0] == 0
+  status, _, error = codec('decode', file, back, run, **variables)
+  assert status == 0, error
+  np.testing.assert_array_equal(np.asarray(Image.open(back)), np.asarray(Image.open(source)))
 
 
 def test_rate_is_kept(setting):
