@@ -139,6 +139,10 @@ def main(argv):
   del argv
   config = CONFIG.value
   config_lib.check(config)
+  m = config.model
+  if m.kind != 'draw' or not m.stride or m.upper_features or m.likelihood == 'logistic_mixture':
+    sys.exit('benchmarks.train_step counts the work of convolutional DRAW with one layer and the '
+             "paper's pixels: choose such an experiment")
   logging.set_verbosity(logging.WARNING)
   shape = SHAPES[config.data.name]
   if PEER.value is None:
