@@ -90,17 +90,19 @@ def get_config(workdir):
 
 
 def load(workdir):
-  """Reads `config.json`; `UserError` if there is none."""
+  """Reads `config.json`; `UserError` if there is none, or one that `check` refuses."""
   path = os.path.join(workdir, 'config.json')
   try:
     with open(path) as f:
-      return config_dict.ConfigDict(_tuples(json.load(f))).lock()
+      config = config_dict.ConfigDict(_tuples(json.load(f))).lock()
   except FileNotFoundError:
     raise UserError(
         f'{path} does not exist: train first (python launch.py --config=FILE '
         f'--workdir={workdir}), or name the workdir of a trained run') from None
   except (OSError, ValueError) as e:
     raise UserError(f'{path} is not readable ({e}): restore it, or start a new workdir') from None
+  check(config)
+  return config
 
 
 def store(config, workdir):

@@ -73,14 +73,14 @@ def evaluate(config, model, params, images, report=lambda done: None):
       (reconstructions + kls.sum((1, 2))).mean(), reconstructions.mean(), kls.mean(0))
 
 
-def record(result, image_shape):
-  """A `Result` as the fields of a line in metrics.jsonl."""
-  return {
+def write(metrics, step, result, images, config):
+  """Adds a `Result` on `images` to a `metrics.Metrics`, and how it was measured."""
+  metrics.write(step, 'test', {
       'nats': result.nats,
-      'bits_per_dim': objective.bits_per_dim(result.nats, image_shape),
+      'bits_per_dim': objective.bits_per_dim(result.nats, images.shape),
       'standard_error_nats': result.standard_error_nats,
       'elbo_nats': result.elbo_nats,
       'reconstruction_nats': result.reconstruction_nats,
       'kl_nats': result.kl_nats.sum(),
       'images': result.count,
-  }
+  }, data=images.name, of=len(images), importance_samples=config.evaluate.importance_samples)

@@ -80,9 +80,7 @@ def _evaluate(config, model, params, step, images, workdir):
   progress.close()
   k = config.evaluate.importance_samples
   metrics = metrics_lib.Metrics(workdir)
-  metrics.write(
-      step, 'test', evaluate.record(result, images.shape), data=images.name, of=len(images),
-      importance_samples=k)
+  evaluate.write(metrics, step, result, images, config)
 
   bound = f'importance-weighted bound, {k} samples' if k > 1 else 'variational bound'
   print(f'{images.name}: {result.count} of {len(images)} images, {bound}, after {step} steps')

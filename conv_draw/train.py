@@ -57,7 +57,6 @@ def train(config, workdir, load=data.load):
       contextlib.closing(
           metrics_lib.Progress(total, max(saved.steps(), default=0), 'step')) as progress,
   ):
-    config_lib.store(config, workdir)
     if saved.steps():
       host_state, health = saved.restore(saved.steps()[-1], initial_state)
       metrics.event(int(host_state.step), 'resume')
@@ -65,6 +64,8 @@ def train(config, workdir, load=data.load):
       host_state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
       if config.train.start_from:
         host_state = _started_from(config.train.start_from, host_state)
+    config_lib.store(config, workdir)  # from here on it is a run
+    if not saved.steps():
       saved.save(host_state, health)
     state = devices.replicate(host_state)
     step, reverts = int(host_state.step), int(host_state.reverts)
@@ -130,7 +131,7 @@ def train(config, workdir, load=data.load):
       if evaluating:
         params = host_state.params if host_state.ema_params is None else host_state.ema_params
         result = evaluate.evaluate(config, model, params, test_images)
-        metrics.write(step, 'test', evaluate.record(result, test_images.shape))
+        evaluate.write(metrics, step, result, test_images, config)
         bits = objective.bits_per_dim(result.nats, test_images.shape)
         progress.say(f'step {step}: test {bits:.4f} bits/dim, {result.nats:.2f} nats')
         interval = _Interval(images.shape, config.train.batch_size)
@@ -143,7 +144,7 @@ def _started_from(workdir, state):
   if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, state.params):
     raise UserError(
         f'train.start_from={workdir} is of a model of other shapes: give the settings of config.'
-        'model that it has (posterior: constant and rounded go together)')
+        'model that it has (posterior: constant, rounded and uniform go together)')
   ema_params = None if state.ema_params is None else params
   return state.replace(params=params, ema_params=ema_params)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from conv_draw import distributions
+from conv_draw import distributions, weights
 from conv_draw.distributions import DiagonalGaussian
 from conv_draw.layers import Layer
 from conv_draw.model import Inference, image_keys
@@ -241,10 +241,7 @@ class Vae(nn.Module):
         raise ValueError(
             'above a fully connected layer (stride 0) only such can be, but the strides are '
             f'{[layer.stride for layer in stack]}')
-    sizes = [image_size]
-    for layer in stack:
-      sizes.append(layer.size(sizes[-1]))
-    return sizes
+    return weights.sizes(stack, image_size)
 
 
 # Variance gain of the linear layers that make distributions: training starts close to q = p =

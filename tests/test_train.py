@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conv_draw import config as config_lib
-from conv_draw import data, train
+from conv_draw import data, table, train
 from conv_draw.errors import UserError
 
 
@@ -87,6 +87,8 @@ def test_last_interval_is_logged_and_evaluations_fall_in_between(config, workdir
   logged = lines(workdir)
   steps = lambda split: [line['step'] for line in logged if line.get('split') == split]
   assert steps('train') == [5, 7] and steps('test') == [3, 6]
+  # What training evaluates on its way can be put into a table.
+  assert '24 of 300 images' in table.markdown([workdir])
 
 
 def test_injected_spike_is_reverted_and_training_goes_on(config, tmp_path):
@@ -120,6 +122,7 @@ def test_decoder_is_trained_on_from_another_run(config, tmp_path):
   config.model.features = 5
   with pytest.raises(UserError, match='start_from'):
     train.train(config, str(tmp_path / 'third'))
+  assert not (tmp_path / 'third' / 'config.json').exists()  # nothing stands in the way of another
 
 
 def test_runs_say_what_they_run_on(config, workdir):

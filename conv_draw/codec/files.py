@@ -145,7 +145,6 @@ def extract(path, folder, workdir):
 def _model(workdir, image_shape, posteriors):
   """(model, `Network`, fingerprint, name) of a run, for images of shape (H, W, C)."""
   config = config_lib.load(workdir)
-  config_lib.check(config)
   if config.model.kind != 'draw' or config.model.posterior not in posteriors:
     raise UserError(
         f'{workdir} has model.kind={config.model.kind}, model.posterior={config.model.posterior}; '

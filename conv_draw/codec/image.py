@@ -96,7 +96,7 @@ class _Grid:
   """The bins of one layer's latents in one iteration; z is (symbol + offset) widths."""
 
   def __init__(self, network, i, t, seed):
-    self.width = network.bin_widths(i)[t]
+    self.width = network.bin_widths(i, t)
     self._random = np.random.Generator(np.random.PCG64([seed, t, i]))
     self._dithered = network.model.posterior == 'uniform'
     self.offset = self._random.random(len(self.width)) - 0.5 if self._dithered else 0.0

@@ -77,7 +77,8 @@ class Network:
     self._canvas = jax.jit(lambda state: model.apply(params, state, size, method='canvas'))
     self._initial = jax.jit(lambda: model.apply(params, 1, size, method='initial_state'))
     self._bin_widths = [] if model.posterior in ('gaussian', 'constant') else [
-        model.apply(params, i, method='bin_widths') for i in range(len(self.shapes))]
+        np.asarray(model.apply(params, i, method='bin_widths'), np.float64)
+        for i in range(len(self.shapes))]
     self._zeros = [np.zeros((1, *shape), np.float32) for shape in self.shapes]
 
   def begin(self):
@@ -104,10 +105,9 @@ class Network:
     """The state after iteration t, with z_t float32 [n] of each layer."""
     return self._advance(t, state, self._shaped(zs))
 
-  def bin_widths(self, i):
-    """[T, n] float64: the bins' widths in layer i."""
-    widths = np.asarray(self._bin_widths[i], np.float64)  # [T, Z]
-    return np.stack([np.broadcast_to(w, self.shapes[i]).ravel() for w in widths])
+  def bin_widths(self, i, t):
+    """[n] float64: the bins' widths in layer i at iteration t."""
+    return np.broadcast_to(self._bin_widths[i][t], self.shapes[i]).ravel()
 
   def canvas(self, state):
     """[H, W, R] the canvas, float32."""
