@@ -65,6 +65,7 @@ def train(config, workdir, load=data.load):
       if config.train.start_from:
         host_state = _started_from(config.train.start_from, host_state)
     config_lib.store(config, workdir)  # from here on it is a run
+    trained.store_images(workdir, images)
     if not saved.steps():
       saved.save(host_state, health)
     state = devices.replicate(host_state)
@@ -140,7 +141,7 @@ def train(config, workdir, load=data.load):
 
 def _started_from(workdir, state):
   """`state` with the parameters of another run."""
-  _, params, _, _ = trained.load(config_lib.load(workdir), workdir)
+  _, params, _, _ = trained.load_model(config_lib.load(workdir), workdir)
   if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, state.params):
     raise UserError(
         f'train.start_from={workdir} is of a model of other shapes: give the settings of config.'

@@ -1,8 +1,12 @@
 """A trained run, ready to be used."""
 
+import json
+import os
+
 import jax
 
 from conv_draw import checkpoints, data, models, steps
+from conv_draw.errors import UserError
 
 
 def load(config, workdir):
@@ -14,8 +18,40 @@ def load(config, workdir):
     UserError: no such run, or data that is missing.
   """
   images = data.load(config.data, 'test')
-  model = models.from_config(config, images.shape, images.levels)
+  return *_restore(config, workdir, images.shape, images.levels), images
+
+
+def load_model(config, workdir):
+  """(model, parameters to use, step, (H, W, C) of its images) of a run, without its data.
+
+  Raises:
+    UserError: no such run.
+  """
+  path = os.path.join(workdir, 'images.json')
+  try:
+    with open(path) as f:
+      stored = json.load(f)
+    shape, levels = tuple(stored['shape']), stored['levels']
+  except FileNotFoundError:
+    raise UserError(
+        f'{path} does not exist: name the workdir of a trained run (if it is one, train it again '
+        'with the same command, which adds the file)') from None
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    raise UserError(f'{path} is not readable ({e!r}): restore it') from None
+  return *_restore(config, workdir, shape, levels), shape
+
+
+def store_images(workdir, images):
+  """Writes `images.json`, what a model has to know of its data, whole or not at all."""
+  path = os.path.join(workdir, 'images.json')
+  with open(path + '.tmp', 'w') as f:
+    f.write(json.dumps({'name': images.name, 'shape': images.shape, 'levels': images.levels}))
+  os.replace(path + '.tmp', path)
+
+
+def _restore(config, workdir, shape, levels):
+  model = models.from_config(config, shape, levels)
   optimizer = steps.create_optimizer(config)
-  like = jax.eval_shape(lambda: steps.create_state(config, model, optimizer, images.shape))
+  like = jax.eval_shape(lambda: steps.create_state(config, model, optimizer, shape))
   params, step = checkpoints.restore_params(workdir, like)
-  return model, params, step, images
+  return model, params, step

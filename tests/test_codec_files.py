@@ -102,17 +102,41 @@ def test_other_ways_to_compute_decode_the_same(setting, variables):
   np.testing.assert_array_equal(np.asarray(Image.open(back)), np.asarray(Image.open(source)))
 
 
-def test_rate_is_kept(setting):
+def test_rate_and_groups_are_kept(setting):
   directory, _ = setting
   run = f'--workdir={directory}/bins'
   sizes = []
   for rate in (0.0, 0.9, 100.0):
     status, out, error = codec(
-        'encode', directory / 'images/1.png', directory / 'r.cdraw', run, f'--bits_per_dim={rate}')
+        'encode', directory / 'images/1.png', directory / 'r.cdraw', run, f'--bits-per-dim={rate}')
     assert status == 0, error
     sizes.append(os.path.getsize(directory / 'r.cdraw'))
     assert {0.0: '0 of 2 groups', 0.9: 'of 2 groups', 100.0: '2 of 2 groups'}[rate] in out
+  status, out, error = codec(
+      'encode', directory / 'images/1.png', directory / 'r.cdraw', run, '--groups=1')
+  assert status == 0 and '1 of 2 groups' in out, error
   assert 8 * sizes[1] <= 0.9 * 20 * 24 * 3 and sizes[0] <= sizes[1] <= sizes[2]
+
+
+def test_folders_tiles_and_grey(setting):
+  """Every image of a folder by one process, decoded by another; tiled, and with grey among them."""
+  directory, _ = setting
+  run = f'--workdir={directory}/bins'
+  (directory / 'several').mkdir()
+  for name, size, mode in (('a', (20, 24), 'RGB'), ('b', (24, 20), 'RGB'), ('c', (9, 30), 'L')):
+    pixels = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8)
+    Image.fromarray(pixels).convert(mode).save(directory / 'several' / f'{name}.png')
+  status, out, error = codec(
+      'encode', directory / 'several', directory / 'coded', run, '--lossless', '--tile=12')
+  assert status == 0, error
+  total = sum(os.path.getsize(directory / 'coded' / f'{name}.cdraw') for name in 'abc')
+  assert out.splitlines()[-1].startswith(f'3 images, {total:,} bytes')
+  status, out, error = codec('decode', directory / 'coded', directory / 'again', run)
+  assert status == 0, error
+  for name in 'abc':
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(directory / 'again' / f'{name}.png')),
+        np.asarray(Image.open(directory / 'several' / f'{name}.png')))
 
 
 def test_info_needs_no_model(setting):
@@ -128,15 +152,15 @@ def test_info_needs_no_model(setting):
     (['extract', 'cut.cdrawa', 'new', '--workdir=run'], ['cut.cdrawa']),
     (['extract', 'nothing', 'new', '--workdir=run'], ['nothing']),
     (['archive', 'mixed', 'new', '--workdir=run'], ['2.png', 'RGB']),
-    (['archive', 'nothing', 'new', '--workdir=run'], ['nothing', 'no images']),
+    (['archive', 'nothing', 'new', '--workdir=run'], ['nothing', 'no folder']),
     (['archive', 'images', 'new'], ['--workdir']),
     (['archive', 'images', 'new', '--workdir=nothing'], ['train first']),
     (['encode', 'images/1.png', 'new', '--workdir=run'], ['gaussian', 'uniform']),
     (['archive', 'images', 'new', '--workdir=bins'], ['uniform', 'gaussian']),
     (['encode', 'alpha.png', 'new', '--workdir=bins'], ['alpha.png', 'alpha']),
     (['encode', 'deep.png', 'new', '--workdir=bins'], ['deep.png', '8 bits']),
-    (['encode', 'images/1.png', 'new', '--workdir=bins', '--lossless', '--bits_per_dim=1'],
-     ['--bits_per_dim']),
+    (['encode', 'images/1.png', 'new', '--workdir=bins', '--lossless', '--bits-per-dim=1'],
+     ['--bits-per-dim']),
     (['decode', 'a.cdrawa', 'new', '--workdir=bins'], ['a.cdrawa']),
     (['squeeze', 'images'], ['archive FOLDER FILE'])])
 def test_mistakes_end_in_one_line_and_status_two(setting, arguments, words):

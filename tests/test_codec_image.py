@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from conv_draw import BernoulliPixels, GaussianPixels
-from conv_draw.codec import container
+from conv_draw import BernoulliPixels, GaussianPixels, LogisticMixturePixels
+from conv_draw.codec import container, tiles
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
 from conv_draw.errors import UserError
@@ -13,18 +13,30 @@ from conv_draw.model import ConvDraw
 SIZE = (7, 9)
 
 
-def build(**settings):
+def build(size=SIZE, batch=1, channels=1, **settings):
   settings = dict(pixels=GaussianPixels(17), posterior='uniform') | settings
-  model = ConvDraw(channels=1, steps=3, features=4, latents=2, image_size=SIZE, **settings)
+  model = ConvDraw(
+      channels=channels, steps=3, features=4, latents=2, image_size=SIZE, **settings)
   key = jax.random.key(0)
-  params = jax.jit(model.init)(key, key, np.zeros((1, *SIZE, 1), np.uint8))
+  params = jax.jit(model.init)(key, key, np.zeros((1, *SIZE, channels), np.uint8))
   p = params['params']
   for name in p:  # as after training: posteriors that say something, in bins of several widths
     if 'log_sigma' not in name and 'bias' not in name and name.startswith('posterior'):
       p[name] = 10 * p[name]
     if 'log_sigma' in name:
       p[name] = p[name] + 0.1 * jax.random.normal(key, p[name].shape) - 0.1
-  return network_lib.Network(model, params, SIZE)
+  return network_lib.Network(model, params, size, batch)
+
+
+WHOLE = tiles.tiling(SIZE, 0)
+
+
+def encode(network, image, tiling=WHOLE, **options):
+  return image_lib.encode(network, tiling, image, measure=True, **options)
+
+
+def decode(network, segments, tiling=WHOLE, channels=1, **options):
+  return image_lib.decode(network, tiling, segments, channels, **options)
 
 
 @pytest.fixture(scope='module')
@@ -39,13 +51,13 @@ def image():
 
 @pytest.mark.parametrize('settings', [
     dict(), dict(posterior='rounded'), dict(upper=(Layer(3, 2, 0),)),
-    dict(pixels=BernoulliPixels())])
+    dict(pixels=BernoulliPixels()), dict(pixels=LogisticMixturePixels(17, 2))])
 def test_lossless_is_lossless_at_the_promised_size(settings, image):
   network = build(**settings)
   if isinstance(network.model.pixels, BernoulliPixels):
     image = 255 * (image > 8).astype(np.uint8)
-  segments, bits = image_lib.encode(network, image, seed=7, lossless=True)
-  np.testing.assert_array_equal(image_lib.decode(network, segments, seed=7), image)
+  segments, bits = encode(network, image, seed=7, lossless=True)
+  np.testing.assert_array_equal(decode(network, segments, seed=7), image)
   for segment, promised in zip(segments, bits, strict=True):
     # A stream's end takes 8 to 16 bits, its lists of corrections a few.
     assert promised - 1 < 8 * len(segment.payload) < 1.01 * promised + 50
@@ -53,19 +65,19 @@ def test_lossless_is_lossless_at_the_promised_size(settings, image):
 
 
 def test_fewer_groups_are_a_coarser_image(network, image):
-  segments, _ = image_lib.encode(network, image)
-  everything = image_lib.decode(network, segments)
+  segments, _ = encode(network, image)
+  everything = decode(network, segments)
   for count in (0, 1, 2):
-    some = image_lib.decode(network, segments[:count])
+    some = decode(network, segments[:count])
     assert some.shape == image.shape and (some != everything).any()
-    np.testing.assert_array_equal(some, image_lib.decode(network, segments[:count]))
-  hot = image_lib.decode(network, segments[:1], temperature=1.0)
-  assert (hot != image_lib.decode(network, segments[:1])).any()
+    np.testing.assert_array_equal(some, decode(network, segments[:count]))
+  hot = decode(network, segments[:1], temperature=1.0)
+  assert (hot != decode(network, segments[:1])).any()
 
 
 def test_coded_latents_are_those_of_the_model_in_distribution(network, image):
   """What dithered coding promises is what the model's own bound says, on average over dithers."""
-  promised = [image_lib.encode(network, image, seed=s)[1].sum() for s in range(40)]
+  promised = [encode(network, image, seed=s)[1].sum() for s in range(40)]
   infer = jax.jit(network.model.apply)
   params = network._advance.args[0]
   bounds = infer(params, jax.random.key(0), image[None].repeat(200, 0)).kl_nats.sum(
@@ -75,17 +87,48 @@ def test_coded_latents_are_those_of_the_model_in_distribution(network, image):
 
 
 def test_other_dithers_and_models_do_not_decode(network, image):
-  segments, _ = image_lib.encode(network, image, seed=7, lossless=True)
+  segments, _ = encode(network, image, seed=7, lossless=True)
   for wrong, seed in ((network, 8), (build(posterior='rounded'), 7)):
     try:
-      assert (image_lib.decode(wrong, segments, seed) != image).any()
+      assert (decode(wrong, segments, seed=seed) != image).any()
     except UserError:
       pass  # the usual end; else the container's fingerprint and seed are there
 
 
 def test_segments_go_through_the_container(network, image):
-  segments, _ = image_lib.encode(network, image, lossless=True)
+  segments, _ = encode(network, image, lossless=True)
   header = container.Header(
       container.LOSSLESS, 9, 7, 1, 17, 3, 0, 0, bytes(16), 'test')
   _, back = container.read(container.write(header, segments))
-  np.testing.assert_array_equal(image_lib.decode(network, back), image)
+  np.testing.assert_array_equal(decode(network, back), image)
+
+
+@pytest.mark.parametrize('settings', [
+    dict(), dict(channels=3, pixels=LogisticMixturePixels(17, 2))])
+def test_tiles(settings):
+  """Of an image that no tile fits: more than a batch of them, and padding on both sides."""
+  tiling = tiles.tiling((14, 23), 6)._replace(tile=(5, 6))
+  assert tiling.grid == (3, 4)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(tiles, 'AT_ONCE', 5 * 5 * 6)
+    assert [len(c) for c in tiling.chunks()] == [5, 5, 2]
+    network = build((5, 6), tiling.batch, **settings)
+    channels = network.model.channels
+    image = np.random.default_rng(0).integers(0, 17, (14, 23, channels)).astype(np.uint8)
+    segments, bits = encode(network, image, tiling, lossless=True)
+    back = decode(network, segments, tiling, channels)
+    np.testing.assert_array_equal(back, image)
+    for segment, promised in zip(segments, bits, strict=True):
+      assert promised - 1 < 8 * len(segment.payload) < 1.01 * promised + 200
+    some = decode(network, segments[:2], tiling, channels)
+    assert some.shape == image.shape and (some != image).any()
+
+
+def test_grey_images_with_a_colour_model(image):
+  network = build(channels=3)
+  segments, bits = encode(network, image, lossless=True)
+  np.testing.assert_array_equal(decode(network, segments), image)
+  assert decode(network, segments[:-1]).shape == image.shape
+  in_colour, more = encode(network, image.repeat(3, -1), lossless=True)
+  np.testing.assert_array_equal(decode(network, in_colour, channels=3), image.repeat(3, -1))
+  assert bits[-1] < more[-1] / 2

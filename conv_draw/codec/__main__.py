@@ -1,10 +1,13 @@
 """Images to files and back, with a trained model.
 
-  python -m conv_draw.codec encode IMAGE FILE --workdir=runs/NAME [--lossless] [--bits_per_dim=R]
+  python -m conv_draw.codec encode IMAGE FILE --workdir=runs/NAME [--lossless] [--tile=N]
+      [--bits-per-dim=R] [--groups=T]
   python -m conv_draw.codec decode FILE IMAGE --workdir=runs/NAME [--partial] [--temperature=1]
   python -m conv_draw.codec archive FOLDER FILE --workdir=runs/NAME
   python -m conv_draw.codec extract FILE FOLDER --workdir=runs/NAME
   python -m conv_draw.codec info FILE
+
+encode and decode also take a folder of images and a folder of files.
 """
 
 import os
@@ -18,6 +21,10 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'The run whose model is used.')
 LOSSLESS = flags.DEFINE_bool('lossless', False, 'encode: store the pixels too.')
 BITS_PER_DIM = flags.DEFINE_float(
     'bits_per_dim', None, 'encode: store as many groups as fit into this rate.', lower_bound=0)
+GROUPS = flags.DEFINE_integer('groups', None, 'encode: store this many groups.', lower_bound=0)
+TILE = flags.DEFINE_integer(
+    'tile', None, 'encode: code in tiles of at most this side, 0 = whole. Default: whole if small.',
+    lower_bound=0)
 PARTIAL = flags.DEFINE_bool('partial', False, 'decode, info: accept a file cut anywhere.')
 TEMPERATURE = flags.DEFINE_float(
     'temperature', 0.0, 'decode: of the prior that completes an image; 0 = its mean.',
@@ -27,6 +34,10 @@ COMMANDS = {'encode': 2, 'decode': 2, 'archive': 2, 'extract': 2, 'info': 1}  # 
 
 def parse(argv):
   """Parses the command line; a mistake in it ends in one line and exit status 2."""
+  # --bits-per-dim is --bits_per_dim.
+  names = [a.split('=')[0] for a in argv]
+  argv = [a.replace(n, '--' + n[2:].replace('-', '_'), 1) if n.startswith('--') else a
+          for a, n in zip(argv, names, strict=True)]
   try:
     return flags.FLAGS(argv)
   except flags.Error as e:
@@ -42,8 +53,8 @@ def main(argv):
          'info FILE')
   if command != 'info' and not WORKDIR.value:
     fail('name a trained run: --workdir=runs/NAME')
-  if LOSSLESS.value and BITS_PER_DIM.value is not None:
-    fail('--lossless stores everything: leave out --bits_per_dim')
+  if LOSSLESS.value and (BITS_PER_DIM.value is not None or GROUPS.value is not None):
+    fail('--lossless stores everything: leave out --bits-per-dim and --groups')
   try:
     print(run(command, paths))
   except UserError as e:
@@ -58,7 +69,8 @@ def run(command, paths):
     return container.describe_file(paths[0], PARTIAL.value)
   from conv_draw.codec import files
   if command == 'encode':
-    return files.encode(*paths, WORKDIR.value, LOSSLESS.value, BITS_PER_DIM.value)
+    return files.encode(
+        *paths, WORKDIR.value, LOSSLESS.value, GROUPS.value, BITS_PER_DIM.value, TILE.value)
   if command == 'decode':
     return files.decode(*paths, WORKDIR.value, PARTIAL.value, TEMPERATURE.value)
   if command == 'archive':

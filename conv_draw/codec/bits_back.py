@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conv_draw.codec import entropy
-from conv_draw.distributions import BernoulliPixels, GaussianPixels
+from conv_draw.codec import pixels
+from conv_draw.codec.stack import Stack
 from conv_draw.errors import UserError
 
 # Latents are rounded to a grid around the prior's mean, of CELLS per standard deviation of it, in
@@ -33,19 +33,17 @@ def encode(network, images, seed=0):
   """Images into bytes.
 
   Args:
-    network: `network.Network` of a model with Gaussian posteriors.
+    network: `network.Network` of a model with Gaussian posteriors, for one image at a time.
     images: [N, H, W, C] uint8 of 0..levels-1.
     seed: of the initial bits.
   Returns:
     (bytes, number of initial bits, `Rates`).
-  Raises:
-    UserError: a pixel distribution that cannot be coded.
   """
-  stack = entropy.Stack(initial_words(network, seed), exact=True)
+  stack = Stack(initial_words(network, seed))
   before, expected = stack.bits(), 0.0
   for image in images:
     drawn = []  # symbols, in the order in which they were taken from the stack
-    state, seen = network.begin(), network.see(image)
+    state, seen = network.begin(), network.see(image[None])
     for t in range(network.model.steps):
       posteriors, state = network.posteriors(t, seen, state)
       zs = [None] * len(posteriors)
@@ -58,7 +56,7 @@ def encode(network, images, seed=0):
         zs[i] = _latent(symbols, prior)
       state = network.advance(t, state, zs)
     size = stack.bits()
-    _push_pixels(stack, network, image, network.canvas(state))
+    pixels.push(stack, network, network.canvas(state), image)
     expected += stack.bits() - size
     for symbols in reversed(drawn):
       stack.push(symbols, *_grid_prior(len(symbols)), LOW, HIGH)
@@ -73,7 +71,7 @@ def decode(network, data, count, seed=0):
   Raises:
     UserError: data that another model, machine or seed wrote.
   """
-  stack = entropy.Stack.from_bytes(data, exact=True)
+  stack = Stack.from_bytes(data)
   images = []
   for _ in range(count):
     drawn = []  # [(symbols, z of each layer)] by iteration
@@ -85,10 +83,10 @@ def decode(network, data, count, seed=0):
         zs[i] = _latent(symbols[i], network.prior(i, t, state, zs))
       drawn.append((symbols, zs))
       state = network.advance(t, state, zs)
-    image = _pop_pixels(stack, network, network.canvas(state))
+    image = pixels.pop(stack, network, network.canvas(state))
     images.append(image)
     # Give back what drawing took: the same posteriors, seen from the image that is now known.
-    state, seen, taken = network.begin(), network.see(image), []
+    state, seen, taken = network.begin(), network.see(image[None]), []
     for t, (symbols, zs) in enumerate(drawn):
       posteriors, state = network.posteriors(t, seen, state)
       for i in reversed(range(len(zs))):
@@ -132,27 +130,3 @@ def _kl_bits(mean, scale):
   ratio = scale / CELLS
   nats = -np.log(ratio) + 0.5 * (ratio**2 + (mean / CELLS) ** 2 - 1)
   return nats.sum() / np.log(2)
-
-
-def _probabilities(network, canvas):
-  return entropy.Writer().logits(network.pixel_logits(canvas), tolerance=0.0)
-
-
-def _push_pixels(stack, network, image, canvas):
-  pixels, values = network.model.pixels, image.ravel().astype(np.int64)
-  if isinstance(pixels, GaussianPixels):
-    stack.push_pixels(values, *network.pixel_gaussians(canvas), pixels.levels)
-  elif isinstance(pixels, BernoulliPixels):
-    stack.push_bits(values // (pixels.levels - 1), _probabilities(network, canvas))
-  else:
-    raise UserError(
-        f'{type(pixels).__name__} cannot be coded: use a model with gaussian or bernoulli pixels')
-
-
-def _pop_pixels(stack, network, canvas):
-  pixels, shape = network.model.pixels, (*network.image_size, network.model.channels)
-  if isinstance(pixels, GaussianPixels):
-    values = stack.pop_pixels(*network.pixel_gaussians(canvas), pixels.levels)
-  else:
-    values = stack.pop_bits(_probabilities(network, canvas)) * (pixels.levels - 1)
-  return values.astype(np.uint8).reshape(shape)

@@ -1,4 +1,4 @@
-"""Image files to coded files and back."""
+"""Image files to coded files and back: what the command line does."""
 
 import io
 import os
@@ -6,95 +6,71 @@ import os
 import numpy as np
 from PIL import Image
 
-from conv_draw import config as config_lib
-from conv_draw import data_folder, trained
-from conv_draw.codec import bits_back, container
-from conv_draw.codec import image as image_lib
-from conv_draw.codec import network as network_lib
+from conv_draw import data_folder
+from conv_draw.codec import coder as coder_lib
+from conv_draw.codec import container
 from conv_draw.errors import UserError
 
-SEED = 0  # of the dither and of the initial bits
-MAX_PIXELS = 2**20  # of an image: what the network holds of it grows with it
-BINS = ('uniform', 'rounded')  # posteriors that code single images
-GAUSSIAN = ('gaussian', 'constant')  # and those for bits-back coding
+EXTENSION = '.cdraw'
 
 
-def encode(source, path, workdir, lossless=False, bits_per_dim=None):
-  """Writes the image file `source` to the coded file `path`.
+def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None, side=None):
+  """Writes the image file `source` to the coded file `path`; or those of a folder into a folder.
 
   What is written has been decoded before; lossless, it was the image.
 
   Args:
-    lossless: store the pixels behind the latents.
-    bits_per_dim: store as many groups of latents as fit into this rate, the file's overhead
-      included. None: all.
+    lossless, groups, bits_per_dim, side: as of `coder.Coder.encode`.
   Returns:
-    One line that says how large it is.
+    Lines that say how large the files are.
   Raises:
-    UserError: an image that the model cannot code.
+    UserError: an image that the model cannot code. Files that were complete before stay.
   """
-  pixels = data_folder.read(source)
-  height, width, channels = pixels.shape
-  model, network, fingerprint, name = _model(workdir, pixels.shape, BINS)
-  _check_levels(source, pixels, model)
-  segments, bits = image_lib.encode(network, pixels, SEED, lossless)
-  mode = container.LOSSLESS if lossless else container.LOSSY
-  header = container.Header(
-      mode, width, height, channels, model.pixels.levels, model.steps, 0, SEED, fingerprint, name)
-  data = container.write(header, segments)
-  while bits_per_dim is not None and segments and 8 * len(data) > bits_per_dim * pixels.size:
-    segments = segments[:-1]
-    data = container.write(header, segments)
-  decoded = image_lib.decode(network, segments, SEED)
-  if lossless and not np.array_equal(decoded, pixels):
-    raise UserError(f'{path} was not written: it would not decode to {source}')
-  container.write_file(path, data)
-  payload = 8 * sum(len(segment.payload) for segment in segments)
-  error = np.mean((decoded.astype(float) - pixels) ** 2) / (model.pixels.levels - 1) ** 2
-  quality = 'lossless' if lossless else (
-      f'{len(segments)} of {model.steps} groups, PSNR {-10 * np.log10(max(error, 1e-12)):.2f} dB')
-  return (
-      f'{path}: {width}x{height}, {quality}; {len(data):,} bytes, '
-      f'{8 * len(data) / pixels.size:.4f} bits/dim (payload {payload / pixels.size:.4f}, model '
-      f'{bits[:len(segments)].sum() / pixels.size:.4f})')
+  coder = coder_lib.Coder(workdir)
+  lines, dims, size = [], 0, 0
+  pairs = _pairs(source, path, data_folder.EXTENSIONS, EXTENSION)
+  for image_path, coded_path in pairs:
+    image = data_folder.read(image_path)
+    coded = coder.encode(image, lossless, groups, bits_per_dim, side, source=image_path)
+    container.write_file(coded_path, coded.data)
+    lines.append(_report(coded_path, image, coded, coder.model, lossless))
+    dims, size = dims + image.size, size + len(coded.data)
+  if len(pairs) > 1:
+    lines.append(f'{len(pairs)} images, {size:,} bytes, {8 * size / dims:.4f} bits/dim')
+  return '\n'.join(lines)
 
 
 def decode(path, target, workdir, partial=False, temperature=0.0):
-  """Writes the image in the coded file `path` to the image file `target`.
+  """Writes the image in the coded file `path` to the image file `target`; or those of a folder.
 
   Args:
-    partial: accept a file cut anywhere.
-    temperature: of the prior that generates the groups that are missing.
+    partial, temperature: as of `coder.Coder.decode`.
   Returns:
-    One line that says what was decoded.
+    Lines that say what was decoded.
   Raises:
     UserError: a damaged file, or one of another model.
   """
-  header, segments = container.read(container.read_file(path), partial, source=path)
-  _, network, fingerprint, name = _model(
-      workdir, (header.height, header.width, header.channels), BINS)
-  _check_fingerprint(path, header, workdir, fingerprint, name)
-  pixels = image_lib.decode(network, segments, header.seed, temperature)
-  _save(target, pixels)
-  groups = sum(segment.kind == container.LATENTS for segment in segments)
-  exact = 'lossless' if len(segments) > groups else f'{groups} of {header.groups} groups'
-  return f'{target}: {header.width}x{header.height}, {exact}'
+  coder = coder_lib.Coder(workdir)
+  lines = []
+  for coded_path, image_path in _pairs(path, target, (EXTENSION,), '.png'):
+    data = container.read_file(coded_path)
+    image, header, segments = coder.decode(data, partial, temperature, source=coded_path)
+    _save(image_path, image)
+    groups = sum(segment.kind == container.LATENTS for segment in segments)
+    exact = 'lossless' if len(segments) > groups else f'{groups} of {header.groups} groups'
+    lines.append(f'{image_path}: {header.width}x{header.height}, {exact}')
+  return '\n'.join(lines)
 
 
 def archive(folder, path, workdir):
   """Writes the images in `folder`, all of one size and kind, to the archive `path`.
-
-  What was written has been decoded again before, and compared.
 
   Returns:
     One line that says how large the archive is.
   Raises:
     UserError: images that do not go together or with the model.
   """
-  names = sorted(n for n in os.listdir(folder) if n.lower().endswith(data_folder.EXTENSIONS)
-                 and not n.startswith('.')) if os.path.isdir(folder) else []
-  if not names:
-    raise UserError(f'{folder} holds no images ({", ".join(data_folder.EXTENSIONS)})')
+  names = _names(folder, data_folder.EXTENSIONS)
   images = [data_folder.read(os.path.join(folder, name)) for name in names]
   for name, image in zip(names, images, strict=True):
     if image.shape != images[0].shape:
@@ -102,16 +78,9 @@ def archive(folder, path, workdir):
           f'{os.path.join(folder, name)} is {_kind(image)} where {names[0]} is {_kind(images[0])}: '
           'an archive holds images of one size and kind')
   images = np.stack(images)
-  model, network, fingerprint, name = _model(workdir, images.shape[1:], GAUSSIAN)
-  _check_levels(folder, images, model)
-  payload, initial_bits, rates = bits_back.encode(network, images, SEED)
-  if not np.array_equal(bits_back.decode(network, payload, len(images), SEED), images):
-    raise UserError(f'{path} was not written: it would not decode to the images in {folder}')
-  count, height, width, channels = images.shape
-  header = container.ArchiveHeader(
-      count, width, height, channels, model.pixels.levels, initial_bits, SEED, fingerprint, name)
-  data = container.write_archive(header, names, payload)
+  data, initial_bits, rates = coder_lib.Coder(workdir).archive(images, names, source=folder)
   container.write_file(path, data)
+  count, height, width, channels = images.shape
   dims = height * width * channels
   return (
       f'{path}: {count} images of {width}x{height}, {len(data):,} bytes; bits/dim: '
@@ -127,11 +96,8 @@ def extract(path, folder, workdir):
   Raises:
     UserError: a damaged archive, or one of another model.
   """
-  header, names, payload = container.read_archive(container.read_file(path), source=path)
-  _, network, fingerprint, name = _model(
-      workdir, (header.height, header.width, header.channels), GAUSSIAN)
-  _check_fingerprint(path, header, workdir, fingerprint, name)
-  images = bits_back.decode(network, payload, header.count, header.seed)
+  data = container.read_file(path)
+  images, names = coder_lib.Coder(workdir).extract(data, source=path)
   paths = [os.path.join(folder, os.path.splitext(n)[0] + '.png') for n in names]
   for target in paths:
     if os.path.lexists(target) or paths.count(target) > 1:
@@ -139,46 +105,39 @@ def extract(path, folder, workdir):
   os.makedirs(folder, exist_ok=True)
   for target, image in zip(paths, images, strict=True):
     _save(target, image)
-  return f'{folder}: {header.count} images'
+  return f'{folder}: {len(images)} images'
 
 
-def _model(workdir, image_shape, posteriors):
-  """(model, `Network`, fingerprint, name) of a run, for images of shape (H, W, C)."""
-  config = config_lib.load(workdir)
-  if config.model.kind != 'draw' or config.model.posterior not in posteriors:
-    raise UserError(
-        f'{workdir} has model.kind={config.model.kind}, model.posterior={config.model.posterior}; '
-        f'this needs draw and {" or ".join(posteriors)} (single images: uniform or rounded; '
-        'archives: gaussian or constant)')
-  height, width, channels = image_shape
-  if height * width > MAX_PIXELS:
-    raise UserError(
-        f'an image of {width}x{height} pixels is more than {MAX_PIXELS:,}: cut it into parts')
-  model, params, _, images = trained.load(config, workdir)
-  if channels != model.channels:
-    raise UserError(
-        f'the images have {channels} channel(s), the model of {workdir} has {model.channels}')
-  if any(not layer.stride for layer in model.all_layers) and images.shape[:2] != (height, width):
-    raise UserError(
-        f'the images are {width}x{height}; the model of {workdir} has fully connected layers and '
-        f'takes {images.shape[1]}x{images.shape[0]} alone')
-  network = network_lib.Network(model, params, (height, width))
-  name = os.path.basename(os.path.abspath(workdir))
-  return model, network, network_lib.fingerprint(model, params), name
+def _pairs(source, target, extensions, new_extension):
+  """[(file to read, file to write)]: one, or all those in a folder into another."""
+  if not os.path.isdir(source):
+    return [(source, target)]
+  names = _names(source, extensions)
+  targets = [os.path.join(target, os.path.splitext(name)[0] + new_extension) for name in names]
+  for path in targets:
+    if targets.count(path) > 1:
+      raise UserError(f'two files in {source} would become {path}: rename one of them')
+  os.makedirs(target, exist_ok=True)
+  return list(zip([os.path.join(source, name) for name in names], targets, strict=True))
 
 
-def _check_levels(source, pixels, model):
-  if pixels.max() >= model.pixels.levels:
-    raise UserError(
-        f'{source} has pixels up to {pixels.max()}, but the model knows {model.pixels.levels} '
-        'values: use a model of 8-bit images')
+def _names(folder, extensions):
+  names = sorted(n for n in os.listdir(folder) if n.lower().endswith(extensions)
+                 and not n.startswith('.')) if os.path.isdir(folder) else []
+  if not names:
+    raise UserError(f'{folder} is no folder with files in it that end in {", ".join(extensions)}')
+  return names
 
 
-def _check_fingerprint(path, header, workdir, fingerprint, name):
-  if fingerprint != header.fingerprint:
-    raise UserError(
-        f'{path} was written with another model, {header.name} ({header.fingerprint.hex()}); '
-        f'{workdir} has {name} ({fingerprint.hex()}): give its --workdir')
+def _report(path, image, coded, model, lossless):
+  payload = 8 * sum(len(segment.payload) for segment in coded.segments)
+  error = np.mean((coded.decoded.astype(float) - image) ** 2) / (model.pixels.levels - 1) ** 2
+  quality = 'lossless' if lossless else (
+      f'{len(coded.segments)} of {model.steps} groups, '
+      f'PSNR {-10 * np.log10(max(error, 1e-12)):.2f} dB')
+  return (
+      f'{path}: {image.shape[1]}x{image.shape[0]}, {quality}; {len(coded.data):,} bytes, '
+      f'{8 * len(coded.data) / image.size:.4f} bits/dim (payload {payload / image.size:.4f})')
 
 
 def _save(path, pixels):

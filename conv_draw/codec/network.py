@@ -1,23 +1,26 @@
 """A model taken apart for coding: what encoder and decoder compute between two coding steps.
 
 Both run the same compiled functions on arrays of the same shapes, so that on one machine they see
-the same floats to the last bit.
+the same floats to the last bit. What is flat has the images' values one after the other.
 """
 
 import functools
 import hashlib
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conv_draw.distributions import DiagonalGaussian
+from conv_draw.errors import UserError
+
+LEAST_LOG_MASS = -30.0  # nats
 
 
 def fingerprint(model, params):
   """16 bytes that tell models apart: of the parameters and of all that they are used with."""
   settings = (
-      model.channels, type(model.pixels).__name__, model.pixels.levels, model.steps, model.kernel,
+      model.channels, repr(model.pixels), model.steps, model.kernel,
       [tuple(layer) for layer in model.all_layers], model.posterior, str(np.dtype(
           model.compute_dtype)))
   digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
@@ -29,12 +32,12 @@ def fingerprint(model, params):
 
 
 class Network:
-  """A `ConvDraw`, iteration by iteration, for one image at a time."""
+  """A `ConvDraw`, iteration by iteration, for B images at a time."""
 
-  def __init__(self, model, params, image_size):
-    """For images of (H, W)."""
+  def __init__(self, model, params, image_size, batch=1):
+    """For B = `batch` images of (H, W)."""
     size = tuple(image_size)
-    self.model, self.image_size = model, size
+    self.model, self.image_size, self.batch = model, size, batch
     shapes = [level.size for level in model.apply(params, size, method='levels')]
     self.shapes = [  # of each layer's latents
         (*shape, layer.latents) for shape, layer in zip(shapes, model.all_layers, strict=True)]
@@ -58,13 +61,11 @@ class Network:
       states = tuple(
           old._replace(h_e=new.h_e, c_e=new.c_e)
           for old, new in zip(state.layers, after.layers, strict=True))
-      found = [
-          DiagonalGaussian(q.mean, jnp.broadcast_to(q.log_sigma, q.mean.shape)) for q, _ in seen]
-      return found, state._replace(layers=states)
+      return [_mean_and_sigma(q) for q, _ in seen], state._replace(layers=states)
 
     @functools.partial(jax.jit, static_argnums=0)
     def prior(i, params, weights, t, state, zs):
-      return walk(params, weights, t, None, state, zs)[1][i][1]
+      return _mean_and_sigma(walk(params, weights, t, None, state, zs)[1][i][1])
 
     @jax.jit
     def advance(params, weights, t, state, zs):
@@ -75,19 +76,21 @@ class Network:
     self._advance = functools.partial(advance, params, weights)
     self._see = jax.jit(lambda images: model.apply(params, images, method='see'))
     self._canvas = jax.jit(lambda state: model.apply(params, state, size, method='canvas'))
-    self._initial = jax.jit(lambda: model.apply(params, 1, size, method='initial_state'))
+    self._initial = jax.jit(lambda: model.apply(params, batch, size, method='initial_state'))
     self._bin_widths = [] if model.posterior in ('gaussian', 'constant') else [
         np.asarray(model.apply(params, i, method='bin_widths'), np.float64)
         for i in range(len(self.shapes))]
-    self._zeros = [np.zeros((1, *shape), np.float32) for shape in self.shapes]
+    self._zeros = [np.zeros((batch, *shape), np.float32) for shape in self.shapes]
+    self._decisions = jax.jit(lambda canvas, earlier: _decisions(
+        model.pixels.log_masses(canvas, earlier)))
 
   def begin(self):
     """The state before the first iteration."""
     return self._initial()
 
-  def see(self, image):
-    """[H, W, C] uint8 -> what `posteriors` reads."""
-    return self._see(image[None])
+  def see(self, images):
+    """[B, H, W, C] uint8 -> what `posteriors` reads."""
+    return self._see(images)
 
   def posteriors(self, t, seen, state):
     """(mean, sigma), float64 [n], of q_t in each layer; and the state, its encoders moved on.
@@ -95,37 +98,46 @@ class Network:
     With posteriors that are bins, sigma is that of the uniform distribution over one.
     """
     found, state = self._posteriors(t, seen, state, self._zeros)
-    return [_flat(posterior) for posterior in found], state
+    return [_flat(q, 'posterior') for q in found], state
 
   def prior(self, i, t, state, zs):
     """(mean, sigma), float64 [n], of p_t in layer i, given z_t of the layers above in `zs`."""
-    return _flat(self._prior(i, t, state, self._shaped(zs)))
+    return _flat(self._prior(i, t, state, self._shaped(zs)), 'prior')
 
   def advance(self, t, state, zs):
     """The state after iteration t, with z_t float32 [n] of each layer."""
     return self._advance(t, state, self._shaped(zs))
 
   def bin_widths(self, i, t):
-    """[n] float64: the bins' widths in layer i at iteration t."""
+    """[n / B] float64: the bins' widths in layer i at iteration t."""
     return np.broadcast_to(self._bin_widths[i][t], self.shapes[i]).ravel()
 
   def canvas(self, state):
-    """[H, W, R] the canvas, float32."""
-    return np.asarray(self._canvas(state))[0]
+    """[B, H, W, R] the canvas, float32."""
+    return np.asarray(self._canvas(state))
 
   def pixel_gaussians(self, canvas):
-    """(mean, scale) in grey levels, float64 [n], of `GaussianPixels`."""
+    """(mean, scale) in grey levels, float64 [..., C], of `GaussianPixels` [..., R]."""
     mean, log_sigma = np.split(canvas.astype(np.float64), 2, -1)
     # A network may be as sure as it likes; the coder's tables end at 2^12 levels and 2^-4.
     scale = np.exp(np.clip(log_sigma, -20, 5)) * (self.model.pixels.levels - 1)
-    return mean.ravel() * (self.model.pixels.levels - 1), scale.ravel()
+    return mean * (self.model.pixels.levels - 1), scale
 
-  def pixel_logits(self, canvas):
-    """float64 [n], of `BernoulliPixels`."""
-    return canvas.astype(np.float64).ravel()
+  def pixel_decisions(self, canvas, earlier):
+    """Channel c of `LogisticMixturePixels` as yes-or-no questions, of its values' bits.
 
-  def mean_image(self, canvas):
-    """[H, W, C] uint8 of 0..levels-1: what is shown of pixels that were not stored."""
+    Args:
+      canvas: [n, R].
+      earlier: [n, c] of 0..levels-1: the channels before.
+    Returns:
+      float64 [n, 2^k - 1] logits, levels <= 2^k: entry 2^d - 1 + v is that of bit k - 1 - d being
+      1, if the d bits above it are the number v.
+    """
+    x = earlier.astype(np.float32) / (self.model.pixels.levels - 1)
+    return np.asarray(self._decisions(canvas, x), np.float64)
+
+  def mean_images(self, canvas):
+    """[B, H, W, C] uint8 of 0..levels-1: what is shown of pixels that were not stored."""
     levels = self.model.pixels.levels
     mean = np.asarray(self.model.pixels.mean(canvas), np.float64)
     return np.rint((levels - 1) * np.clip(mean, 0, 1)).astype(np.uint8)
@@ -136,6 +148,30 @@ class Network:
         for z, zero in zip(zs, self._zeros, strict=True)]
 
 
-def _flat(gaussian: DiagonalGaussian):
-  return (np.asarray(gaussian.mean, np.float64).ravel(),
-          np.exp(np.asarray(gaussian.log_sigma, np.float64)).ravel())
+def _mean_and_sigma(gaussian):
+  return gaussian.mean, jnp.exp(jnp.broadcast_to(gaussian.log_sigma, gaussian.mean.shape))
+
+
+def _flat(mean_and_sigma, name):
+  mean, sigma = (np.asarray(x, np.float64).ravel() for x in mean_and_sigma)
+  if not (np.isfinite(mean).all() and np.isfinite(sigma).all()):
+    raise UserError(
+        f"the model's {name} is not finite for this image: it cannot be coded; train on, or use "
+        'images like those that the model has seen')
+  return mean, sigma
+
+
+def _decisions(log_masses):
+  """log P of [..., levels] values -> logits of their bits, in the order of `pixel_decisions`."""
+  levels = log_masses.shape[-1]
+  padding = 2 ** math.ceil(math.log2(levels)) - levels
+  # All values are possible, so that no bit follows from impossible ones.
+  masses = jnp.maximum(log_masses, LEAST_LOG_MASS)
+  masses = jnp.pad(masses, [(0, 0)] * (masses.ndim - 1) + [(0, padding)],
+                   constant_values=LEAST_LOG_MASS)
+  logits = []
+  while masses.shape[-1] > 1:
+    zero, one = masses[..., 0::2], masses[..., 1::2]
+    logits.append(one - zero)
+    masses = jnp.logaddexp(zero, one)
+  return jnp.concatenate(logits[::-1], -1)

@@ -1,0 +1,204 @@
+"""The codec as a library: images to bytes and back with the model of a trained run."""
+
+import functools
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from conv_draw import config as config_lib
+from conv_draw import trained
+from conv_draw.codec import bits_back, container
+from conv_draw.codec import image as image_lib
+from conv_draw.codec import network as network_lib
+from conv_draw.codec import tiles as tiles_lib
+from conv_draw.errors import UserError
+
+SEED = 0  # of the dither and of the initial bits
+BINS = ('uniform', 'rounded')  # posteriors that code single images
+GAUSSIAN = ('gaussian', 'constant')  # and those for bits-back coding
+
+
+class Encoded(NamedTuple):
+  """One image's file."""
+
+  data: bytes
+  segments: list  # of `container.Segment`, those that are in it
+  decoded: np.ndarray  # [H, W, C] uint8: what it decodes to
+  promised_bits: np.ndarray  # [segments] of `image.encode`
+
+
+class Coder:
+  """Codes with one model.
+
+  Attributes:
+    model, params: `ConvDraw` and its parameters.
+    fingerprint: 16 bytes that files of this model carry.
+    name: for messages.
+  """
+
+  def __init__(self, workdir):
+    """Raises UserError: no run there, or of a model that codes nothing."""
+    config = config_lib.load(workdir)
+    if config.model.kind != 'draw':
+      raise UserError(
+          f'{workdir} has model.kind={config.model.kind}: coding needs iterations, as draw has')
+    self.model, self.params, _, shape = trained.load_model(config, workdir)
+    self.name = os.path.basename(os.path.abspath(workdir))
+    self.fingerprint = network_lib.fingerprint(self.model, self.params)
+    self._workdir, self._fixed_size = workdir, shape[:2]
+    self._network = functools.lru_cache(maxsize=4)(
+        lambda size, batch: network_lib.Network(self.model, self.params, size, batch))
+
+  def encode(self, image, lossless=False, groups=None, bits_per_dim=None, side=None, measure=False,
+             source='the image'):
+    """One image to the bytes of a file, which have been decoded again before they are returned.
+
+    Args:
+      image: [H, W, C] uint8 of 0..levels-1.
+      lossless: store the pixels behind the latents.
+      groups: how many groups of latents to store; None: all.
+      bits_per_dim: store as many groups as fit into this rate, the file's overhead included.
+      side: of tiles, at most, in pixels; 0: code the image whole; None: whole if it is small.
+      measure: fill in `promised_bits`.
+      source: what messages call the image.
+    Returns:
+      `Encoded`.
+    Raises:
+      UserError: an image that the model cannot code.
+    """
+    assert not (lossless and (groups is not None or bits_per_dim is not None))
+    self._check_posterior(BINS)
+    self._check_image(source, image)
+    height, width, channels = image.shape
+    if height * width > container.MAX_PIXELS:
+      raise UserError(
+          f'{source} is {width}x{height}, more than {container.MAX_PIXELS:,} pixels: cut it up')
+    side = tiles_lib.default_side((height, width)) if side is None else side
+    network, tiling = self._tiled((height, width), side)
+    segments, bits = image_lib.encode(network, tiling, image, SEED, lossless, measure)
+    header = container.Header(
+        container.LOSSLESS if lossless else container.LOSSY, width, height, channels,
+        self.model.pixels.levels, self.model.steps, side, SEED, self.fingerprint, self.name)
+    segments = segments[:groups]
+    data = container.write(header, segments)
+    while bits_per_dim is not None and segments and 8 * len(data) > bits_per_dim * image.size:
+      segments = segments[:-1]
+      data = container.write(header, segments)
+    decoded = image_lib.decode(network, tiling, segments, channels, SEED)
+    if lossless and not np.array_equal(decoded, image):
+      raise UserError(f'{source} was not coded: what was written would not decode to it')
+    return Encoded(data, segments, decoded, bits[: len(segments)])
+
+  def decode(self, data, partial=False, temperature=0.0, source='the file'):
+    """The bytes of a file to an image.
+
+    Args:
+      partial: accept a file cut anywhere.
+      temperature: of the prior that generates the groups that are missing.
+      source: what messages call the file.
+    Returns:
+      ([H, W, C] uint8, `container.Header`, [`container.Segment`]).
+    Raises:
+      UserError: damaged data, or of another model.
+    """
+    self._check_posterior(BINS)
+    header, segments = container.read(data, partial, source=source)
+    self._check_header(source, header)
+    if header.groups != self.model.steps:
+      raise UserError(f'{source} has {header.groups} groups, its model {self.model.steps}')
+    network, tiling = self._tiled((header.height, header.width), header.tile, source)
+    if not segments and tiling.count > 1:
+      raise UserError(f'{source} holds nothing of its {header.width}x{header.height} pixels')
+    image = image_lib.decode(
+        network, tiling, segments, header.channels, header.seed, temperature)
+    return image, header, segments
+
+  def archive(self, images, names, source='the archive'):
+    """Many images to the bytes of an archive, which have been decoded again before.
+
+    Args:
+      images: [N, H, W, C] uint8 of 0..levels-1, at most `tiles.AT_ONCE` pixels each.
+      names: of their files.
+      source: what messages call the images.
+    Returns:
+      (bytes, number of initial bits, `bits_back.Rates`).
+    Raises:
+      UserError: images or names that cannot be archived.
+    """
+    self._check_posterior(GAUSSIAN)
+    self._check_image(source, images[0])
+    if images.shape[3] < self.model.channels:
+      raise UserError(
+          f'{source} holds grey images, the model of {self._workdir} takes colour: convert them '
+          'to RGB')
+    self._check_levels(source, images)
+    network, _ = self._tiled(images.shape[1:3], 0, source)
+    payload, initial_bits, rates = bits_back.encode(network, images, SEED)
+    if not np.array_equal(bits_back.decode(network, payload, len(images), SEED), images):
+      raise UserError(f'{source} was not archived: it would not decode to what went in')
+    count, height, width, channels = images.shape
+    header = container.ArchiveHeader(
+        count, width, height, channels, self.model.pixels.levels, initial_bits, SEED,
+        self.fingerprint, self.name)
+    return container.write_archive(header, names, payload), initial_bits, rates
+
+  def extract(self, data, source='the archive'):
+    """The bytes of an archive to ([N, H, W, C] uint8, names).
+
+    Raises:
+      UserError: damaged data, or of another model.
+    """
+    self._check_posterior(GAUSSIAN)
+    header, names, payload = container.read_archive(data, source=source)
+    self._check_header(source, header)
+    network, _ = self._tiled((header.height, header.width), 0, source)
+    return bits_back.decode(network, payload, header.count, header.seed), names
+
+  def _tiled(self, size, side, source='the image'):
+    """(`Network`, `Tiling`) for images of (H, W)."""
+    tiling = tiles_lib.tiling(size, side)
+    height, width = tiling.tile
+    if height * width > tiles_lib.AT_ONCE:
+      raise UserError(
+          f'{source} has {width}x{height} pixels in one piece, more than {tiles_lib.AT_ONCE:,}: '
+          f'tiles of {tiles_lib.SIDE} pixels are the most')
+    return self._network(tiling.tile, tiling.batch), tiling
+
+  def _check_posterior(self, wanted):
+    if self.model.posterior not in wanted:
+      raise UserError(
+          f'{self._workdir} has model.posterior={self.model.posterior}; this needs '
+          f'{" or ".join(wanted)} (single images: uniform or rounded; archives: gaussian or '
+          'constant)')
+
+  def _check_image(self, source, image):
+    height, width, channels = image.shape
+    if channels > self.model.channels:
+      raise UserError(
+          f'{source} has colours, the model of {self._workdir} has not: convert it to grey, or use '
+          'a model of colour images')
+    if any(not layer.stride for layer in self.model.all_layers) and (
+        (height, width) != self._fixed_size):
+      raise UserError(
+          f'{source} is {width}x{height}; the model of {self._workdir} has fully connected layers '
+          f'and takes {self._fixed_size[1]}x{self._fixed_size[0]} alone')
+    self._check_levels(source, image)
+
+  def _check_levels(self, source, pixels):
+    if pixels.max() >= self.model.pixels.levels:
+      raise UserError(
+          f'{source} has pixels up to {pixels.max()}, but the model knows '
+          f'{self.model.pixels.levels} values: use a model of 8-bit images')
+
+  def _check_header(self, source, header):
+    if header.fingerprint != self.fingerprint:
+      raise UserError(
+          f'{source} was written with another model, {header.name} ({header.fingerprint.hex()}); '
+          f'{self._workdir} has {self.name} ({self.fingerprint.hex()}): give its --workdir')
+    shape = header.height, header.width, header.channels
+    if header.channels > self.model.channels or header.levels != self.model.pixels.levels:
+      raise UserError(f'{source} says {shape}, {header.levels} levels, which its model has not')
+    if any(not layer.stride for layer in self.model.all_layers) and (
+        shape[:2] != self._fixed_size):
+      raise UserError(f'{source} says {shape}, a size that its model does not take')

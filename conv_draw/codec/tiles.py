@@ -1,0 +1,80 @@
+"""Images of any size as tiles of one size: coding takes the memory of some of them at a time."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Pixels that the network sees at once: an image of no more is coded whole unless asked otherwise,
+# a larger one in tiles of about `SIDE`.
+AT_ONCE = 2**18
+SIDE = 512
+
+
+class Tiling(NamedTuple):
+  """How an image is cut: into rows x columns tiles as equal as can be, the last ones padded."""
+
+  size: tuple[int, int]  # (H, W) of the image, pixels
+  tile: tuple[int, int]  # (h, w) of every tile
+
+  @property
+  def grid(self):
+    """(rows, columns)."""
+    return tuple(-(-n // t) for n, t in zip(self.size, self.tile, strict=True))
+
+  @property
+  def count(self):
+    rows, columns = self.grid
+    return rows * columns
+
+  @property
+  def batch(self):
+    """How many tiles the network sees at once."""
+    h, w = self.tile
+    return max(1, min(self.count, AT_ONCE // (h * w)))
+
+  def chunks(self):
+    """Lists of tile numbers, `batch` of them or, at the end, fewer."""
+    for start in range(0, self.count, self.batch):
+      yield range(start, min(start + self.batch, self.count))
+
+  def slices(self, number):
+    """Where in the image a tile is: (slice, slice); tiles are numbered row by row."""
+    (h, w), (_, columns) = self.tile, self.grid
+    top, left = number // columns * h, number % columns * w
+    return slice(top, min(top + h, self.size[0])), slice(left, min(left + w, self.size[1]))
+
+  def cut(self, image, numbers):
+    """[batch, h, w, C] tiles, their padding and that of the batch repeating what is there."""
+    tiles = []
+    for number in numbers:
+      part = image[self.slices(number)]
+      missing = [(0, n - have) for n, have in zip(self.tile, part.shape[:2], strict=True)]
+      tiles.append(np.pad(part, (*missing, (0, 0)), 'edge'))
+    return np.stack(tiles + [tiles[-1]] * (self.batch - len(tiles)))
+
+  def inside(self, numbers):
+    """[len(numbers), h, w] bool: what of these tiles is image."""
+    inside = np.zeros((len(numbers), *self.tile), bool)
+    for tile, number in zip(inside, numbers, strict=True):
+      rows, columns = self.slices(number)
+      tile[: rows.stop - rows.start, : columns.stop - columns.start] = True
+    return inside
+
+  def paste(self, image, tiles, numbers):
+    """Writes tiles [>= len(numbers), h, w, C] to where they belong in `image`."""
+    for tile, number in zip(tiles, numbers, strict=False):
+      target = image[self.slices(number)]
+      target[...] = tile[: target.shape[0], : target.shape[1]]
+
+
+def tiling(size, side):
+  """`Tiling` of images of (H, W) into tiles of at most `side` pixels; 0: one of the whole image."""
+  if not side:
+    return Tiling(tuple(size), tuple(size))
+  counts = [-(-n // side) for n in size]
+  return Tiling(tuple(size), tuple(-(-n // k) for n, k in zip(size, counts, strict=True)))
+
+
+def default_side(size):
+  """0 for images that can be coded whole, else `SIDE`."""
+  return 0 if size[0] * size[1] <= AT_ONCE else SIDE

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from conv_draw.codec import tiles
+
+
+@pytest.mark.parametrize('size', [(1, 1), (7, 9), (512, 512), (512, 513), (1000, 3), (65, 129)])
+@pytest.mark.parametrize('side', [0, 1, 5, 64, 512])
+def test_every_pixel_is_in_one_tile(size, side):
+  tiling = tiles.tiling(size, side)
+  assert not side or max(tiling.tile) <= side
+  numbers = [n for chunk in tiling.chunks() for n in chunk]
+  assert numbers == list(range(tiling.count))
+  if tiling.count > 2000:
+    return
+  seen = np.zeros(size, int)
+  for number in numbers:
+    seen[tiling.slices(number)] += 1
+  assert (seen == 1).all()
+  padding = tiling.count * np.prod(tiling.tile) - np.prod(size)
+  assert padding <= sum(tiling.grid) * max(tiling.tile) * max(tiling.grid)
+
+
+def test_cut_and_paste():
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (70, 101, 3)).astype(np.uint8)
+  tiling = tiles.tiling(image.shape[:2], 32)
+  back = np.zeros_like(image)
+  for numbers in tiling.chunks():
+    parts, inside = tiling.cut(image, numbers), tiling.inside(numbers)
+    assert parts.shape == (tiling.batch, *tiling.tile, 3)
+    assert inside.shape == (len(numbers), *tiling.tile)
+    tiling.paste(back, np.where(inside[..., None], parts[: len(inside)], 77), numbers)
+  np.testing.assert_array_equal(back, image)
+
+
+def test_memory_is_bounded():
+  for size in ((512, 512), (513, 512), (6000, 8000), (1, 65_535), (65_535, 1000)):
+    tiling = tiles.tiling(size, tiles.default_side(size))
+    assert tiling.batch * np.prod(tiling.tile) <= tiles.AT_ONCE
+  assert tiles.tiling((320, 320), 32).batch == 100
