@@ -1,5 +1,6 @@
 """The codec's real command line, in child processes."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -137,6 +138,27 @@ def test_folders_tiles_and_grey(setting):
     np.testing.assert_array_equal(
         np.asarray(Image.open(directory / 'again' / f'{name}.png')),
         np.asarray(Image.open(directory / 'several' / f'{name}.png')))
+
+
+def test_study(setting):
+  """The whole rate-distortion study on a few tiny images: files that say what they should."""
+  directory, _ = setting
+  out = directory / 'study'
+  status, text, error = call(
+      '-m', 'conv_draw.codec.study', f'--workdir={directory}/bins', '--images=2', f'--out={out}')
+  assert status == 0, error
+  for words in ('Lossy, sheet', 'Lossless, bits/dim', 'images/s', 'JPEG 2000', 'conv DRAW'):
+    assert words in text
+  assert (out / 'study.png').stat().st_size > 10_000
+  with open(out / 'study.csv') as f:
+    rows = list(csv.DictReader(f))
+  ours = [r for r in rows if r['codec'] == 'conv DRAW' and r['protocol'] == 'single']
+  assert [r['setting'] for r in ours] == ['0 groups', '1 groups', '2 groups', 'lossless']
+  sizes = [float(r['bits_per_dim']) for r in ours]
+  assert sizes[0] < sizes[1] < sizes[2] < sizes[3]
+  assert float(ours[3]['psnr_db']) == np.inf and 'SSIM' in rows[0]
+  assert {r['codec'] for r in rows if r['lossless'] == '1'} == {
+      'conv DRAW', 'PNG', 'WebP', 'JPEG 2000'}
 
 
 def test_info_needs_no_model(setting):

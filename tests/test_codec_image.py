@@ -29,14 +29,15 @@ def build(size=SIZE, batch=1, channels=1, **settings):
 
 
 WHOLE = tiles.tiling(SIZE, 0)
+ENDS = [1, 2, 3]
 
 
 def encode(network, image, tiling=WHOLE, **options):
-  return image_lib.encode(network, tiling, image, measure=True, **options)
+  return image_lib.encode(network, tiling, image, ENDS, measure=True, **options)
 
 
 def decode(network, segments, tiling=WHOLE, channels=1, **options):
-  return image_lib.decode(network, tiling, segments, channels, **options)
+  return image_lib.decode(network, tiling, segments, ENDS, channels, **options)
 
 
 @pytest.fixture(scope='module')
@@ -98,7 +99,7 @@ def test_other_dithers_and_models_do_not_decode(network, image):
 def test_segments_go_through_the_container(network, image):
   segments, _ = encode(network, image, lossless=True)
   header = container.Header(
-      container.LOSSLESS, 9, 7, 1, 17, 3, 0, 0, bytes(16), 'test')
+      container.LOSSLESS, 9, 7, 1, 17, 3, 0, container.EACH, 0, bytes(8), 'test')
   _, back = container.read(container.write(header, segments))
   np.testing.assert_array_equal(decode(network, back), image)
 
@@ -132,3 +133,15 @@ def test_grey_images_with_a_colour_model(image):
   in_colour, more = encode(network, image.repeat(3, -1), lossless=True)
   np.testing.assert_array_equal(decode(network, in_colour, channels=3), image.repeat(3, -1))
   assert bits[-1] < more[-1] / 2
+
+
+def test_several_groups_in_a_segment(network, image):
+  segments, bits = image_lib.encode(network, WHOLE, image, [1, 3], lossless=True, measure=True)
+  assert [s.index for s in segments] == [1, 3, container.PIXELS_INDEX]
+  single, more = encode(network, image, lossless=True)
+  np.testing.assert_allclose(bits, [more[0], more[1] + more[2], more[3]])
+  assert segments[0] == single[0]
+  back = image_lib.decode(network, WHOLE, segments, [1, 3], 1)
+  np.testing.assert_array_equal(back, image)
+  np.testing.assert_array_equal(
+      image_lib.decode(network, WHOLE, segments[:1], [1, 3], 1), decode(network, single[:1]))

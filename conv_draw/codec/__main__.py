@@ -65,8 +65,8 @@ def main(argv):
 
 def run(command, paths):
   if command == 'info':
-    from conv_draw.codec import container  # info needs no model, nor JAX
-    return container.describe_file(paths[0], PARTIAL.value)
+    from conv_draw.codec import archive_file  # info needs no model, nor JAX
+    return archive_file.describe_file(paths[0], PARTIAL.value)
   from conv_draw.codec import files
   if command == 'encode':
     return files.encode(

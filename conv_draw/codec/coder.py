@@ -8,7 +8,7 @@ import numpy as np
 
 from conv_draw import config as config_lib
 from conv_draw import trained
-from conv_draw.codec import bits_back, container
+from conv_draw.codec import archive_file, bits_back, container, framing
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
 from conv_draw.codec import tiles as tiles_lib
@@ -16,6 +16,7 @@ from conv_draw.errors import UserError
 
 SEED = 0  # of the dither and of the initial bits
 BINS = ('uniform', 'rounded')  # posteriors that code single images
+CUTTABLE = 2**14  # pixels from which a lossless file can be cut: each segment costs 7 bytes or so
 GAUSSIAN = ('gaussian', 'constant')  # and those for bits-back coding
 
 
@@ -23,6 +24,7 @@ class Encoded(NamedTuple):
   """One image's file."""
 
   data: bytes
+  header: container.Header
   segments: list  # of `container.Segment`, those that are in it
   decoded: np.ndarray  # [H, W, C] uint8: what it decodes to
   promised_bits: np.ndarray  # [segments] of `image.encode`
@@ -33,22 +35,33 @@ class Coder:
 
   Attributes:
     model, params: `ConvDraw` and its parameters.
-    fingerprint: 16 bytes that files of this model carry.
+    fingerprint: 8 bytes that files of this model carry.
     name: for messages.
+    clock: the time that its networks have taken.
   """
 
-  def __init__(self, workdir):
-    """Raises UserError: no run there, or of a model that codes nothing."""
+  def __init__(self, model, params, name='', image_size=None):
+    """
+    Args:
+      model, params, name: see above.
+      image_size: (H, W) of the images it was trained on, needed with fully connected layers.
+    """
+    self.model, self.params, self.name = model, params, name
+    self.fingerprint = network_lib.fingerprint(model, params)
+    self.clock = network_lib.Clock()
+    self._fixed_size = image_size
+    self._network = functools.lru_cache(maxsize=4)(
+        lambda size, batch: network_lib.Network(model, params, size, batch, self.clock))
+
+  @classmethod
+  def load(cls, workdir):
+    """Of a run. Raises UserError: no run there, or of a model that codes nothing."""
     config = config_lib.load(workdir)
     if config.model.kind != 'draw':
       raise UserError(
           f'{workdir} has model.kind={config.model.kind}: coding needs iterations, as draw has')
-    self.model, self.params, _, shape = trained.load_model(config, workdir)
-    self.name = os.path.basename(os.path.abspath(workdir))
-    self.fingerprint = network_lib.fingerprint(self.model, self.params)
-    self._workdir, self._fixed_size = workdir, shape[:2]
-    self._network = functools.lru_cache(maxsize=4)(
-        lambda size, batch: network_lib.Network(self.model, self.params, size, batch))
+    model, params, _, shape = trained.load_model(config, workdir)
+    return cls(model, params, os.path.basename(os.path.abspath(workdir)), shape[:2])
 
   def encode(self, image, lossless=False, groups=None, bits_per_dim=None, side=None, measure=False,
              source='the image'):
@@ -71,24 +84,26 @@ class Coder:
     self._check_posterior(BINS)
     self._check_image(source, image)
     height, width, channels = image.shape
-    if height * width > container.MAX_PIXELS:
+    if height * width > framing.MAX_PIXELS:
       raise UserError(
-          f'{source} is {width}x{height}, more than {container.MAX_PIXELS:,} pixels: cut it up')
+          f'{source} is {width}x{height}, more than {framing.MAX_PIXELS:,} pixels: cut it up')
     side = tiles_lib.default_side((height, width)) if side is None else side
     network, tiling = self._tiled((height, width), side)
-    segments, bits = image_lib.encode(network, tiling, image, SEED, lossless, measure)
     header = container.Header(
         container.LOSSLESS if lossless else container.LOSSY, width, height, channels,
-        self.model.pixels.levels, self.model.steps, side, SEED, self.fingerprint, self.name)
+        self.model.pixels.levels, self.model.steps, side, _grouping(image, lossless), SEED,
+        self.fingerprint, self.name)
+    ends = container.ends(header)
+    segments, bits = image_lib.encode(network, tiling, image, ends, SEED, lossless, measure)
     segments = segments[:groups]
     data = container.write(header, segments)
     while bits_per_dim is not None and segments and 8 * len(data) > bits_per_dim * image.size:
       segments = segments[:-1]
       data = container.write(header, segments)
-    decoded = image_lib.decode(network, tiling, segments, channels, SEED)
+    decoded = image_lib.decode(network, tiling, segments, ends, channels, SEED)
     if lossless and not np.array_equal(decoded, image):
       raise UserError(f'{source} was not coded: what was written would not decode to it')
-    return Encoded(data, segments, decoded, bits[: len(segments)])
+    return Encoded(data, header, segments, decoded, bits[: len(segments)])
 
   def decode(self, data, partial=False, temperature=0.0, source='the file'):
     """The bytes of a file to an image.
@@ -108,10 +123,11 @@ class Coder:
     if header.groups != self.model.steps:
       raise UserError(f'{source} has {header.groups} groups, its model {self.model.steps}')
     network, tiling = self._tiled((header.height, header.width), header.tile, source)
-    if not segments and tiling.count > 1:
+    if not segments and tiling.count > tiling.batch:  # hours, for an image of nothing
       raise UserError(f'{source} holds nothing of its {header.width}x{header.height} pixels')
     image = image_lib.decode(
-        network, tiling, segments, header.channels, header.seed, temperature)
+        network, tiling, segments, container.ends(header), header.channels, header.seed,
+        temperature)
     return image, header, segments
 
   def archive(self, images, names, source='the archive'):
@@ -130,7 +146,7 @@ class Coder:
     self._check_image(source, images[0])
     if images.shape[3] < self.model.channels:
       raise UserError(
-          f'{source} holds grey images, the model of {self._workdir} takes colour: convert them '
+          f'{source} holds grey images, the model {self.name} takes colour: convert them '
           'to RGB')
     self._check_levels(source, images)
     network, _ = self._tiled(images.shape[1:3], 0, source)
@@ -138,10 +154,10 @@ class Coder:
     if not np.array_equal(bits_back.decode(network, payload, len(images), SEED), images):
       raise UserError(f'{source} was not archived: it would not decode to what went in')
     count, height, width, channels = images.shape
-    header = container.ArchiveHeader(
+    header = archive_file.Header(
         count, width, height, channels, self.model.pixels.levels, initial_bits, SEED,
         self.fingerprint, self.name)
-    return container.write_archive(header, names, payload), initial_bits, rates
+    return archive_file.write(header, names, payload), initial_bits, rates
 
   def extract(self, data, source='the archive'):
     """The bytes of an archive to ([N, H, W, C] uint8, names).
@@ -150,7 +166,7 @@ class Coder:
       UserError: damaged data, or of another model.
     """
     self._check_posterior(GAUSSIAN)
-    header, names, payload = container.read_archive(data, source=source)
+    header, names, payload = archive_file.read(data, source=source)
     self._check_header(source, header)
     network, _ = self._tiled((header.height, header.width), 0, source)
     return bits_back.decode(network, payload, header.count, header.seed), names
@@ -168,7 +184,7 @@ class Coder:
   def _check_posterior(self, wanted):
     if self.model.posterior not in wanted:
       raise UserError(
-          f'{self._workdir} has model.posterior={self.model.posterior}; this needs '
+          f'the model {self.name} has model.posterior={self.model.posterior}; this needs '
           f'{" or ".join(wanted)} (single images: uniform or rounded; archives: gaussian or '
           'constant)')
 
@@ -176,12 +192,12 @@ class Coder:
     height, width, channels = image.shape
     if channels > self.model.channels:
       raise UserError(
-          f'{source} has colours, the model of {self._workdir} has not: convert it to grey, or use '
+          f'{source} has colours, the model {self.name} has not: convert it to grey, or use '
           'a model of colour images')
     if any(not layer.stride for layer in self.model.all_layers) and (
         (height, width) != self._fixed_size):
       raise UserError(
-          f'{source} is {width}x{height}; the model of {self._workdir} has fully connected layers '
+          f'{source} is {width}x{height}; the model {self.name} has fully connected layers '
           f'and takes {self._fixed_size[1]}x{self._fixed_size[0]} alone')
     self._check_levels(source, image)
 
@@ -195,10 +211,17 @@ class Coder:
     if header.fingerprint != self.fingerprint:
       raise UserError(
           f'{source} was written with another model, {header.name} ({header.fingerprint.hex()}); '
-          f'{self._workdir} has {self.name} ({self.fingerprint.hex()}): give its --workdir')
+          f'this is {self.name} ({self.fingerprint.hex()}): give the --workdir of that one')
     shape = header.height, header.width, header.channels
     if header.channels > self.model.channels or header.levels != self.model.pixels.levels:
       raise UserError(f'{source} says {shape}, {header.levels} levels, which its model has not')
     if any(not layer.stride for layer in self.model.all_layers) and (
         shape[:2] != self._fixed_size):
       raise UserError(f'{source} says {shape}, a size that its model does not take')
+
+
+def _grouping(image, lossless):
+  """A lossy file can be cut behind every group; a lossless one less finely, and if small not."""
+  if not lossless:
+    return container.EACH
+  return container.ALL if image.shape[0] * image.shape[1] < CUTTABLE else container.DOUBLING

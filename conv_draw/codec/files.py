@@ -8,7 +8,7 @@ from PIL import Image
 
 from conv_draw import data_folder
 from conv_draw.codec import coder as coder_lib
-from conv_draw.codec import container
+from conv_draw.codec import container, framing
 from conv_draw.errors import UserError
 
 EXTENSION = '.cdraw'
@@ -26,13 +26,13 @@ def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None
   Raises:
     UserError: an image that the model cannot code. Files that were complete before stay.
   """
-  coder = coder_lib.Coder(workdir)
+  coder = coder_lib.Coder.load(workdir)
   lines, dims, size = [], 0, 0
   pairs = _pairs(source, path, data_folder.EXTENSIONS, EXTENSION)
   for image_path, coded_path in pairs:
     image = data_folder.read(image_path)
     coded = coder.encode(image, lossless, groups, bits_per_dim, side, source=image_path)
-    container.write_file(coded_path, coded.data)
+    framing.write_file(coded_path, coded.data)
     lines.append(_report(coded_path, image, coded, coder.model, lossless))
     dims, size = dims + image.size, size + len(coded.data)
   if len(pairs) > 1:
@@ -50,14 +50,15 @@ def decode(path, target, workdir, partial=False, temperature=0.0):
   Raises:
     UserError: a damaged file, or one of another model.
   """
-  coder = coder_lib.Coder(workdir)
+  coder = coder_lib.Coder.load(workdir)
   lines = []
   for coded_path, image_path in _pairs(path, target, (EXTENSION,), '.png'):
-    data = container.read_file(coded_path)
+    data = framing.read_file(coded_path)
     image, header, segments = coder.decode(data, partial, temperature, source=coded_path)
     _save(image_path, image)
-    groups = sum(segment.kind == container.LATENTS for segment in segments)
-    exact = 'lossless' if len(segments) > groups else f'{groups} of {header.groups} groups'
+    groups = max((s.index for s in segments if s.kind == container.LATENTS), default=0)
+    pixels = any(segment.kind == container.PIXELS for segment in segments)
+    exact = 'lossless' if pixels else f'{groups} of {header.groups} groups'
     lines.append(f'{image_path}: {header.width}x{header.height}, {exact}')
   return '\n'.join(lines)
 
@@ -78,8 +79,8 @@ def archive(folder, path, workdir):
           f'{os.path.join(folder, name)} is {_kind(image)} where {names[0]} is {_kind(images[0])}: '
           'an archive holds images of one size and kind')
   images = np.stack(images)
-  data, initial_bits, rates = coder_lib.Coder(workdir).archive(images, names, source=folder)
-  container.write_file(path, data)
+  data, initial_bits, rates = coder_lib.Coder.load(workdir).archive(images, names, source=folder)
+  framing.write_file(path, data)
   count, height, width, channels = images.shape
   dims = height * width * channels
   return (
@@ -96,8 +97,8 @@ def extract(path, folder, workdir):
   Raises:
     UserError: a damaged archive, or one of another model.
   """
-  data = container.read_file(path)
-  images, names = coder_lib.Coder(workdir).extract(data, source=path)
+  data = framing.read_file(path)
+  images, names = coder_lib.Coder.load(workdir).extract(data, source=path)
   paths = [os.path.join(folder, os.path.splitext(n)[0] + '.png') for n in names]
   for target in paths:
     if os.path.lexists(target) or paths.count(target) > 1:
@@ -147,7 +148,7 @@ def _save(path, pixels):
     raise UserError(f'{path} has no extension of an image format: end it in .png')
   data = io.BytesIO()
   Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(data, format_)
-  container.write_file(path, data.getvalue())
+  framing.write_file(path, data.getvalue())
 
 
 def _kind(image):

@@ -4,16 +4,21 @@ Latents are coded in bins whose widths depend on the map and iteration alone. Wi
 'uniform' the bins of every latent begin at a pseudo-random place that encoder and decoder share
 (dither), so that what is decoded is distributed as in training; with 'rounded' they do not.
 
-Each group has one stream, in which the tiles of a large image follow each other: so a file that
-ends after any group is a coarser image, and no more than a few tiles are in memory at once.
+Each segment of a file, of one group or a few, is one stream, in which the tiles of a large image
+follow each other: so a file that ends behind any segment is a coarser image, and no more than a
+few tiles are in memory at once.
 """
 
 import numpy as np
 
-from conv_draw.codec import container, entropy, pixels
+from conv_draw.codec import container, entropy, pixels, snapping
+
+# How far another machine's priors may be off, relative to the scale and the mean, and log2 of the
+# scale: about the most that was seen (FORMAT.md).
+ERROR = 4e-6
 
 
-def encode(network, tiling, image, seed=0, lossless=False, measure=False):
+def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
   """Codes all groups of latents, and behind them the pixels if `lossless`.
 
   Args:
@@ -21,43 +26,45 @@ def encode(network, tiling, image, seed=0, lossless=False, measure=False):
     tiling: `tiles.Tiling` of the image.
     image: [H, W, C] uint8 of 0..levels-1. A grey one (C = 1) is shown to a colour model as three
       equal channels, of which it stores the first.
+    ends: the last group in each segment of latents, ascending, of which the last one is T.
     seed: of the dither.
     measure: find out what coding promises to cost, which takes as long as coding does.
   Returns:
-    [`container.Segment`], and what coding promised to cost in bits: [groups + 1], pixels last; NaN
-    unless `measure`.
+    [`container.Segment`], and what coding promised to cost in bits: of each segment; NaN unless
+    `measure`.
   """
-  groups = network.model.steps
-  writers = [entropy.Writer() for _ in range(groups + lossless)]
+  writers = [entropy.Writer() for _ in range(len(ends) + lossless)]
   bits = np.full(len(writers), 0.0 if measure else np.nan)
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
     state, seen = network.begin(), network.see(_for_model(network, tiles))
-    for t in range(groups):
+    for t in range(network.model.steps):
+      segment = np.searchsorted(ends, t + 1)
       posteriors, state = network.posteriors(t, seen, state)
       zs = [None] * len(posteriors)
       for i in reversed(range(len(posteriors))):
         bins = _Bins(network, i, t, len(numbers), (seed, chunk))
-        cells = bins.cells(*network.prior(i, t, state, zs))
-        symbols = bins.symbols(posteriors[i][0])
-        writers[t].integers(symbols, *cells)
+        prior = network.prior(i, t, state, zs)
+        cells, symbols = bins.cells(*prior), bins.symbols(posteriors[i][0])
+        writers[segment].integers(symbols, *cells, bins.tolerance(*prior))
         if measure:
-          bits[t] += entropy.code_length_bits(symbols, *cells)
+          bits[segment] += entropy.code_length_bits(symbols, *cells)
         zs[i] = bins.latents(symbols)
       state = network.advance(t, state, zs)
     if lossless:
       inside = tiling.inside(numbers)
       bits[-1] += pixels.write(
           writers[-1], network, network.canvas(state), tiles[: len(inside)], inside, measure)
-  segments = [
-      container.Segment(container.LATENTS, t + 1, writers[t].to_bytes()) for t in range(groups)]
+  segments = [  # without the pixels' writer, if there is one
+      container.Segment(container.LATENTS, end, writer.to_bytes())
+      for end, writer in zip(ends, writers, strict=False)]
   if lossless:
     segments.append(container.Segment(
         container.PIXELS, container.PIXELS_INDEX, writers[-1].to_bytes()))
   return segments, bits
 
 
-def decode(network, tiling, segments, channels, seed=0, temperature=0.0):
+def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0):
   """[H, W, C = channels] uint8: exact if the pixels are among the segments.
 
   Groups that are missing are generated from the prior, with its deviation times `temperature`.
@@ -71,7 +78,7 @@ def decode(network, tiling, segments, channels, seed=0, temperature=0.0):
   for chunk, numbers in enumerate(tiling.chunks()):
     state = network.begin()
     for t in range(network.model.steps):
-      reader = readers.get((container.LATENTS, t + 1))
+      reader = readers.get((container.LATENTS, ends[np.searchsorted(ends, t + 1)]))
       zs = [None] * len(network.shapes)
       for i in reversed(range(len(zs))):
         bins = _Bins(network, i, t, len(numbers), (seed, chunk))
@@ -117,8 +124,13 @@ class _Bins:
     return np.rint(self._within(mean) / self._width - self._offset).astype(np.int64)
 
   def cells(self, mean, sigma):
-    """A prior in units of bins, of which symbol k is the one around k."""
+    """A prior in units of bins, of which symbol k is the one around k: (mean, scale), [n] each."""
     return self._within(mean) / self._width - self._offset, self._within(sigma) / self._width
+
+  def tolerance(self, mean, sigma):
+    """How far another machine's `cells` may be off: the widths and offsets are the same there."""
+    mean, sigma = self._within(mean), self._within(sigma)
+    return snapping.Tolerance(ERROR * (sigma + abs(mean)) / self._width, ERROR)
 
   def latents(self, symbols):
     """float32, of all tiles."""

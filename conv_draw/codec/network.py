@@ -7,6 +7,7 @@ the same floats to the last bit. What is flat has the images' values one after t
 import functools
 import hashlib
 import math
+import time
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +19,12 @@ LEAST_LOG_MASS = -30.0  # nats
 
 
 def fingerprint(model, params):
-  """16 bytes that tell models apart: of the parameters and of all that they are used with."""
+  """8 bytes that tell models apart: of the parameters and of all that they are used with."""
   settings = (
       model.channels, repr(model.pixels), model.steps, model.kernel,
       [tuple(layer) for layer in model.all_layers], model.posterior, str(np.dtype(
           model.compute_dtype)))
-  digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+  digest = hashlib.blake2b(repr(settings).encode(), digest_size=8)
   for path, value in sorted(
       jax.tree_util.tree_leaves_with_path(params), key=lambda leaf: jax.tree_util.keystr(leaf[0])):
     digest.update(jax.tree_util.keystr(path).encode())
@@ -31,11 +32,26 @@ def fingerprint(model, params):
   return digest.digest()
 
 
+class Clock:
+  """Adds up the seconds spent inside its context; contexts may be nested."""
+
+  def __init__(self):
+    self.seconds, self._depth = 0.0, 0
+
+  def __enter__(self):
+    self._depth += 1
+    self.seconds -= time.perf_counter() if self._depth == 1 else 0.0
+
+  def __exit__(self, *exception):
+    self._depth -= 1
+    self.seconds += time.perf_counter() if self._depth == 0 else 0.0
+
+
 class Network:
   """A `ConvDraw`, iteration by iteration, for B images at a time."""
 
-  def __init__(self, model, params, image_size, batch=1):
-    """For B = `batch` images of (H, W)."""
+  def __init__(self, model, params, image_size, batch=1, clock=None):
+    """For B = `batch` images of (H, W); `clock` is to measure the time that calls take."""
     size = tuple(image_size)
     self.model, self.image_size, self.batch = model, size, batch
     shapes = [level.size for level in model.apply(params, size, method='levels')]
@@ -71,6 +87,7 @@ class Network:
     def advance(params, weights, t, state, zs):
       return walk(params, weights, t, None, state, zs)[0]
 
+    self._clock = Clock() if clock is None else clock
     self._posteriors = functools.partial(posteriors, params, weights)
     self._prior = lambda i, *rest: prior(i, params, weights, *rest)
     self._advance = functools.partial(advance, params, weights)
@@ -86,27 +103,32 @@ class Network:
 
   def begin(self):
     """The state before the first iteration."""
-    return self._initial()
+    with self._clock:
+      return self._initial()
 
   def see(self, images):
     """[B, H, W, C] uint8 -> what `posteriors` reads."""
-    return self._see(images)
+    with self._clock:
+      return self._see(images)
 
   def posteriors(self, t, seen, state):
     """(mean, sigma), float64 [n], of q_t in each layer; and the state, its encoders moved on.
 
     With posteriors that are bins, sigma is that of the uniform distribution over one.
     """
-    found, state = self._posteriors(t, seen, state, self._zeros)
-    return [_flat(q, 'posterior') for q in found], state
+    with self._clock:
+      found, state = self._posteriors(t, seen, state, self._zeros)
+      return [_flat(q, 'posterior') for q in found], state
 
   def prior(self, i, t, state, zs):
     """(mean, sigma), float64 [n], of p_t in layer i, given z_t of the layers above in `zs`."""
-    return _flat(self._prior(i, t, state, self._shaped(zs)), 'prior')
+    with self._clock:
+      return _flat(self._prior(i, t, state, self._shaped(zs)), 'prior')
 
   def advance(self, t, state, zs):
     """The state after iteration t, with z_t float32 [n] of each layer."""
-    return self._advance(t, state, self._shaped(zs))
+    with self._clock:
+      return self._advance(t, state, self._shaped(zs))
 
   def bin_widths(self, i, t):
     """[n / B] float64: the bins' widths in layer i at iteration t."""
@@ -114,7 +136,8 @@ class Network:
 
   def canvas(self, state):
     """[B, H, W, R] the canvas, float32."""
-    return np.asarray(self._canvas(state))
+    with self._clock:
+      return np.asarray(self._canvas(state))
 
   def pixel_gaussians(self, canvas):
     """(mean, scale) in grey levels, float64 [..., C], of `GaussianPixels` [..., R]."""
@@ -134,7 +157,8 @@ class Network:
       1, if the d bits above it are the number v.
     """
     x = earlier.astype(np.float32) / (self.model.pixels.levels - 1)
-    return np.asarray(self._decisions(canvas, x), np.float64)
+    with self._clock:
+      return np.asarray(self._decisions(canvas, x), np.float64)
 
   def mean_images(self, canvas):
     """[B, H, W, C] uint8 of 0..levels-1: what is shown of pixels that were not stored."""

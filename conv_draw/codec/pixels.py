@@ -8,9 +8,9 @@ from conv_draw.codec import entropy, snapping
 from conv_draw.distributions import BernoulliPixels, GaussianPixels
 from conv_draw.errors import UserError
 
-# How far another machine's canvas may be off: some four times what was seen (FORMAT.md).
-CANVAS_ERROR = 1e-6  # of means in [0, 1]
-LOG2_SCALE_ERROR = 1e-5
+# How far another machine's canvas may be off: about the most that was seen (FORMAT.md).
+CANVAS_ERROR = 3e-7  # of means in [0, 1]
+LOG2_SCALE_ERROR = 5e-6
 
 BLOCK = 2**14  # pixels of mixtures at a time: the masses of all their values are held in memory
 

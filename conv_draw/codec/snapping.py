@@ -29,7 +29,7 @@ ROOTS = np.array([  # 2^(k / 8)
     1.4142135623730951, 1.5422108254079407, 1.681792830507429, 1.8340080864093424])
 _J = np.arange(FINEST, COARSEST + 1)
 SCALES = np.ldexp(ROOTS[_J % PER_OCTAVE], _J // PER_OCTAVE)  # of j - FINEST
-STEPS = np.ldexp(1.0, _J // PER_OCTAVE - 3)  # of means, likewise
+STEPS = np.ldexp(1.0, _J // PER_OCTAVE - 2)  # of means, likewise
 MEAN_LIMIT = 2.0**24  # where float32 has no fractions left
 
 # A Gaussian that leaves its likeliest bin with a probability below 2^-29 on either side is as good

@@ -1,0 +1,308 @@
+"""What the codec's two kinds of files have in common: magic, numbers, checksums, names, limits.
+
+Nothing here knows what follows what in a file: `container` (one image) and `archive_file` (many)
+do. FORMAT.md, beside this module, has both byte by byte. The checksums find accidents; they have no
+key and so do not prove who wrote a file.
+"""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import unicodedata
+
+from conv_draw.errors import UserError
+
+# The first byte is neither ASCII nor valid UTF-8 and the last one is a line feed, so that most of
+# what treats a file as text spoils the magic first.
+IMAGE_MAGIC = b'\x93CD\n'
+ARCHIVE_MAGIC = b'\x93CA\n'
+VERSION = 1
+FINGERPRINT = 8  # bytes
+
+MAX_SIDE = 65_535  # pixels
+MAX_PIXELS = 2**26  # width * height
+MAX_NAME = 255  # bytes of UTF-8, of a model or of a file in an archive
+MAX_FILE = 2**31  # bytes
+
+_VARINT = 5  # bytes of the longest one
+# What becomes of the first byte and of the line end: with 7 bits, from Latin-1 or Windows-1252 to
+# UTF-8, where bytes that are not text are replaced; on systems that end lines otherwise.
+_SPOILT_FIRST = (b'\x93', b'\x13', b'\xc2\x93', b'\xe2\x80\x9c', b'\xef\xbf\xbd', b'?')
+_LINE_ENDS = (b'\n', b'\r\n', b'\r')
+
+
+class Cut(Exception):
+  """The data end where more of them is needed."""
+
+
+class Cursor:
+  """Takes one part of a file's bytes after the other.
+
+  Numbers in the file move it, but allocate nothing: what is taken are slices of what is there.
+  Every method but `finish` raises `Cut` if the data end first.
+
+  Attributes:
+    data: bytes, of the whole file.
+    source: what messages call them.
+    offset: of the part that is next, in bytes.
+  """
+
+  def __init__(self, data, source):
+    self.data, self.source, self.offset = data, source, 0
+
+  def take(self, size):
+    """The next `size` bytes."""
+    end = self.offset + size
+    if end > len(self.data):
+      raise Cut
+    part = self.data[self.offset : end]
+    self.offset = end
+    return part
+
+  def unpack(self, layout):
+    """The fields of a `struct.Struct`."""
+    return layout.unpack(self.take(layout.size))
+
+  def varint(self):
+    """A number of `varint`. Raises `UserError` for all but its shortest form."""
+    start, number = self.offset, 0
+    for i in range(_VARINT):
+      byte = self.take(1)[0]
+      number |= (byte & 127) << 7 * i
+      if byte < 128:
+        if i and not byte:
+          break
+        return number
+    raise damaged(self.source, f'the number at byte {start} is not in its shortest form')
+
+  def check(self, size, before, start, what):
+    """Takes a checksum of `size` bytes, of the one before it and the data from `start`.
+
+    Returns:
+      The checksum.
+
+    Raises:
+      UserError: it does not match; `what` is whose it is.
+    """
+    end = self.offset
+    stored = self.take(size)
+    if stored != checksum(size, before, memoryview(self.data)[start:end]):
+      raise damaged(self.source, f'the checksum of {what} does not match')
+    return stored
+
+  def finish(self):
+    """Raises `UserError` if anything follows."""
+    if self.offset < len(self.data):
+      raise damaged(
+          self.source,
+          f'{len(self.data) - self.offset} bytes follow its end at byte {self.offset}')
+
+
+def start(data, magic, source):
+  """A `Cursor` behind a file's magic and version.
+
+  Raises:
+    UserError: the data do not start so.
+  """
+  _check_magic(data, magic, source)
+  cursor = Cursor(data, source)
+  cursor.take(len(magic))
+  try:
+    version = cursor.take(1)[0]
+  except Cut:
+    raise cut_header(source) from None
+  if version != VERSION:
+    raise UserError(
+        f'{source} has format version {version}, this program reads {VERSION}: use the program '
+        'that wrote it, or get it again if it is damaged')
+  return cursor
+
+
+def _check_magic(data, magic, source):
+  first = data[: len(magic)]
+  if first == magic:
+    return
+  if magic.startswith(first):
+    raise cut_header(source) if data else damaged(source, 'it is empty')
+  if first == ARCHIVE_MAGIC:
+    raise UserError(f'{source} is an archive of images (.cdrawa): a single one (.cdraw) is needed')
+  if first == IMAGE_MAGIC:
+    raise UserError(f'{source} is a single image (.cdraw): an archive (.cdrawa) is needed')
+  if any(
+      data.startswith(spoilt + name[1:3] + end)
+      for name in (IMAGE_MAGIC, ARCHIVE_MAGIC) for spoilt in _SPOILT_FIRST for end in _LINE_ENDS):
+    raise damaged(source, 'its first bytes are wrong, as after a transfer as text, not binary')
+  raise UserError(
+      f'{source} is not a file of this codec (it does not start like one): name one that is')
+
+
+def varint(number):
+  """Unsigned LEB128: 7 bits a byte, the lowest first; in all but the last byte the top bit is 1."""
+  assert 0 <= number < 1 << 7 * _VARINT, number
+  parts = bytearray()
+  while number > 127:
+    parts.append(number & 127 | 128)
+    number >>= 7
+  return bytes([*parts, number])
+
+
+def checksum(size, *parts):
+  """`size` bytes of BLAKE2b of the parts one after the other."""
+  state = hashlib.blake2b(digest_size=size)
+  for part in parts:
+    state.update(part)
+  return state.digest()
+
+
+def damaged(source, what):
+  """A `UserError` of one line."""
+  return UserError(f'{source} is damaged ({what}): get it again')
+
+
+def cut_header(source):
+  return damaged(source, 'it ends inside its header')
+
+
+# What files may say -------------------------------------------------------------------------------
+
+
+def check_flags(flags, known, source):
+  """Raises `UserError` for flags that are not among the known ones."""
+  if flags & ~known:
+    raise UserError(
+        f'{source} has flags {flags:#04x}, which this program does not know: use the program that '
+        'wrote it, or get it again if it is damaged')
+
+
+def check_image(header, source):
+  """Raises `UserError` for what the header of no file may say, however valid its checksum."""
+  width, height = header.width, header.height
+  if not (1 <= min(width, height) and max(width, height) <= MAX_SIDE) or (
+      width * height > MAX_PIXELS):
+    raise UserError(
+        f'{source} has {width} x {height} pixels; it can be 1 to {MAX_SIDE} a side and {MAX_PIXELS}'
+        ' in all: scale the image down, or cut it up')
+  if header.channels not in (1, 3):
+    raise UserError(f'{source} has {header.channels} channels; it can be 1 (grey) or 3 (RGB)')
+  if not 2 <= header.levels <= 256:
+    raise UserError(f'{source} has {header.levels} pixel values; it can be 2 to 256')
+  if not 0 <= header.seed < 2**32:
+    raise UserError(f'{source} has seed {header.seed}; it can be 0 to 2**32 - 1')
+  assert len(header.fingerprint) == FINGERPRINT, header.fingerprint
+  check_name(header.name, source)
+
+
+def check_name(name, source):
+  """Raises `UserError` for a name that is too long or would upset a terminal or a one-line message.
+
+  Unassigned characters pass: which they are depends on the version of Python.
+  """
+  upsetting = any(
+      unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')
+      and c not in '\u200c\u200d'  # joiners, which some scripts are not spelt right without
+      for c in name)
+  if upsetting or len(name.encode()) > MAX_NAME:
+    raise UserError(
+        f'{source} has a name {name[:40]!r}; names are printable and at most {MAX_NAME} bytes: '
+        'use another')
+
+
+def decode_name(name, source):
+  """A name's bytes as text. Raises `UserError` if they are none."""
+  try:
+    return name.decode()
+  except UnicodeDecodeError:
+    raise UserError(
+        f'{source} has a name {name[:40]!r} that is not UTF-8: use another program to write it'
+    ) from None
+
+
+# For people ---------------------------------------------------------------------------------------
+
+
+def size_text(header):
+  """An image's size in words."""
+  channels = 'channel' if header.channels == 1 else 'channels'
+  return (
+      f'{header.width} x {header.height} pixels, {header.channels} {channels}, '
+      f'{header.levels} levels')
+
+
+def model_lines(header):
+  """The lines of a description that say what coded the file."""
+  return [
+      f'model        {header.name}',
+      f'fingerprint  {header.fingerprint.hex()}',
+      f'seed         {header.seed}']
+
+
+def total_line(total, payloads, dims):
+  """The last line of a description: of all bytes and those of the payloads, for `dims` numbers."""
+  return (
+      f'total        {total:,} bytes, {8 * total / dims:.4f} bits/dim; without the container '
+      f'{payloads:,} bytes, {8 * payloads / dims:.4f} bits/dim')
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+def write_file(path, data):
+  """Writes a file whole or not at all.
+
+  Raises:
+    UserError: it cannot be written; what was there before is still there.
+  """
+  if len(data) > MAX_FILE:
+    raise UserError(
+        f'{path} would have {len(data)} bytes, more than the {MAX_FILE} that are read: use '
+        'several files')
+  target = os.path.realpath(path)  # a link stays one
+  if os.path.exists(target) and not os.path.isfile(target):
+    raise UserError(f'{path} is not a regular file: name another')  # /dev/null would be replaced
+  # Not tempfile: its files are the owner's alone, and stay so.
+  temporary = os.path.join(os.path.dirname(target), f'.cdraw-{secrets.token_hex(8)}.tmp')
+  try:
+    try:
+      with open(temporary, 'xb') as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+      os.replace(temporary, target)
+    except BaseException:  # of any kind: an interrupt leaves nothing behind either
+      with contextlib.suppress(OSError):
+        os.remove(temporary)
+      raise
+  except OSError as e:
+    raise UserError(
+        f'{path} cannot be written ({e.strerror or e}): name a place that can be written to and '
+        'has room') from None
+
+
+def read_file(path):
+  """The bytes of a file.
+
+  Raises:
+    UserError: there is none, it is not readable, or it has more than `MAX_FILE` bytes.
+  """
+  parts, size = [], 0
+  try:
+    with open(path, 'rb') as f:
+      if os.fstat(f.fileno()).st_size > MAX_FILE:
+        raise _too_long(path)
+      while part := f.read(2**20):  # in parts: a pipe does not say how much is to come
+        parts.append(part)
+        size += len(part)
+        if size > MAX_FILE:
+          raise _too_long(path)
+  except FileNotFoundError:
+    raise UserError(f'{path} does not exist: name a file of the codec') from None
+  except OSError as e:
+    raise UserError(
+        f'{path} cannot be read ({e.strerror or e}): name a file that can be') from None
+  return b''.join(parts)
+
+
+def _too_long(path):
+  return UserError(
+      f'{path} has more than {MAX_FILE} bytes, which no file of this codec does: name another')
