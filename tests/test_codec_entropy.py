@@ -283,8 +283,8 @@ def test_the_format_does_not_change():
 
 
 GOLDEN = (
-    '6f3f40bbaa14505f0e604e8171ec875055d8e8cc5615366f17439c72b705c1678f4892afeb833f9c5b7b45eed9'
-    '0fd8f0aeabd2ce28c04a')
+    '6f5e256f76d15a0753970113729b9066a2b2d23b11b99ac046ce2498eb70b6baf81117f7f89fd8f3f586f2cc20'
+    '8596887328ec87bc33')
 
 
 def streams():

@@ -31,7 +31,7 @@ def test_snapping_is_to_the_nearest_of_its_tables_and_repeatable():
   step = snapping.STEPS[snapped.j - snapping.FINEST]
   assert (abs(np.log2(new_scale / scale))[within] <= 1 / 16 + 1e-12).all()
   assert (abs(new_mean - mean) <= step / 2)[within].all()
-  assert (step <= new_scale / 8).all()
+  assert (step <= new_scale / 4).all()
   np.testing.assert_array_equal(np.array(snapping.snap(new_mean, new_scale)), np.array(snapped))
 
 
@@ -62,11 +62,11 @@ def relative_entropy(mean, scale):
 
 
 @pytest.mark.parametrize('octave', [-8, -6, -4, -2, 0, 1, 2, 3, 4])
-def test_snapping_costs_less_than_two_thousandths_of_a_bit(octave):
+def test_snapping_costs_three_thousandths_of_a_bit(octave):
   rng = np.random.default_rng(octave + 8)
   cost = relative_entropy(rng.uniform(-20, 20, 3000), 2.0 ** (octave + rng.random(3000)))
-  assert cost.mean() < 0.0017
-  assert cost.max() < 0.006
+  assert cost.mean() < 0.0033
+  assert cost.max() < 0.015
 
 
 def test_snapping_logits_costs_less_than_a_thousandth_of_a_bit():
