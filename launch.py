@@ -12,8 +12,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from conv_draw import config as config_lib
-from conv_draw import devices, sweeps
-from conv_draw.errors import UserError
+from conv_draw import devices, preemption, sweeps
+from conv_draw.errors import Preempted, UserError
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'The experiment, experiments/NAME.py; for every mode but train it defaults to '
@@ -22,7 +22,15 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; default run
 MODE = flags.DEFINE_enum(
     'mode', 'train', ('train', 'evaluate', 'sample', 'reconstruct', 'figures', 'table'), 'What.')
 SWEEP = flags.DEFINE_bool('sweep', False, "List the points of the experiment's sweep.")
-SWEEP_INDEX = flags.DEFINE_integer('sweep_index', None, 'Run this point, below --workdir.')
+SWEEP_INDEX = flags.DEFINE_integer(
+    'sweep_index', None, 'Train this point of the sweep, below --workdir; -1: none. Default: '
+    "the scheduler's SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX, if there is a sweep.")
+MULTIHOST = flags.DEFINE_bool(
+    'multihost', False, 'Train together with the same program on other hosts; which ones, JAX '
+    'finds out in a TPU pod, Slurm or Kubernetes. Elsewhere, also:')
+COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0.')
+PROCESS_COUNT = flags.DEFINE_integer('process_count', None, 'How many processes.')
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which one this is, from 0.')
 
 
 def parse(argv):
@@ -60,10 +68,14 @@ def parse(argv):
 def main(argv):
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.ERROR)  # Orbax tells every file it touches
+  preemption.leave_at_once()
   try:
     run(argv[1:])
   except UserError as e:
     fail(e)
+  except Preempted as e:
+    print(f'launch.py: {e}', file=sys.stderr)
+    sys.exit(e.STATUS)
   except OSError as e:  # a workdir that cannot be written, a full disk
     if logging.get_verbosity() >= logging.DEBUG:
       raise  # --verbosity=1 shows where
@@ -82,8 +94,13 @@ def run(positional):
   workdir = workdir or os.path.join('runs', os.path.basename(experiment).removesuffix('.py'))
   if SWEEP.value:
     return print(sweeps.listing(experiment, workdir))
-  if SWEEP_INDEX.value is not None:
-    workdir = sweeps.choose(experiment, workdir, SWEEP_INDEX.value, config)
+  index, said_by = sweeps.chosen(
+      SWEEP_INDEX.value, experiment, MODE.value == 'train' and not MULTIHOST.value)
+  if index is not None:
+    workdir = sweeps.choose(experiment, workdir, index, config)
+    print(f'launch.py: point {index} of the sweep, said by {said_by}: {workdir}', file=sys.stderr)
+  if MULTIHOST.value:
+    devices.join(COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value)
   devices.one_device_per_core(config['train' if MODE.value == 'train' else 'evaluate'].batch_size)
   from conv_draw import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
   modes.run(MODE.value, config, workdir)

@@ -9,8 +9,9 @@ from conv_draw.errors import UserError
 
 # A run may be continued with these changed: what has been computed stays valid.
 MAY_CHANGE = (
-    'data.data_dir', 'train.learning_rate', 'train.clip_norm', 'train.steps', 'train.log_every',
-    'train.checkpoint_every', 'train.evaluate_every', 'evaluate.', 'figures.', 'spikes.')
+    'data.data_dir', 'data.workers', 'train.learning_rate', 'train.clip_norm', 'train.steps',
+    'train.log_every', 'train.checkpoint_every', 'train.evaluate_every', 'evaluate.', 'figures.',
+    'spikes.')
 
 CHOICES = {
     'data.split_by': ('drawer', 'alphabet'),
@@ -29,10 +30,10 @@ AT_LEAST_ONE = (
     'evaluate.importance_samples', 'figures.samples',
     'figures.reconstructions')
 NOT_NEGATIVE = (
-    'data.image_size', 'data.binarisation_seed', 'model.stride', 'objective.beta', 'train.seed',
-    'train.learning_rate', 'train.warmup_steps', 'train.clip_norm', 'train.evaluate_every',
-    'spikes.trust_after', 'spikes.max_reverts', 'evaluate.max_images', 'evaluate.seed',
-    'figures.temperature')
+    'data.image_size', 'data.binarisation_seed', 'data.workers', 'model.stride', 'objective.beta',
+    'train.seed', 'train.learning_rate', 'train.warmup_steps', 'train.clip_norm',
+    'train.evaluate_every', 'spikes.trust_after', 'spikes.max_reverts', 'evaluate.max_images',
+    'evaluate.seed', 'figures.temperature')
 
 
 def check(config):

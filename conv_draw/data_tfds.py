@@ -132,12 +132,23 @@ def imagenet(data_dir: str, split: str, side: int
       'run `python -m conv_draw.prepare_imagenet --archives=DIR '
       f'--size={side} --data_dir={{data_dir}}`, where DIR holds train_{side}x{side}.tar and '
       f'valid_{side}x{side}.tar (TFDS has lost their source)')
-  source = _records(directory, 'validation' if split == 'test' else 'train')
+  fetch = _Fetch(directory, 'validation' if split == 'test' else 'train', side)
+  return f'{label}, {split}', len(fetch.source), fetch
 
-  def fetch(indices: np.ndarray) -> np.ndarray:
-    return _decode(_read(source, indices, directory), 'RGB', side, directory)
 
-  return f'{label}, {split}', len(source), fetch
+class _Fetch:
+  """int [N] -> uint8 [N, side, side, 3]. Sent to another process, it opens the files there."""
+
+  def __init__(self, directory: str, tfds_split: str, side: int):
+    self._arguments = directory, tfds_split, side
+    self.source = _records(directory, tfds_split)
+
+  def __call__(self, indices: np.ndarray) -> np.ndarray:
+    directory, _, side = self._arguments
+    return _decode(_read(self.source, indices, directory), 'RGB', side, directory)
+
+  def __reduce__(self):
+    return _Fetch, self._arguments
 
 
 def omniglot(data_dir: str, split: str, split_by: str, binarisation_seed: int

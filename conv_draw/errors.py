@@ -6,3 +6,9 @@ class UserError(ValueError):
 
   Every command line prints the message alone on stderr and exits with status 2.
   """
+
+
+class Preempted(Exception):
+  """The process was told to end, and everything is saved: the same command continues."""
+
+  STATUS = 75  # of the process: EX_TEMPFAIL of sysexits.h, for schedulers to start it again

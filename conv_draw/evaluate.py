@@ -42,23 +42,23 @@ def evaluate(config, model, params, images, report=lambda done: None):
   k = config.evaluate.importance_samples
   score = _score(model, config.evaluate.seed)
   params = devices.on_devices(devices.replicate(params))
-  count = jax.local_device_count()
+  count = jax.device_count()
   batch_size = -(-config.evaluate.batch_size // count) * count  # what is added is padding
   bounds, reconstructions, kls = [], [], []
   for batch, mask, indices in data.eval_batches(
       images, batch_size, config.evaluate.max_images):
     real = mask > 0
-    shares = devices.on_devices(devices.split((batch, indices.astype(np.int32))))
+    shares = devices.on_devices(devices.split(devices.mine((batch, indices.astype(np.int32)))))
     log_sum = -np.inf
     mean = lambda total, new: new / k if total is None else total + new / k
     reconstruction = kl = None
     for sample in range(k):
       terms = score(params, *shares, sample)
       # [devices, T, L, B / devices] -> [B, T, L], in float64 so that the sums are exact enough
-      kl_nats = np.moveaxis(np.asarray(terms.kl_nats, np.float64), -1, 1)
+      kl_nats = np.moveaxis(devices.of_all(terms.kl_nats).astype(np.float64), -1, 1)
       kl_nats = kl_nats.reshape(-1, *kl_nats.shape[2:])[real]
-      nats = np.asarray(terms.reconstruction_nats, np.float64).reshape(-1)[real]
-      log_ratio = np.asarray(terms.log_ratio_nats, np.float64).reshape(-1)[real]
+      nats = devices.of_all(terms.reconstruction_nats).astype(np.float64).reshape(-1)[real]
+      log_ratio = devices.of_all(terms.log_ratio_nats).astype(np.float64).reshape(-1)[real]
       reconstruction, kl = mean(reconstruction, nats), mean(kl, kl_nats)
       log_sum = np.logaddexp(log_sum, -nats - log_ratio)
     bounds.append(

@@ -13,9 +13,12 @@ from conv_draw.errors import UserError
 
 
 class Metrics:
-  """Appends to `workdir`/metrics.jsonl and to TensorBoard event files."""
+  """Appends to `workdir`/metrics.jsonl and to TensorBoard event files; with `on` false, nothing."""
 
-  def __init__(self, workdir):
+  def __init__(self, workdir, on=True):
+    self._on = on
+    if not on:
+      return
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, 'metrics.jsonl')
     _end_last_line(path)
@@ -24,6 +27,8 @@ class Metrics:
 
   def write(self, step, split, values, **labels):
     """One line: `values` are scalars by name, measured on `split` at `step`; `labels` say how."""
+    if not self._on:
+      return
     values = {name: float(value) for name, value in values.items()}
     self._line({'step': step, 'split': split, **values, **labels})
     for name, value in values.items():
@@ -31,12 +36,15 @@ class Metrics:
 
   def event(self, step, event, **fields):
     """One line that says that something happened, such as event='revert'."""
+    if not self._on:
+      return
     self._line({'step': step, 'event': event, **fields})
     self._tensorboard.add_text(event, json.dumps(fields), step)
 
   def close(self):
-    self._file.close()
-    self._tensorboard.close()
+    if self._on:
+      self._file.close()
+      self._tensorboard.close()
 
   def _line(self, fields):
     # JSON has no NaN or infinity; a diverging run must not make the file unreadable.
@@ -69,11 +77,13 @@ def _end_last_line(path):
 
 
 class Progress:
-  """A bar on a terminal, plain lines elsewhere; both on stderr."""
+  """A bar on a terminal, plain lines elsewhere; both on stderr. With `on` false, nothing."""
 
-  def __init__(self, total, start, unit):
+  def __init__(self, total, start, unit, on=True):
+    self._on = on
     self._bar = tqdm.tqdm(
-        total=total, initial=start, unit=unit, dynamic_ncols=True, disable=not sys.stderr.isatty())
+        total=total, initial=start, unit=unit, dynamic_ncols=True,
+        disable=not (on and sys.stderr.isatty()))
     self._total, self._start, self._unit = total, start, unit
     self._began = time.monotonic()
 
@@ -83,6 +93,8 @@ class Progress:
 
   def tell(self, done, text):
     """Says `text` beside the bar, or as a line with the time left."""
+    if not self._on:
+      return
     if not self._bar.disable:
       self._bar.set_postfix_str(text)
       return
@@ -92,7 +104,8 @@ class Progress:
 
   def say(self, text):
     """A line of its own, that stays."""
-    tqdm.tqdm.write(text, file=sys.stderr)
+    if self._on:
+      tqdm.tqdm.write(text, file=sys.stderr)
 
   def close(self):
     self._bar.close()

@@ -5,6 +5,7 @@ import os
 from conv_draw import (
   baselines,
   data,
+  devices,
   evaluate,
   figures,
   objective,
@@ -19,9 +20,12 @@ from conv_draw.errors import UserError
 
 
 def run(mode, config, workdir):
-  """Runs one mode; what it finds goes to stdout, how it gets on to stderr."""
+  """Runs one mode; what it finds goes to stdout, how it gets on to stderr.
+
+  Several processes train and evaluate together; the first one alone speaks and writes files.
+  """
   if mode == 'train':
-    train.train(config, workdir)
+    trained_run = trained.of_state(config, train.train(config, workdir))
   elif differing := [
       k for k in config_lib.differences(config_lib.load(workdir), config)
       if k.startswith('model.') or k == 'train.ema_decay']:
@@ -29,10 +33,18 @@ def run(mode, config, workdir):
         f'{workdir} was trained with another {differing[0]}: leave out --config and '
         f'--config.{differing[0]} to use the stored ones')
 
-  model, params, step, test_images = trained.load(config, workdir)
-  drawn = (config, model, params, test_images)
+  else:
+    trained_run = trained.load(config, workdir)
+  model, params, step, test_images = trained_run
   if mode in ('train', 'evaluate'):
     _evaluate(config, model, params, step, test_images, workdir)
+  if devices.primary():
+    _draw(mode, config, model, params, test_images, workdir)
+  devices.wait_for_all('done')
+
+
+def _draw(mode, config, model, params, test_images, workdir):
+  drawn = (config, model, params, test_images)
   directory = os.path.join(workdir, 'figures')
   if mode in ('train', 'sample', 'figures'):
     path = os.path.join(directory, 'samples.png')
@@ -75,9 +87,11 @@ def run_several(mode, workdirs):
 def _evaluate(config, model, params, step, images, workdir):
   """Prints the test likelihood beside the baselines' and adds it to metrics.jsonl."""
   total = min(len(images), config.evaluate.max_images or len(images))
-  progress = metrics_lib.Progress(total, 0, 'image')
+  progress = metrics_lib.Progress(total, 0, 'image', devices.primary())
   result = evaluate.evaluate(config, model, params, images, progress.at)
   progress.close()
+  if not devices.primary():
+    return
   k = config.evaluate.importance_samples
   metrics = metrics_lib.Metrics(workdir)
   evaluate.write(metrics, step, result, images, config)

@@ -5,6 +5,7 @@ import os
 
 from conv_draw.errors import UserError
 
+SCHEDULERS = ('SLURM_ARRAY_TASK_ID', 'JOB_COMPLETION_INDEX')  # variables with a task's number
 BETAS = (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)  # figure 5
 
 
@@ -19,12 +20,36 @@ def points(config_file):
   Raises:
     UserError: the experiment defines no sweep.
   """
-  spec = importlib.util.spec_from_file_location('experiment', config_file)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = _module(config_file)
   if not hasattr(module, 'get_sweep'):
     raise UserError(f'{config_file} defines no sweep: give it a get_sweep()')
   return module.get_sweep()
+
+
+def has_sweep(config_file):
+  return hasattr(_module(config_file), 'get_sweep')
+
+
+def _module(config_file):
+  spec = importlib.util.spec_from_file_location('experiment', config_file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def chosen(index, config_file, training):
+  """(which point to run, None for none; who says so).
+
+  Args:
+    index: of the command line: None = the scheduler's, -1 = none.
+    training: whether the scheduler is asked at all.
+  """
+  if index is not None:
+    return (None if index == -1 else index), '--sweep_index'
+  for name in SCHEDULERS if training else ():
+    if os.environ.get(name, '').isdigit() and has_sweep(config_file):
+      return int(os.environ[name]), f'{name} (--sweep_index=-1: none)'
+  return None, ''
 
 
 def directory(point):

@@ -1,6 +1,5 @@
 """The training loop, from top to bottom: batch -> step -> metrics -> spike check -> checkpoint."""
 
-import concurrent.futures
 import contextlib
 import functools
 import math
@@ -9,6 +8,7 @@ import time
 import jax
 import numpy as np
 
+from conv_draw import batches as batches_lib
 from conv_draw import (
   checkpoints,
   data,
@@ -16,13 +16,14 @@ from conv_draw import (
   evaluate,
   models,
   objective,
+  preemption,
   spikes,
   steps,
   trained,
 )
 from conv_draw import config as config_lib
 from conv_draw import metrics as metrics_lib
-from conv_draw.errors import UserError
+from conv_draw.errors import Preempted, UserError
 
 
 def train(config, workdir, load=data.load):
@@ -35,6 +36,9 @@ def train(config, workdir, load=data.load):
   Args:
     config: as experiments/default.py.
     load: (config.data, split) -> `data.Images`.
+  Raises:
+    Preempted: SIGTERM came; the step that was under way has been saved.
+    UserError: training diverges, or something about the workdir or the data.
   """
   devices.check_batch_size('train.batch_size', config.train.batch_size)
   config_lib.check_continues(config, workdir)
@@ -48,24 +52,29 @@ def train(config, workdir, load=data.load):
 
   every, total = config.train.checkpoint_every, config.train.steps
   with (
-      checkpoints.only_process(workdir),
+      checkpoints.only_process(workdir) if devices.primary() else contextlib.nullcontext(),
       contextlib.closing(checkpoints.Checkpoints(
           workdir, keep=spikes.checkpoints_to_keep(every, config.spikes))) as saved,
-      contextlib.closing(metrics_lib.Metrics(workdir)) as metrics,
+      contextlib.closing(metrics_lib.Metrics(workdir, devices.primary())) as metrics,
       contextlib.closing(
-          _Batches(images, config.train.batch_size, config.train.seed)) as batches,
-      contextlib.closing(
-          metrics_lib.Progress(total, max(saved.steps(), default=0), 'step')) as progress,
+          batches_lib.Batches(
+              images, config.train.batch_size, config.train.seed, config.data.workers,
+              jax.process_index(), jax.process_count())) as batches,
+      contextlib.closing(metrics_lib.Progress(
+          total, max(saved.steps(), default=0), 'step', devices.primary())) as progress,
+      preemption.noted() as preempted_at,
   ):
     if saved.steps():
-      host_state, health = saved.restore(saved.steps()[-1], initial_state)
+      host_state, health = saved.restore_newest(initial_state, progress.say)
+      saved.delete_after(int(host_state.step))  # what was damaged
       metrics.event(int(host_state.step), 'resume')
     else:
       host_state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
       if config.train.start_from:
         host_state = _started_from(config.train.start_from, host_state)
-    config_lib.store(config, workdir)  # from here on it is a run
-    trained.store_images(workdir, images)
+    if devices.primary():
+      config_lib.store(config, workdir)  # from here on it is a run
+      trained.store_images(workdir, images)
     if not saved.steps():
       saved.save(host_state, health)
     state = devices.replicate(host_state)
@@ -83,7 +92,8 @@ def train(config, workdir, load=data.load):
       state, step_metrics = train_step(state, batches.take(step, reverts))
       unread.append((step, step_metrics))
       step += 1
-      checkpointing = step % every == 0 or step == total
+      preempted = preempted_at(step)
+      checkpointing = step % every == 0 or step == total or preempted
       evaluating = (
           config.train.evaluate_every and step % config.train.evaluate_every == 0 and step < total)
       if checkpointing or evaluating:
@@ -129,6 +139,10 @@ def train(config, workdir, load=data.load):
 
       if checkpointing:
         saved.save(host_state, health)
+      if preempted:
+        saved.wait()
+        metrics.event(step, 'preempted')
+        raise Preempted(f'{workdir} is saved at step {step}: the same command continues')
       if evaluating:
         params = host_state.params if host_state.ema_params is None else host_state.ema_params
         result = evaluate.evaluate(config, model, params, test_images)
@@ -148,31 +162,6 @@ def _started_from(workdir, state):
         'model that it has (posterior: constant, rounded and uniform go together)')
   ema_params = None if state.ema_params is None else params
   return state.replace(params=params, ema_params=ema_params)
-
-
-class _Batches:
-  """Batch i of a run, prepared on the host while the devices work on batch i - 1."""
-
-  def __init__(self, images, batch_size, seed):
-    self._images, self._batch_size, self._seed = images, batch_size, seed
-    self._pool = concurrent.futures.ThreadPoolExecutor(1)
-    self._next = {}
-
-  def take(self, step, reverts):
-    """uint8 [devices, B / devices, H, W, C]: a pure function of (seed, reverts, step)."""
-    future = self._next.pop((step, reverts), None)
-    batch = future.result() if future else self._make(step, reverts)
-    following = (step + 1, reverts)
-    self._next = {following: self._pool.submit(self._make, *following)}
-    return batch
-
-  def close(self):
-    self._pool.shutdown(cancel_futures=True)
-
-  def _make(self, step, reverts):
-    indices = data.batch_indices(
-        len(self._images), self._batch_size, (self._seed, reverts), step)
-    return devices.split(self._images.fetch(indices))
 
 
 class _Interval:

@@ -21,6 +21,14 @@ def load(config, workdir):
   return *_restore(config, workdir, images.shape, images.levels), images
 
 
+def of_state(config, state):
+  """The same of the `TrainState` that training has returned."""
+  images = data.load(config.data, 'test')
+  model = models.from_config(config, images.shape, images.levels)
+  params = state.params if state.ema_params is None else state.ema_params
+  return model, params, int(state.step), images
+
+
 def load_model(config, workdir):
   """(model, parameters to use, step, (H, W, C) of its images) of a run, without its data.
 

@@ -16,6 +16,7 @@ def get_config():
   config.data.binarisation_seed = 0  # omniglot: of the test split, binarised once
   config.data.image_size = 0  # folder: resize and crop to this square; 0 = all are of one size
   config.data.hold_out = 0.1  # folder without train/ and test/: the fraction that is the test split
+  config.data.workers = 0  # imagenet, folder: processes that read and decode; 0 = one thread
 
   config.model = config_dict.ConfigDict()
   config.model.kind = 'draw'  # or 'vae', without recurrence

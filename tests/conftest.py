@@ -20,6 +20,7 @@ import pytest
 from conv_draw import GaussianPixels
 from conv_draw.model import ConvDraw
 from experiments import digits
+from tests.program import TINY, launch
 
 
 def tiny(config):
@@ -67,3 +68,12 @@ def infer(model):
 @pytest.fixture(scope='session')
 def reconstruct(model):
   return jax.jit(functools.partial(model.apply, method='reconstruct'))
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+  """A finished run of `program.TINY`: (workdir, stdout, stderr)."""
+  workdir = str(tmp_path_factory.mktemp('run'))
+  status, out, error = launch(*TINY, f'--workdir={workdir}')
+  assert status == 0, error
+  return workdir, out, error

@@ -19,7 +19,8 @@ def test_stored_config_comes_back_with_its_types(config, tmp_path):
     ('model.compute_dtype', 'int8'), ('train.batch_size', 0), ('train.schedule', 'linear'),
     ('data.name', 'omniglot'),
     ('train.learning_rate', -1.0), ('train.learning_rate', float('nan')), ('train.seed', -1),
-    ('train.ema_decay', 1.0), ('evaluate.importance_samples', 0), ('data.hold_out', 1.5)])
+    ('train.ema_decay', 1.0), ('evaluate.importance_samples', 0), ('data.hold_out', 1.5),
+    ('data.workers', -1)])
 def test_values_without_sense_are_named(config, key, value):
   config_lib.check(config)
   section, name = key.split('.')

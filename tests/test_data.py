@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import struct
 import subprocess
 import sys
@@ -73,6 +74,14 @@ def test_a_batch_depends_on_its_arguments_alone():
   for step in reversed(range(30)):  # Resuming at any step, in any order, with a cold cache.
     data._permutation.cache_clear()
     np.testing.assert_array_equal(data.batch_indices(50, 8, 5, step), expected[step])
+
+
+def test_order_of_an_epoch_is_that_of_numpys_permutation():
+  # Which it must stay, or runs continue with other images than they were started with.
+  for epoch in (0, 3):
+    sequence = np.random.SeedSequence((2, 7, 1), spawn_key=(epoch,))
+    expected = np.random.Generator(np.random.PCG64(sequence)).permutation(1000)
+    np.testing.assert_array_equal(data.batch_indices(1000, 1000, (7, 1), epoch), expected)
 
 
 def test_seeds_give_different_streams():
@@ -355,6 +364,10 @@ def test_imagenet_round_trip(archives, tmp_path, monkeypatch, capsys):
     assert images.name == f'downsampled_imagenet/32x32 2.0.0, {split}'
     np.testing.assert_array_equal(everything(images), pixels[archive])
     np.testing.assert_array_equal(images.fetch(np.array([2, 0, 2])), pixels[archive][[2, 0, 2]])
+  # Another process opens the files for itself.
+  sent = pickle.dumps(images.fetch)
+  assert len(sent) < 1000 and images.on_disk
+  np.testing.assert_array_equal(pickle.loads(sent)(np.arange(3)), pixels['valid'])
   # The plain TFDS way to the same files.
   source = tfds.data_source('downsampled_imagenet/32x32:2.0.0', split='validation',
                             data_dir=tmp_path / 'data')

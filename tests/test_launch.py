@@ -12,35 +12,7 @@ import pytest
 from PIL import Image
 
 from conv_draw import checkpoints
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TINY = (
-    '--config=experiments/digits.py', '--config.model.features=4', '--config.model.steps=3',
-    '--config.model.latents=2', '--config.train.batch_size=8', '--config.train.log_every=1',
-    '--config.train.checkpoint_every=4', '--config.train.steps=12',
-    '--config.evaluate.max_images=20', '--config.figures.samples=4')
-
-
-def start(*arguments):
-  # The program chooses its own devices: what the tests' process was given must not leak.
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  return subprocess.Popen(
-      [sys.executable, 'launch.py', *arguments], cwd=ROOT, env=environment, text=True,
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def launch(*arguments):
-  process = start(*arguments)
-  out, error = process.communicate(timeout=300)
-  return process.returncode, out, error
-
-
-@pytest.fixture(scope='module')
-def run(tmp_path_factory):
-  workdir = str(tmp_path_factory.mktemp('run'))
-  status, out, error = launch(*TINY, f'--workdir={workdir}')
-  assert status == 0, error
-  return workdir, out, error
+from tests.program import ROOT, TINY, launch, saved, start
 
 
 def test_training_ends_with_the_result_and_two_pictures(run):
@@ -126,17 +98,6 @@ def test_killed_and_started_again_ends_with_the_same_bits(run, tmp_path):
   status, out, error = launch(*TINY, f'--workdir={workdir}')
   assert status == 0, error
   assert saved(workdir) == saved(run[0])
-
-
-def saved(workdir):
-  """All arrays of the final checkpoint, as bytes."""
-  import orbax.checkpoint as ocp  # noqa: PLC0415
-
-  with ocp.StandardCheckpointer() as checkpointer:
-    tree = checkpointer.restore(os.path.join(workdir, 'checkpoints', '12', 'state'))
-  import jax  # noqa: PLC0415
-
-  return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
 
 
 @pytest.mark.parametrize('arguments, words', [

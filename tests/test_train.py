@@ -167,12 +167,3 @@ def test_workdir_of_another_config_is_refused_untouched(config, workdir):
   with pytest.raises(UserError, match='model.features was 4, is 5'):
     train.train(config, workdir)
   assert config_lib.load(workdir) == before
-
-
-def test_batch_is_a_function_of_seed_reverts_and_step(config):
-  images = data.load(config.data, 'train')
-  one, two = (train._Batches(images, 8, seed=0) for _ in range(2))
-  forward = [one.take(step, 0) for step in range(4)]
-  np.testing.assert_array_equal(two.take(3, 0), forward[3])  # without its predecessors
-  assert not (two.take(3, 1) == forward[3]).all()
-  assert not (train._Batches(images, 8, seed=1).take(3, 0) == forward[3]).all()

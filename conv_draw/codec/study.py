@@ -36,7 +36,7 @@ OURS = 'conv DRAW'
 SHEET = 100  # images on a sheet
 COLUMNS = 10
 RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8, 1.6)  # bits/dim: the paper's, and one more
-SHOWN_RATE = 0.4  # bits/dim, of the pictures
+SHOWN_RATE = 0.8  # bits/dim, of the pictures
 SHOWN = 10  # images of it
 PROTOCOLS = ('sheet', 'single')
 
@@ -184,7 +184,8 @@ def plot(path, points, metric):
   figure, axes = plt.subplots(2, len(PROTOCOLS), figsize=(10, 7), sharex=True, sharey='row')
   for column, protocol in zip(axes.T, PROTOCOLS, strict=True):
     for codec in dict.fromkeys(p.codec for p in points if not p.lossless):
-      found = [p for p in points if (p.protocol, p.codec, p.lossless) == (protocol, codec, False)]
+      found = [p for p in points if (p.protocol, p.codec, p.lossless) == (protocol, codec, False)
+               and p.setting != '0 groups']  # an image of nothing: no line leads there
       found.sort(key=lambda p: p.bits_per_dim)
       best = [p for i, p in enumerate(found)  # the settings that no cheaper one beats
               if all(p.psnr_db > other.psnr_db for other in found[:i])]
