@@ -22,6 +22,7 @@ import time
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from benchmarks.work import SHAPES, multiplications
 from conv_draw import config as config_lib
 from conv_draw import devices
 
@@ -31,20 +32,6 @@ PEER = flags.DEFINE_string('peer', None, 'The PyTorch script to compare with.')
 PEER_PYTHON = flags.DEFINE_string('peer_python', sys.executable, 'The interpreter that has torch.')
 PEER_FLAGS = flags.DEFINE_string('peer_flags', '', 'More flags for it, such as "--device cuda".')
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns that ours and the peer take.', lower_bound=1)
-
-SHAPES = {
-    'digits': (8, 8, 1), 'photos': (32, 32, 3), 'cifar10': (32, 32, 3), 'omniglot': (28, 28, 1),
-    'imagenet32': (32, 32, 3), 'imagenet64': (64, 64, 3), 'folder': (32, 32, 3)}
-
-
-def multiplications(config, shape):
-  """Multiply-adds of one image's forward pass, counted as direct convolutions."""
-  m, (height, width, c) = config.model, shape
-  f, r = m.features, c * (2 if m.likelihood == 'gaussian' else 1)
-  positions = -(-height // m.stride) * -(-width // m.stride) * m.kernel**2
-  step = 4 * f * (c + 2 * f) + 2 * f * 2 * m.latents + 4 * f * (m.latents + f + r) + f * r
-  return positions * (m.steps * step + c * 4 * f)
-
 
 def matmul_gflops(dtype):
   """The dense matrix product's rate on all local devices together, in GFLOP/s: the ceiling."""

@@ -8,8 +8,9 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from benchmarks import train_step
+from benchmarks import scaling, work
 from conv_draw import GaussianPixels, layers, objective
 from conv_draw.model import ConvDraw
 
@@ -63,8 +64,8 @@ def test_multiplications_are_those_of_the_compiled_plain_convolutions(config, mo
 
   # A strided kernel is 5x5 of the image, but 6x6 (3x3 blocks of 2x2) as it is computed; embedded
   # beside a 5x5 kernel in one convolution it is 5x5 blocks. What is counted is the former.
-  assert train_step.multiplications(config, shape) < count(jaxpr.jaxpr)
-  assert count(jaxpr.jaxpr) < 1.5 * train_step.multiplications(config, shape)
+  assert work.multiplications(config, shape) < count(jaxpr.jaxpr)
+  assert count(jaxpr.jaxpr) < 1.5 * work.multiplications(config, shape)
 
 
 def test_accelerators_get_bfloat16_convolutions_and_float32_sums(images, monkeypatch):
@@ -88,3 +89,20 @@ def test_accelerators_get_bfloat16_convolutions_and_float32_sums(images, monkeyp
   exponentials = [line for line in text.splitlines() if 'stablehlo.exponential' in line]
   assert exponentials and all('f32' in line for line in exponentials)
   assert 'callback' not in text and 'stablehlo.while' in text
+
+
+@pytest.mark.parametrize('count', [1, 4])
+def test_gradients_and_metrics_are_all_that_is_all_reduced(config, count):
+  config.train.batch_size = 8
+  size = 4 * scaling.parameters(config, (8, 8, 1))
+  reduced, params = scaling.compile_and_run(config, (8, 8, 1), count, steps_done=0)
+  assert sum(x.size for x in jax.tree.leaves(params)) * 4 == size
+  assert size < reduced <= size + 4 * 4
+
+
+def test_time_of_an_all_reduce():
+  seconds = lambda count, latency=0.0: scaling.all_reduce_seconds(8e9, count, 1.0, latency)
+  assert seconds(1) == 0
+  assert seconds(2) == 8  # half of it each way
+  assert seconds(8) == pytest.approx(14)
+  assert seconds(2, latency=0.5) == 9

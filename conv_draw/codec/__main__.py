@@ -65,7 +65,7 @@ def main(argv):
 
 def run(command, paths):
   if command == 'info':
-    from conv_draw.codec import archive_file  # info needs no model, nor JAX
+    from conv_draw.codec import archive_file  # info needs no model
     return archive_file.describe_file(paths[0], PARTIAL.value)
   from conv_draw.codec import files
   if command == 'encode':

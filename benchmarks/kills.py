@@ -1,0 +1,103 @@
+"""Kills training at random moments, again and again, and compares what comes out.
+
+    python -m benchmarks.kills                 # 50 kills, some 20 minutes on two cores
+
+Trains digits.py undisturbed, then once more with SIGKILL at random moments, from the start of the
+program to the middle of a checkpoint, and the same command after each. Both must end with the same
+bits. Prints a line for each kill.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from absl import app, flags
+
+from conv_draw import metrics
+
+KILLS = flags.DEFINE_integer('kills', 50, 'How many.')
+STEPS = flags.DEFINE_integer('steps', 1000, 'Of training.')
+SEED = flags.DEFINE_integer('seed', 0, 'Of the moments.')
+
+EVERY = 20  # steps between checkpoints
+
+
+def start(workdir):
+  log = open(f'{workdir}.log', 'a')
+  return subprocess.Popen(
+      [sys.executable, 'launch.py', '--config=experiments/digits.py', f'--workdir={workdir}',
+       f'--config.train.steps={STEPS.value}', f'--config.train.checkpoint_every={EVERY}',
+       f'--config.train.log_every={EVERY}', '--config.figures.samples=4'],
+      stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(workdir):
+  if start(workdir).wait():
+    sys.exit(f'{workdir} did not end: see {workdir}.log')
+
+
+def checkpoints(workdir):
+  """(the newest complete one, whether another one is being written)."""
+  try:
+    names = os.listdir(f'{workdir}/checkpoints')
+  except FileNotFoundError:
+    return None, False
+  return max((int(n) for n in names if n.isdigit()), default=None), not all(map(str.isdigit, names))
+
+
+def arrays(workdir):
+  """Path -> bytes of the final checkpoint's arrays."""
+  import jax
+  import orbax.checkpoint as ocp
+  with ocp.StandardCheckpointer() as checkpointer:
+    tree = checkpointer.restore(f'{workdir}/checkpoints/{STEPS.value}/state')
+  return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
+          for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def kill(workdir, rng):
+  """Starts the program and kills it; returns what it was doing."""
+  process, (first, _) = start(workdir), checkpoints(workdir)
+  if rng.random() < 0.2:  # at any moment of the start
+    time.sleep(rng.uniform(0, 10))
+  else:
+    while checkpoints(workdir)[0] == first and process.poll() is None:
+      time.sleep(0.01)
+    wanted = rng.random() < 0.5  # in the middle of a checkpoint
+    time.sleep(rng.uniform(0, 3))
+    while wanted and not checkpoints(workdir)[1] and process.poll() is None:
+      time.sleep(0.001)
+    time.sleep(rng.uniform(0, 0.1) if wanted else 0)
+  if process.poll() is not None:
+    return 'it had ended'
+  os.killpg(process.pid, signal.SIGKILL)
+  process.wait()
+  return 'writing a checkpoint' if checkpoints(workdir)[1] else 'other'
+
+
+def main(argv):
+  del argv
+  rng = np.random.default_rng(SEED.value)
+  with tempfile.TemporaryDirectory(prefix='conv_draw_kills_') as directory:
+    whole, killed = f'{directory}/whole', f'{directory}/killed'
+    finish(whole)
+    for number in range(KILLS.value):
+      doing = kill(killed, rng)
+      step, _ = checkpoints(killed)
+      print(f'kill {number + 1}: {doing}; newest checkpoint {step}', flush=True)
+    finish(killed)
+    resumed = [e['step'] for e in metrics.read(killed) if e.get('event') == 'resume']
+    a, b = arrays(whole), arrays(killed)
+    assert a.keys() == b.keys()
+    differ = [path for path in a if a[path] != b[path]]
+    print(f'{KILLS.value} kills, {len(resumed)} resumed at steps {resumed}')
+    print(f'{len(a)} arrays, of which {len(differ)} differ: {differ}')
+    sys.exit(bool(differ))
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,140 @@
+"""What training on many devices should cost, on paper; and what of that can be checked on a CPU.
+
+    python -m benchmarks.scaling --config=experiments/cifar10.py --gflops=200000
+    python -m benchmarks.scaling --config=experiments/cifar10.py --images_per_second=R  # measured
+    python -m benchmarks.scaling --check
+
+The model: a ring all-reduce of every gradient, in float32, once a step, after all computing and not
+beside it, since the kernels' gradients are complete only when the backward loop over T has ended.
+
+    t_reduce = 2 (N - 1) / N * bytes / bandwidth + 2 (N - 1) * latency
+    efficiency = t_compute / (t_compute + t_reduce)
+
+It prints Markdown: for each number of devices the efficiency, and the batch per device below which
+communication takes longer than computing. --check compiles the training step for 1, 2, 4 and 8
+simulated devices, counts the bytes in its all-reduces, and compares the parameters that three steps
+lead to.
+"""
+
+import functools
+import json
+import math
+import re
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from benchmarks.work import SHAPES, multiplications
+from conv_draw import config as config_lib
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, as for launch.py.')
+GFLOPS = flags.DEFINE_float('gflops', None, 'Effective rate of a device, if assumed.')
+RATE = flags.DEFINE_float('images_per_second', None, 'Of one device, if measured.')
+BATCH = flags.DEFINE_integer('batch', 64, 'Images per device.', lower_bound=1)
+DEVICES = flags.DEFINE_list('devices', ['8', '64', '512'], 'How many.')
+BANDWIDTHS = flags.DEFINE_list(
+    'bandwidths', ['450', '50', '50'], 'GB/s that each device sends, for each number of devices.')
+LATENCY = flags.DEFINE_float('latency_us', 3.0, 'Of one message, in microseconds.')
+CHECK = flags.DEFINE_bool('check', False, 'Compile and compare instead.')
+
+
+def parameters(config, shape):
+  """How many the model has; nothing is computed."""
+  import jax
+  import numpy as np
+
+  from conv_draw import models
+  key = jax.random.key(0)
+  params = jax.eval_shape(
+      models.from_config(config, shape, 256).init, key, key, np.zeros((1, *shape), np.uint8))
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
+
+
+def all_reduce_seconds(size, count, gigabytes_per_second, latency):
+  """Of `size` bytes in a ring of `count` devices."""
+  hops = 2 * (count - 1)
+  return hops / count * size / (1e9 * gigabytes_per_second) + hops * latency
+
+
+def predict(config, shape):
+  """Prints the table of one experiment."""
+  size = 4 * parameters(config, shape)
+  gflop = 6e-9 * multiplications(config, shape)  # forward and backward
+  image = 1 / RATE.value if RATE.value else gflop / GFLOPS.value
+  print(f'{config.data.name}: F {config.model.features}, T {config.model.steps}; '
+        f'{size / 1e6:.1f} MB all-reduced a step; {gflop:,.1f} GFLOP an image, '
+        f'{1e3 * image:.3g} ms; {BATCH.value} images per device\n')
+  print('| devices | GB/s | compute, ms | all-reduce, ms | efficiency | images/s | all-reduce '
+        'dominates below a batch per device of |\n|---|---|---|---|---|---|---|')
+  for count, bandwidth in zip(map(int, DEVICES.value), map(float, BANDWIDTHS.value), strict=True):
+    compute = BATCH.value * image
+    reduce = all_reduce_seconds(size, count, bandwidth, 1e-6 * LATENCY.value)
+    efficiency = compute / (compute + reduce)
+    print(f'| {count} | {bandwidth:g} | {1e3 * compute:.3g} | {1e3 * reduce:.3g} | '
+          f'{100 * efficiency:.1f} % | {count * BATCH.value / (compute + reduce):,.0f} | '
+          f'{math.ceil(reduce / image)} |')
+
+
+def compile_and_run(config, shape, count, steps_done=3):
+  """(bytes in the all-reduces of one training step, parameters after some) on `count` devices."""
+  import jax
+  import numpy as np
+
+  from conv_draw import models, steps
+  model = models.from_config(config, shape, 256)
+  optimizer = steps.create_optimizer(config)
+  state = steps.create_state(config, model, optimizer, shape)
+  state = jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), state)
+  images = np.random.default_rng(0).integers(
+      0, 256, (count, config.train.batch_size // count, *shape)).astype(np.uint8)
+  step = jax.pmap(
+      functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
+      axis_name=steps.AXIS, devices=jax.local_devices()[:count]).lower(state, images).compile()
+  for _ in range(steps_done):
+    state, _ = step(state, images)
+  return all_reduced_bytes(step.as_text()), jax.tree.map(lambda x: np.asarray(x[0]), state.params)
+
+
+def all_reduced_bytes(hlo):
+  """In the all-reduces of a compiled program's text, all of float32."""
+  total = 0
+  for kinds in re.findall(r' = (.*?) all-reduce(?:-start)?\(', hlo):
+    assert set(re.findall(r'([a-z]+\d+)\[', kinds)) <= {'f32'}, kinds
+    shapes = re.findall(r'f32\[([\d,]*)\]', kinds)
+    total += 4 * sum(math.prod(int(n) for n in shape.split(',') if n) for shape in shapes)
+  return total
+
+
+def check():
+  """Prints a row for each number of simulated devices."""
+  import jax
+  import numpy as np
+
+  from experiments import digits
+  config, shape = digits.get_config(), SHAPES['digits']
+  config.train.batch_size = 32
+  config.model.steps, config.model.features = 3, 8
+  size, alone = 4 * parameters(config, shape), None
+  for count in (1, 2, 4, 8):
+    reduced, params = compile_and_run(config, shape, count)
+    alone = params if alone is None else alone
+    apart = max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), params, alone)))
+    print(json.dumps({
+        'devices': count, 'all_reduced_bytes': reduced, 'bytes_of_parameters': size,
+        'parameters_differ_by': float(apart)}))
+
+
+def main(argv):
+  del argv
+  logging.set_verbosity(logging.WARNING)
+  if CHECK.value:
+    import jax
+    jax.config.update('jax_num_cpu_devices', 8)
+    return check()
+  config = CONFIG.value
+  config_lib.check(config)
+  return predict(config, SHAPES[config.data.name])
+
+
+if __name__ == '__main__':
+  app.run(main)
