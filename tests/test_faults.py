@@ -102,9 +102,7 @@ def test_full_disk_ends_in_one_line_and_can_be_continued(run, tmp_path):
   """No file may grow beyond 64 KiB, as if the disk were full: metrics fit, checkpoints do not."""
   workdir = str(tmp_path / 'full')
   limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
-  # Without the cache of compiled programs, whose files would not fit either.
-  environment = {k: v for k, v in os.environ.items() if k not in (
-      'XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')}
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   done = subprocess.run(
       [sys.executable, 'launch.py', *TINY, f'--workdir={workdir}'], cwd=ROOT, env=environment,
       text=True, capture_output=True, timeout=300, preexec_fn=limit)
