@@ -10,6 +10,7 @@ from conv_draw import (
   figures,
   objective,
   pictures,
+  pretrained,
   table,
   train,
   trained,
@@ -32,7 +33,6 @@ def run(mode, config, workdir):
     raise UserError(
         f'{workdir} was trained with another {differing[0]}: leave out --config and '
         f'--config.{differing[0]} to use the stored ones')
-
   else:
     trained_run = trained.load(config, workdir)
   model, params, step, test_images = trained_run
@@ -93,7 +93,7 @@ def _evaluate(config, model, params, step, images, workdir):
   if not devices.primary():
     return
   k = config.evaluate.importance_samples
-  metrics = metrics_lib.Metrics(workdir)
+  metrics = metrics_lib.Metrics(workdir, on=not pretrained.is_one(workdir))
   evaluate.write(metrics, step, result, images, config)
 
   bound = f'importance-weighted bound, {k} samples' if k > 1 else 'variational bound'

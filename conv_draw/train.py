@@ -17,6 +17,7 @@ from conv_draw import (
   models,
   objective,
   preemption,
+  pretrained,
   spikes,
   steps,
   trained,
@@ -41,6 +42,9 @@ def train(config, workdir, load=data.load):
     UserError: training diverges, or something about the workdir or the data.
   """
   devices.check_batch_size('train.batch_size', config.train.batch_size)
+  if pretrained.is_one(workdir):
+    raise UserError(f'{workdir} holds a finished model: name another --workdir, and '
+                    f'--config.train.start_from={workdir} to begin with its parameters')
   config_lib.check_continues(config, workdir)
   images, test_images = load(config.data, 'train'), load(config.data, 'test')
   model = models.from_config(config, images.shape, images.levels)

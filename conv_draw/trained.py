@@ -5,7 +5,7 @@ import os
 
 import jax
 
-from conv_draw import checkpoints, data, models, steps
+from conv_draw import checkpoints, data, models, pretrained, steps
 from conv_draw.errors import UserError
 
 
@@ -61,5 +61,8 @@ def _restore(config, workdir, shape, levels):
   model = models.from_config(config, shape, levels)
   optimizer = steps.create_optimizer(config)
   like = jax.eval_shape(lambda: steps.create_state(config, model, optimizer, shape))
-  params, step = checkpoints.restore_params(workdir, like)
+  if pretrained.is_one(workdir):
+    params, step = pretrained.read(workdir, like.params)
+  else:
+    params, step = checkpoints.restore_params(workdir, like)
   return model, params, step

@@ -1,13 +1,14 @@
 """Images to files and back, with a trained model.
 
-  python -m conv_draw.codec encode IMAGE FILE --workdir=runs/NAME [--lossless] [--tile=N]
+  python -m conv_draw.codec encode IMAGE FILE [--workdir=runs/NAME] [--lossless] [--tile=N]
       [--bits-per-dim=R] [--groups=T]
-  python -m conv_draw.codec decode FILE IMAGE --workdir=runs/NAME [--partial] [--temperature=1]
+  python -m conv_draw.codec decode FILE IMAGE [--workdir=runs/NAME] [--partial] [--temperature=1]
   python -m conv_draw.codec archive FOLDER FILE --workdir=runs/NAME
   python -m conv_draw.codec extract FILE FOLDER --workdir=runs/NAME
   python -m conv_draw.codec info FILE
 
-encode and decode also take a folder of images and a folder of files.
+encode and decode also take a folder of images and a folder of files. Without --workdir they use the
+CIFAR-10 model that comes with the package.
 """
 
 import os
@@ -17,7 +18,9 @@ from absl import app, flags, logging
 
 from conv_draw.errors import UserError
 
-WORKDIR = flags.DEFINE_string('workdir', None, 'The run whose model is used.')
+WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'The run whose model is used. Default: of encode and decode, '
+    'conv_draw/pretrained/cifar10_codec.')
 LOSSLESS = flags.DEFINE_bool('lossless', False, 'encode: store the pixels too.')
 BITS_PER_DIM = flags.DEFINE_float(
     'bits_per_dim', None, 'encode: store as many groups as fit into this rate.', lower_bound=0)
@@ -51,8 +54,8 @@ def main(argv):
   if COMMANDS.get(command) != len(paths):
     fail('say encode IMAGE FILE, decode FILE IMAGE, archive FOLDER FILE, extract FILE FOLDER, or '
          'info FILE')
-  if command != 'info' and not WORKDIR.value:
-    fail('name a trained run: --workdir=runs/NAME')
+  if command in ('archive', 'extract') and not WORKDIR.value:
+    fail('name a trained run with Gaussian posteriors: --workdir=runs/NAME')
   if LOSSLESS.value and (BITS_PER_DIM.value is not None or GROUPS.value is not None):
     fail('--lossless stores everything: leave out --bits-per-dim and --groups')
   try:
@@ -67,15 +70,17 @@ def run(command, paths):
   if command == 'info':
     from conv_draw.codec import archive_file  # info needs no model
     return archive_file.describe_file(paths[0], PARTIAL.value)
+  from conv_draw import pretrained
   from conv_draw.codec import files
+  workdir = WORKDIR.value or pretrained.path('cifar10_codec')
   if command == 'encode':
     return files.encode(
-        *paths, WORKDIR.value, LOSSLESS.value, GROUPS.value, BITS_PER_DIM.value, TILE.value)
+        *paths, workdir, LOSSLESS.value, GROUPS.value, BITS_PER_DIM.value, TILE.value)
   if command == 'decode':
-    return files.decode(*paths, WORKDIR.value, PARTIAL.value, TEMPERATURE.value)
+    return files.decode(*paths, workdir, PARTIAL.value, TEMPERATURE.value)
   if command == 'archive':
-    return files.archive(*paths, WORKDIR.value)
-  return files.extract(*paths, WORKDIR.value)
+    return files.archive(*paths, workdir)
+  return files.extract(*paths, workdir)
 
 
 def fail(message):

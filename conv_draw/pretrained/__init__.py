@@ -1,0 +1,74 @@
+"""Trained models that come with the package: workdirs with weights.npz in place of checkpoints.
+
+`python -m conv_draw.pretrained --workdir=runs/NAME --out=DIR` makes one of a run. All that reads a
+workdir takes them: `launch.py --mode=evaluate --workdir=DIR`, the codec, `train.start_from`.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+
+import jax
+import numpy as np
+
+from conv_draw.errors import UserError
+
+FILE = 'weights.npz'
+LINES = 300  # of a run's metrics.jsonl, at most
+
+
+def path(name):
+  """The workdir of a model that comes with the package: 'cifar10_codec' or 'omniglot'."""
+  return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+
+
+def is_one(workdir):
+  """Whether a workdir holds weights.npz, and so is to be read only."""
+  return os.path.exists(os.path.join(workdir, FILE))
+
+
+def read(workdir, like):
+  """(parameters, step) of weights.npz.
+
+  Args:
+    like: the parameters' structure, of arrays or `jax.ShapeDtypeStruct`s.
+  Raises:
+    UserError: damaged, or of another model.
+  """
+  file = os.path.join(workdir, FILE)
+  try:
+    with np.load(file, allow_pickle=False) as stored:
+      arrays = {name: stored[name] for name in stored.files}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+    raise UserError(f'{file} is damaged ({e}): restore it') from None
+  step = int(arrays.pop('step', 0))
+  leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+  names = [jax.tree_util.keystr(where) for where, _ in leaves]
+  if {n: a.shape for n, a in arrays.items()} != {
+      n: leaf.shape for n, (_, leaf) in zip(names, leaves, strict=True)}:
+    raise UserError(f'{file} is of a model of other shapes: leave config.model as it is stored')
+  values = [arrays[n].astype(leaf.dtype) for n, (_, leaf) in zip(names, leaves, strict=True)]
+  return jax.tree_util.tree_unflatten(structure, values), step
+
+
+def write(workdir, params, step, out):
+  """Makes `out` of a run: its config, what it knows of its data, a thinned log, and `params`."""
+  if os.path.exists(out):
+    raise UserError(f'{out} exists: name a new directory, or remove it')
+  os.makedirs(out)
+  arrays = {jax.tree_util.keystr(where): np.asarray(value)
+            for where, value in jax.tree_util.tree_leaves_with_path(params)}
+  np.savez_compressed(os.path.join(out, FILE), step=step, **arrays)
+  shutil.copy(os.path.join(workdir, 'images.json'), out)
+  with open(os.path.join(workdir, 'config.json')) as f:
+    stored = json.load(f)
+  stored['data']['data_dir'] = stored['train']['start_from'] = ''  # of the machine it was trained on
+  with open(os.path.join(out, 'config.json'), 'w') as f:
+    f.write(json.dumps(stored, indent=2) + '\n')
+  with open(os.path.join(workdir, 'metrics.jsonl')) as f:
+    lines = f.read().splitlines(keepends=True)
+  frequent = [line for line in lines if '"split": "train"' in line]
+  kept = set(frequent[:: -(-len(frequent) // LINES) or 1]) | set(frequent[-1:])
+  with open(os.path.join(out, 'metrics.jsonl'), 'w') as f:
+    f.writelines(line for line in lines if line in kept or '"split": "train"' not in line)
