@@ -63,7 +63,7 @@ def write(workdir, params, step, out):
   shutil.copy(os.path.join(workdir, 'images.json'), out)
   with open(os.path.join(workdir, 'config.json')) as f:
     stored = json.load(f)
-  stored['data']['data_dir'] = stored['train']['start_from'] = ''  # of the machine it was trained on
+  stored['data']['data_dir'] = stored['train']['start_from'] = ''  # paths elsewhere
   with open(os.path.join(out, 'config.json'), 'w') as f:
     f.write(json.dumps(stored, indent=2) + '\n')
   with open(os.path.join(workdir, 'metrics.jsonl')) as f:
