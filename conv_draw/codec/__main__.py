@@ -12,12 +12,13 @@ CIFAR-10 model that comes with the package.
 """
 
 import os
-import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from conv_draw import command_line
 from conv_draw.errors import UserError
 
+PROGRAM = 'conv_draw.codec'
 WORKDIR = flags.DEFINE_string(
     'workdir', None, 'The run whose model is used. Default: of encode and decode, '
     'conv_draw/pretrained/cifar10_codec.')
@@ -44,26 +45,25 @@ def parse(argv):
   try:
     return flags.FLAGS(argv)
   except flags.Error as e:
-    fail(e)
+    return command_line.fail(PROGRAM, e)
 
 
 def main(argv):
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.ERROR)
   command, *paths = argv[1:] or ['']
-  if COMMANDS.get(command) != len(paths):
-    fail('say encode IMAGE FILE, decode FILE IMAGE, archive FOLDER FILE, extract FILE FOLDER, or '
-         'info FILE')
-  if command in ('archive', 'extract') and not WORKDIR.value:
-    fail('name a trained run with Gaussian posteriors: --workdir=runs/NAME')
-  if LOSSLESS.value and (BITS_PER_DIM.value is not None or GROUPS.value is not None):
-    fail('--lossless stores everything: leave out --bits-per-dim and --groups')
-  try:
+  with command_line.errors_in_one_line(PROGRAM, ' and '.join(map(os.path.abspath, paths))):
+    check(command, paths)
     print(run(command, paths))
-  except UserError as e:
-    fail(e)
-  except OSError as e:
-    fail(f'{e}: check {" and ".join(map(os.path.abspath, paths))}, permissions and space')
+
+
+def check(command, paths):
+  if COMMANDS.get(command) != len(paths):
+    raise UserError(
+        'say encode IMAGE FILE, decode FILE IMAGE, archive FOLDER FILE, extract FILE FOLDER, or '
+        'info FILE')
+  if command in ('archive', 'extract') and not WORKDIR.value:
+    raise UserError('name a trained run with Gaussian posteriors: --workdir=runs/NAME')
+  if LOSSLESS.value and (BITS_PER_DIM.value is not None or GROUPS.value is not None):
+    raise UserError('--lossless stores everything: leave out --bits-per-dim and --groups')
 
 
 def run(command, paths):
@@ -81,11 +81,6 @@ def run(command, paths):
   if command == 'archive':
     return files.archive(*paths, workdir)
   return files.extract(*paths, workdir)
-
-
-def fail(message):
-  print('conv_draw.codec:', ' '.join(str(message).split()), file=sys.stderr)
-  sys.exit(2)
 
 
 if __name__ == '__main__':

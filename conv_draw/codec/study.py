@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
+from conv_draw import command_line, data, pictures
 from conv_draw import config as config_lib
-from conv_draw import data, pictures
 from conv_draw.codec import classical, container, quality
 from conv_draw.codec import coder as coder_lib
 from conv_draw.errors import UserError
@@ -249,9 +249,8 @@ def tables(points, speeds, metric):
 
 
 def main(argv):
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.ERROR)
-  try:
+  out = OUT.value or os.path.join(WORKDIR.value or '', 'study')
+  with command_line.errors_in_one_line('conv_draw.codec.study', out):
     if len(argv) > 1 or not WORKDIR.value:
       raise UserError('name a trained run: --workdir=runs/NAME')
     coder = coder_lib.Coder.load(WORKDIR.value)
@@ -260,7 +259,6 @@ def main(argv):
       data_config.data_dir = DATA_DIR.value
     split = data.load(data_config, 'test')
     images = split.fetch(np.arange(min(IMAGES.value, len(split))))
-    out = OUT.value or os.path.join(WORKDIR.value, 'study')
     os.makedirs(out, exist_ok=True)
     report = sys.stderr if sys.stderr.isatty() else None
     progress = lambda text: report and print(f'\r{text:60}', end='', file=report, flush=True)
@@ -273,9 +271,6 @@ def main(argv):
     print(f'\n{split.name}: {len(images)} of {len(split)} images, model {coder.name}\n')
     print(tables(points, speeds, metric))
     print(f'\nwrote {out}/study.csv, study.png, study_images.png')
-  except UserError as e:
-    print('conv_draw.codec.study:', ' '.join(str(e).split()), file=sys.stderr)
-    sys.exit(2)
 
 
 if __name__ == '__main__':
