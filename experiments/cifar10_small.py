@@ -1,11 +1,12 @@
 """CIFAR-10 on CPU cores: the paper's model, smaller.
 
-  python launch.py --config=experiments/cifar10_small.py --workdir=runs/cifar10_first
-  python launch.py --config=experiments/cifar10_small.py --config.train.start_from=runs/cifar10_first \\
+  python launch.py --config=experiments/cifar10_small.py --workdir=runs/first
+  python launch.py --config=experiments/cifar10_small.py --config.train.start_from=runs/first \\
       --config.train.steps=10000 --config.train.learning_rate=2e-3
 
 T = 4 and 24 LSTM maps for the paper's 32 and 320, batches of 16, cosine decay, averaged parameters,
-and posteriors whose width does not depend on the image.
+and posteriors whose width does not depend on the image. One CPU core, 70 minutes at 100 images/s:
+< 4.490 bits/dim on the test split.
 """
 
 from experiments import cifar10

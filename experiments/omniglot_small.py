@@ -3,7 +3,8 @@
   python launch.py --config=experiments/omniglot_small.py
 
 T = 6 and 24 LSTM maps for the paper's 32 and 160; a higher learning rate with cosine decay, batches
-of 32 and averaged parameters.
+of 32 and averaged parameters. One CPU core, 75 minutes at 86 images/s: < 105.47 nats on the test
+split.
 """
 
 from conv_draw import sweeps
