@@ -19,7 +19,7 @@ NAMES = sorted(
 
 
 def test_there_are_models():
-  assert 'cifar10_codec' in NAMES
+  assert NAMES == ['cifar10', 'cifar10_codec', 'omniglot']
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -19,7 +19,7 @@ LINES = 300  # of a run's metrics.jsonl, at most
 
 
 def path(name):
-  """The workdir of a model that comes with the package: 'cifar10_codec' or 'omniglot'."""
+  """The workdir of a model that comes with the package: cifar10, cifar10_codec or omniglot."""
   return os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
 
 
