@@ -189,6 +189,36 @@ def figure_5(runs, directory):
       'test_images'), numbers)]
 
 
+def training(logs, unit, directory):
+  """Training loss and test bound by step, of a run and before it of those it started from.
+
+  Args:
+    logs: of each, the lines of its metrics.jsonl; the run itself last.
+    unit: 'nats' or 'bits_per_dim'.
+  """
+  figure, axes = plt.subplots(figsize=(WIDTH / 2, WIDTH / 3))
+  begin, points = 0, []
+  for lines in logs:
+    for split, style in (('train', 'C0-'), ('test', 'C1o')):
+      by_step = {  # what a spike undid has been measured again
+          begin + line['step']: line[unit] for line in lines
+          if line.get('split') == split and line.get('importance_samples', 1) == 1}
+      axes.plot(list(by_step), list(by_step.values()), style, linewidth=0.7, markersize=3)
+      points += by_step.items()
+    axes.axvline(begin, color='0.8', linewidth=0.5)
+    begin = max((step for step, _ in points), default=0)
+  if not points:  # stopped before the first line
+    plt.close(figure)
+    return []
+  # From the end of the first tenth on: an untrained model would dwarf the rest.
+  shown = [value for step, value in points if step >= 0.1 * begin]
+  margin = 0.05 * (max(shown) - min(shown)) or 1
+  axes.set_ylim(min(shown) - margin, max(shown) + margin)
+  axes.set_xlabel('step')
+  axes.set_ylabel(f'{unit.replace("_per_", "/")}; line: training, dots: test')
+  return [_save(figure, os.path.join(directory, 'training'))]
+
+
 def to_bytes(x):
   """Pixel values in [0, 1] -> uint8 0..255."""
   return np.asarray(jnp.round(255 * jnp.clip(x, 0, 1)), np.uint8)

@@ -11,6 +11,8 @@ from tensorboardX import SummaryWriter
 
 from conv_draw.errors import UserError
 
+FILE = 'metrics.jsonl'
+
 
 class Metrics:
   """Appends to `workdir`/metrics.jsonl and to TensorBoard event files; with `on` false, nothing."""
@@ -20,7 +22,7 @@ class Metrics:
     if not on:
       return
     os.makedirs(workdir, exist_ok=True)
-    path = os.path.join(workdir, 'metrics.jsonl')
+    path = os.path.join(workdir, FILE)
     _end_last_line(path)
     self._file = open(path, 'a', buffering=1)
     self._tensorboard = SummaryWriter(workdir)
@@ -54,12 +56,17 @@ class Metrics:
 
 def read(workdir):
   """The lines of `workdir`/metrics.jsonl, oldest first, as dicts."""
-  path = os.path.join(workdir, 'metrics.jsonl')
   try:
-    with open(path) as f:
-      lines = f.read().splitlines()
-  except FileNotFoundError:
-    raise UserError(f'{path} does not exist: {workdir} is not the workdir of a run') from None
+    return read_file(os.path.join(workdir, FILE))
+  except FileNotFoundError as e:
+    raise UserError(
+        f'{e.filename} does not exist: {workdir} is not the workdir of a run') from None
+
+
+def read_file(path):
+  """The lines of one such file."""
+  with open(path) as f:
+    lines = f.read().splitlines()
   entries = []
   for line in lines:
     with contextlib.suppress(json.JSONDecodeError):  # cut off where a run was killed

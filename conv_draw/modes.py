@@ -59,6 +59,10 @@ def _draw(mode, config, model, params, test_images, workdir):
     for figure in (figures.figure_1, figures.figure_2, figures.figure_3, figures.figure_4):
       for path in figure(*drawn, directory):
         print('wrote', path, flush=True)
+    unit = 'nats' if config.model.likelihood == 'bernoulli' else 'bits_per_dim'
+    logs = [metrics_lib.read_file(log) for log in trained.logs(workdir)]
+    for path in figures.training(logs, unit, directory):
+      print('wrote', path)
 
 
 def run_several(mode, workdirs):

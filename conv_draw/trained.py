@@ -5,7 +5,8 @@ import os
 
 import jax
 
-from conv_draw import checkpoints, data, models, pretrained, steps
+from conv_draw import checkpoints, data, metrics, models, pretrained, steps
+from conv_draw import config as config_lib
 from conv_draw.errors import UserError
 
 
@@ -47,6 +48,16 @@ def load_model(config, workdir):
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise UserError(f'{path} is not readable ({e!r}): restore it') from None
   return *_restore(config, workdir, shape, levels), shape
+
+
+def logs(workdir):
+  """Paths of a run's metrics.jsonl, after those of the runs it started from, while they exist."""
+  log = os.path.join(workdir, metrics.FILE)
+  if pretrained.is_one(workdir):
+    return [*pretrained.earlier_logs(workdir), log]
+  start = config_lib.load(workdir).train.start_from
+  known = start and os.path.exists(os.path.join(start, metrics.FILE))
+  return [*(logs(start) if known else []), log]
 
 
 def store_images(workdir, images):

@@ -119,3 +119,20 @@ def test_figure_5_orders_runs_by_beta(tmp_path):
   assert [(row['beta'], row['test_bits_per_dim']) for row in table] == [('0.4', '3.4'), ('1', '4')]
   grey = np.asarray(Image.open(picture).convert('L'))[:, -40]
   assert 90 < np.median(grey[: len(grey) // 2]) < 110 and np.median(grey[len(grey) // 2 :]) > 250
+
+
+def test_training_curve_joins_the_runs_and_leaves_out_what_dwarfs_it(monkeypatch, tmp_path):
+  drawn = []
+  monkeypatch.setattr(figures, '_save', lambda figure, path: drawn.append(figure.axes[0]) or path)
+  train = lambda step, nats: {'step': step, 'split': 'train', 'nats': nats}
+  test = {'step': 20, 'split': 'test', 'nats': 3.5, 'importance_samples': 1}
+  first = [{'step': 0, 'event': 'start'}, train(1, 1000.0), train(10, 9.0), train(20, 5.0)]
+  second = [train(10, 4.0), train(10, 4.5), train(20, 3.0), test, test | {
+      'importance_samples': 100, 'nats': 2.0}]
+  assert figures.training([first, second], 'nats', str(tmp_path)) == [f'{tmp_path}/training']
+  lines = [np.stack(line.get_data(), 1).tolist() for line in drawn[0].lines]
+  assert [[1, 1000], [10, 9], [20, 5]] in lines and [[30, 4.5], [40, 3]] in lines
+  assert [[40, 3.5]] in lines
+  bottom, top = drawn[0].get_ylim()
+  assert 2.5 < bottom < 3 and 9 < top < 10
+  assert figures.training([[{'step': 0, 'event': 'start'}]], 'nats', str(tmp_path)) == []

@@ -49,7 +49,7 @@ def test_evaluation_takes_other_settings_over_the_stored_ones(run):
 @pytest.mark.parametrize('mode, names', [
     ('sample', ['samples.png']), ('reconstruct', ['reconstructions.png']),
     ('figures', sorted(
-        ['reconstructions.png', 'samples.png'] + [
+        ['reconstructions.png', 'samples.png', 'training.png'] + [
             f'figure_{name}.{end}' for name in ('1_samples', '1_means', '2', '3', '4')
             for end in ('png', 'csv')]))])
 def test_figure_modes_write_their_files(run, mode, names):

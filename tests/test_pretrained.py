@@ -79,6 +79,12 @@ def test_it_is_not_trained_on_but_started_from(published, tmp_path):
       *TINY, f'--workdir={workdir}', f'--config.train.start_from={published}',
       '--config.train.steps=1', '--config.evaluate.max_images=1')
   assert status == 0, error
+  # What is made of that run has the logs of both.
+  _, params, step, _ = trained.load_model(config_lib.load(workdir), workdir)
+  out = str(tmp_path / 'out')
+  pretrained.write(workdir, trained.logs(workdir), params, step, out)
+  logs = [metrics.read_file(log) for log in trained.logs(out)]
+  assert logs == [metrics.read(published), metrics.read(workdir)]
 
 
 def test_damaged_and_other_models_are_refused(published, tmp_path):

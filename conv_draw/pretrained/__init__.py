@@ -52,8 +52,20 @@ def read(workdir, like):
   return jax.tree_util.tree_unflatten(structure, values), step
 
 
-def write(workdir, params, step, out):
-  """Makes `out` of a run: its config, what it knows of its data, a thinned log, and `params`."""
+def earlier_logs(workdir):
+  """Paths of metrics_1.jsonl, ...: of the runs that the model's run started from, oldest first."""
+  paths = []
+  while os.path.exists(path := os.path.join(workdir, f'metrics_{len(paths) + 1}.jsonl')):
+    paths.append(path)
+  return paths
+
+
+def write(workdir, logs, params, step, out):
+  """Makes `out` of a run: its config, what it knows of its data, thinned logs, and `params`.
+
+  Args:
+    logs: paths of metrics.jsonl of the runs it started from, oldest first, and of the run.
+  """
   if os.path.exists(out):
     raise UserError(f'{out} exists: name a new directory, or remove it')
   os.makedirs(out)
@@ -66,9 +78,16 @@ def write(workdir, params, step, out):
   stored['data']['data_dir'] = stored['train']['start_from'] = ''  # paths elsewhere
   with open(os.path.join(out, 'config.json'), 'w') as f:
     f.write(json.dumps(stored, indent=2) + '\n')
-  with open(os.path.join(workdir, 'metrics.jsonl')) as f:
+  for i, log in enumerate(logs, 1):
+    name = 'metrics.jsonl' if i == len(logs) else f'metrics_{i}.jsonl'
+    with open(os.path.join(out, name), 'w') as f:
+      f.writelines(_thinned(log))
+
+
+def _thinned(log):
+  """The lines of a log, without most of those on training."""
+  with open(log) as f:
     lines = f.read().splitlines(keepends=True)
   frequent = [line for line in lines if '"split": "train"' in line]
   kept = set(frequent[:: -(-len(frequent) // LINES) or 1]) | set(frequent[-1:])
-  with open(os.path.join(out, 'metrics.jsonl'), 'w') as f:
-    f.writelines(line for line in lines if line in kept or '"split": "train"' not in line)
+  return [line for line in lines if line in kept or '"split": "train"' not in line]

@@ -13,7 +13,7 @@ def main(argv):
   del argv
   with command_line.errors_in_one_line('conv_draw.pretrained', OUT.value):
     _, params, step, _ = trained.load_model(config_lib.load(WORKDIR.value), WORKDIR.value)
-    pretrained.write(WORKDIR.value, params, step, OUT.value)
+    pretrained.write(WORKDIR.value, trained.logs(WORKDIR.value), params, step, OUT.value)
 
 
 if __name__ == '__main__':
