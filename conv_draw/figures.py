@@ -17,6 +17,7 @@ from conv_draw import evaluate, objective, pictures, steps
 
 matplotlib.use('Agg')  # no display
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 LEVELS = 9  # rows of figure 1: values of t
 SAMPLES = 4  # columns for each image of figure 1, left
@@ -199,11 +200,12 @@ def training(logs, unit, directory):
   figure, axes = plt.subplots(figsize=(WIDTH / 2, WIDTH / 3))
   begin, points = 0, []
   for lines in logs:
-    for split, style in (('train', 'C0-'), ('test', 'C1o')):
+    for split, style in (('train', 'C0-'), ('test', 'C3o')):
       by_step = {  # what a spike undid has been measured again
           begin + line['step']: line[unit] for line in lines
           if line.get('split') == split and line.get('importance_samples', 1) == 1}
-      axes.plot(list(by_step), list(by_step.values()), style, linewidth=0.7, markersize=3)
+      axes.plot(list(by_step), list(by_step.values()), style, linewidth=0.7, markersize=3,
+                label=split if not begin else None)
       points += by_step.items()
     axes.axvline(begin, color='0.8', linewidth=0.5)
     begin = max((step for step, _ in points), default=0)
@@ -215,7 +217,9 @@ def training(logs, unit, directory):
   margin = 0.05 * (max(shown) - min(shown)) or 1
   axes.set_ylim(min(shown) - margin, max(shown) + margin)
   axes.set_xlabel('step')
-  axes.set_ylabel(f'{unit.replace("_per_", "/")}; line: training, dots: test')
+  axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))  # 20k
+  axes.set_ylabel(unit.replace('_per_', '/'))
+  axes.legend(frameon=False)
   return [_save(figure, os.path.join(directory, 'training'))]
 
 
