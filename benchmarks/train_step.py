@@ -2,7 +2,7 @@
 
   python -m benchmarks.train_step --config=experiments/digits.py
   python -m benchmarks.train_step --config=experiments/omniglot.py --config.model.features=32 \\
-      --config.model.steps=8 --config.train.batch_size=32 --peer=torch_conv_draw.py
+      --config.model.steps=8 --config.train.batch_size=32 --peer=benchmarks/torch_conv_draw.py
 
 The last line is JSON. Random images of the data set's shape stand in for the data. With --peer, a
 PyTorch script that takes the same sizes (--image, --channels, --features, --latents, --kernel,

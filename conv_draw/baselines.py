@@ -1,4 +1,4 @@
-"""Models without parameters to train, scored by the same likelihood code: they check the units."""
+"""Models that need no training: they check the units, and say what a model has to beat."""
 
 import math
 

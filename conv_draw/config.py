@@ -34,12 +34,16 @@ NOT_NEGATIVE = (
     'train.seed', 'train.learning_rate', 'train.warmup_steps', 'train.clip_norm',
     'train.evaluate_every', 'spikes.trust_after', 'spikes.max_reverts', 'evaluate.max_images',
     'evaluate.seed', 'figures.temperature')
+OTHERS = (
+    'data.name', 'data.data_dir', 'data.hold_out', 'model.kernel', 'model.upper_features',
+    'model.upper_latents', 'model.upper_strides', 'model.remat', 'train.ema_decay',
+    'train.start_from', 'spikes.threshold')
 
 
 def check(config):
   """Raises `UserError` for the first setting whose value makes no sense."""
   flat = _flat(config.to_dict())
-  for key in (*CHOICES, *AT_LEAST_ONE, *NOT_NEGATIVE):
+  for key in (*CHOICES, *AT_LEAST_ONE, *NOT_NEGATIVE, *OTHERS):
     if key not in flat:
       raise UserError(
           f'the config has no setting {key}: it was written by another version of this program; '
@@ -49,6 +53,8 @@ def check(config):
       raise UserError(f'--config.{key} is {flat[key]!r}; it can be ' + ' or '.join(choices))
   for keys, least in ((AT_LEAST_ONE, 1), (NOT_NEGATIVE, 0)):
     for key in keys:
+      if not isinstance(flat[key], int | float):
+        raise UserError(f'--config.{key} is {flat[key]!r}; it must be a number')
       if not flat[key] >= least:
         raise UserError(f'--config.{key} is {flat[key]}; it must be at least {least}')
   if (flat['model.likelihood'] == 'bernoulli') != (flat['data.name'] == 'omniglot'):
@@ -95,12 +101,12 @@ def load(workdir):
   path = os.path.join(workdir, 'config.json')
   try:
     with open(path) as f:
-      config = config_dict.ConfigDict(_tuples(json.load(f))).lock()
+      config = config_dict.ConfigDict(dict(_tuples(json.load(f)))).lock()
   except FileNotFoundError:
     raise UserError(
         f'{path} does not exist: train first (python launch.py --config=FILE '
         f'--workdir={workdir}), or name the workdir of a trained run') from None
-  except (OSError, ValueError) as e:
+  except (OSError, TypeError, ValueError) as e:
     raise UserError(f'{path} is not readable ({e}): restore it, or start a new workdir') from None
   check(config)
   return config

@@ -8,7 +8,10 @@ class UserError(ValueError):
   """
 
 
-class Preempted(Exception):
-  """The process was told to end, and everything is saved: the same command continues."""
+class Preempted(BaseException):
+  """The process was told to end, and everything is saved: the same command continues.
+
+  Like KeyboardInterrupt it comes wherever the program is, and `except Exception` must not keep it.
+  """
 
   STATUS = 75  # of the process: EX_TEMPFAIL of sysexits.h, for schedulers to start it again

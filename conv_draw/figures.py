@@ -203,7 +203,8 @@ def training(logs, unit, directory):
     for split, style in (('train', 'C0-'), ('test', 'C3o')):
       by_step = {  # what a spike undid has been measured again
           begin + line['step']: line[unit] for line in lines
-          if line.get('split') == split and line.get('importance_samples', 1) == 1}
+          if line.get('split') == split and line.get('importance_samples', 1) == 1
+          and np.isfinite(line[unit])}
       axes.plot(list(by_step), list(by_step.values()), style, linewidth=0.7, markersize=3,
                 label=split if not begin else None)
       points += by_step.items()

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -12,6 +13,8 @@ from tensorboardX import SummaryWriter
 from conv_draw.errors import UserError
 
 FILE = 'metrics.jsonl'
+# JSON has none of these: a diverging run must not make the file unreadable.
+NOT_FINITE = [repr(float(text)) for text in ('inf', '-inf', 'nan')]
 
 
 class Metrics:
@@ -49,9 +52,13 @@ class Metrics:
       self._tensorboard.close()
 
   def _line(self, fields):
-    # JSON has no NaN or infinity; a diverging run must not make the file unreadable.
-    finite = lambda v: repr(v) if isinstance(v, float) and v - v != 0 else v
-    self._file.write(json.dumps({k: finite(v) for k, v in fields.items()}) + '\n')
+    self._file.write(line(fields))
+
+
+def line(fields):
+  """One line of such a file."""
+  finite = lambda v: repr(v) if isinstance(v, float) and not math.isfinite(v) else v
+  return json.dumps({k: finite(v) for k, v in fields.items()}) + '\n'
 
 
 def read(workdir):
@@ -70,7 +77,7 @@ def read_file(path):
   entries = []
   for line in lines:
     with contextlib.suppress(json.JSONDecodeError):  # cut off where a run was killed
-      entries.append(json.loads(line))
+      entries.append({k: float(v) if v in NOT_FINITE else v for k, v in json.loads(line).items()})
   return entries
 
 

@@ -97,15 +97,14 @@ def _evaluate(config, model, params, step, images, workdir):
   if not devices.primary():
     return
   k = config.evaluate.importance_samples
-  metrics = metrics_lib.Metrics(workdir, on=not pretrained.is_one(workdir))
-  evaluate.write(metrics, step, result, images, config)
-
   bound = f'importance-weighted bound, {k} samples' if k > 1 else 'variational bound'
   print(f'{images.name}: {result.count} of {len(images)} images, {bound}, after {step} steps')
   error = objective.bits_per_dim(result.standard_error_nats, images.shape)
   _row(table.describe(config), result.nats, images.shape, '<',
        f' +- {error:.4f}  (reconstruction {result.reconstruction_nats:.2f}, latents '
        f'{result.kl_nats.sum():.2f}, standard error {result.standard_error_nats:.2f} nats)')
+  metrics = metrics_lib.Metrics(workdir, on=not pretrained.is_one(workdir))
+  evaluate.write(metrics, step, result, images, config)
   for name, nats in _baselines(config, images):
     _row(name, nats, images.shape, ' ', f'  (all {len(images)} images)')
     metrics.event(

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 
+from conv_draw import config as config_lib
 from conv_draw.errors import UserError
 
 SCHEDULERS = ('SLURM_ARRAY_TASK_ID', 'JOB_COMPLETION_INDEX')  # variables with a task's number
@@ -69,12 +70,17 @@ def choose(config_file, workdir, index, config):
   """Sets `config` to point `index` of the sweep; returns that point's workdir.
 
   Raises:
-    UserError: there is no such point.
+    UserError: there is no such point, or it is not one of settings that there are.
   """
   all_points = points(config_file)
   if not 0 <= index < len(all_points):
     raise UserError(
         f'--sweep_index is {index}; the sweep of {config_file} has points 0 to '
         f'{len(all_points) - 1}')
-  config.update_from_flattened_dict(all_points[index])
+  try:
+    config.update_from_flattened_dict(all_points[index])
+  except (AttributeError, KeyError, TypeError, ValueError) as e:
+    raise UserError(
+        f'point {index} of the sweep of {config_file} is {all_points[index]}: {e}') from e
+  config_lib.check(config)
   return os.path.join(workdir, directory(all_points[index]))

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from conv_draw import config as config_lib
-from conv_draw import metrics
+from conv_draw import metrics, trained
 from conv_draw.errors import UserError
 
 
@@ -16,7 +16,7 @@ class Row(NamedTuple):
   test: str
   weighted: str  # importance-weighted bound
   parameters: str = ''
-  steps: str = ''
+  steps: str = ''  # with those of the runs it started from; likewise the time
   time: str = ''
   workdir: str = ''
 
@@ -59,12 +59,15 @@ def _rows(workdir):
   tests = [line for line in lines if line.get('split') == 'test']
   plain = [line for line in tests if line['importance_samples'] == 1]
   weighted = [line for line in tests if line['importance_samples'] > 1]
-  trained = [line for line in lines if line.get('split') == 'train']
+  stages = [
+      [line for line in metrics.read_file(log) if line.get('split') == 'train']
+      for log in trained.logs(workdir)]
   starts = [line for line in lines if line.get('event') == 'start']
-  if not (plain and trained and starts):
+  if not (plain and stages[-1] and starts):
     raise UserError(
         f'{workdir} has no test likelihood to put into a table: train it to its end, or run '
-        f'python launch.py --mode=evaluate --workdir={workdir}')
+        f'python launch.py --mode=evaluate --workdir={workdir}'
+        + (' --config.evaluate.importance_samples=1' if weighted else ''))
   in_nats = config.model.likelihood == 'bernoulli'
   unit = 'nats' if in_nats else 'bits_per_dim'
   digits = 2 if in_nats else 3
@@ -74,17 +77,18 @@ def _rows(workdir):
     return f'< {line[unit]:.{digits}f} ± {error:.{digits}f}'
 
   test, start = plain[-1], starts[-1]
+  before = sum(stage[-1]['step'] for stage in stages[:-1] if stage)
+  seconds = sum(line['seconds'] for stage in stages for line in stage)
   data = _data(test, in_nats)
   best = weighted and max(weighted, key=lambda line: (line['images'], line['importance_samples']))
   yield Row(
       data, test[unit], describe(config),
-      f'{bound(test)} ({trained[-1][unit]:.{digits}f})',
+      f'{bound(test)} ({stages[-1][-1][unit]:.{digits}f})',
       f'{bound(best)}, {best["importance_samples"]} samples'
       + ('' if best['images'] == test['images'] else f', {best["images"]:.0f} images')
       if best else '',
-      f'{start["parameters"]:,}', f'{test["step"]:,}',
-      f'{_duration(sum(line["seconds"] for line in trained))} on {start["devices"]} '
-      f'{start["device_kind"]}', workdir)
+      f'{start["parameters"]:,}', f'{before + test["step"]:,}',
+      f'{_duration(seconds)} on {start["devices"]} {start["device_kind"]}', workdir)
   for line in lines:
     if line.get('event') == 'baseline':
       yield Row(_data(line, in_nats), line[unit], line['name'], f'{line[unit]:.{digits}f}', '')

@@ -70,6 +70,7 @@ def train(config, workdir, load=data.load):
   ):
     if saved.steps():
       host_state, health = saved.restore_newest(initial_state, progress.say)
+      health.reverts_in_a_row = 0  # whoever started it again may have changed what made it diverge
       saved.delete_after(int(host_state.step))  # what was damaged
       metrics.event(int(host_state.step), 'resume')
     else:
@@ -85,6 +86,7 @@ def train(config, workdir, load=data.load):
     step, reverts = int(host_state.step), int(host_state.reverts)
     unread = []  # (step, metrics still on their way from the devices)
     interval = _Interval(images.shape, config.train.batch_size)
+    leave = functools.partial(_leave, workdir, saved, health, metrics)
     size = sum(x.size for x in jax.tree.leaves(initial_state.params))
     metrics.event(
         step, 'start', data=images.name, parameters=size, devices=jax.device_count(),
@@ -128,15 +130,15 @@ def train(config, workdir, load=data.load):
               f'{line.get("images_per_second", math.nan):.1f} images/s')
 
       if spiked:
-        spikes.record_revert(health, measured_at, config.spikes)
         target = spikes.newest_trusted(saved.steps(), measured_at, config.spikes)
-        saved.delete_after(target)
+        saved.delete_after(target)  # also if the run ends here: it must not continue with those
+        spikes.record_revert(health, measured_at, config.spikes)
         host_state, restored_health = saved.restore(target, initial_state)
         health.losses = restored_health.losses
         reverts += 1  # moves data and noise on: the same batches would spike again
         host_state = host_state.replace(reverts=np.asarray(reverts, np.int32))
         state, step, unread = devices.replicate(host_state), target, []
-        interval = _Interval(images.shape, config.train.batch_size)
+        interval.forget()
         metrics.event(measured_at, 'revert', loss=loss, to_step=target, reverts=reverts)
         progress.say(f'step {measured_at}: loss {loss:.4g} is a spike; reverted to step {target}')
         continue
@@ -144,17 +146,29 @@ def train(config, workdir, load=data.load):
       if checkpointing:
         saved.save(host_state, health)
       if preempted:
-        saved.wait()
-        metrics.event(step, 'preempted')
-        raise Preempted(f'{workdir} is saved at step {step}: the same command continues')
+        leave(host_state)
       if evaluating:
-        params = host_state.params if host_state.ema_params is None else host_state.ema_params
-        result = evaluate.evaluate(config, model, params, test_images)
-        evaluate.write(metrics, step, result, test_images, config)
+        with interval.paused():
+          params = host_state.params if host_state.ema_params is None else host_state.ema_params
+          result = evaluate.evaluate(
+              config, model, params, test_images,
+              lambda done, step=step, state=host_state: preempted_at(step) and leave(state))
+          evaluate.write(metrics, step, result, test_images, config)
         bits = objective.bits_per_dim(result.nats, test_images.shape)
         progress.say(f'step {step}: test {bits:.4f} bits/dim, {result.nats:.2f} nats')
-        interval = _Interval(images.shape, config.train.batch_size)
+    if preempted_at(step):
+      leave(host_state)
   return host_state
+
+
+def _leave(workdir, saved, health, metrics, host_state):
+  """Saves what is not saved yet, and raises `Preempted`."""
+  step = int(host_state.step)
+  if step not in saved.steps():
+    saved.save(host_state, health)
+  saved.wait()
+  metrics.event(step, 'preempted')
+  raise Preempted(f'{workdir} is saved at step {step}: the same command continues')
 
 
 def _started_from(workdir, state):
@@ -173,12 +187,25 @@ class _Interval:
 
   def __init__(self, image_shape, batch_size):
     self._image_shape, self._batch_size = image_shape, batch_size
-    self._opened, self._began, self._values = time.monotonic(), None, []
+    self._opened = time.monotonic()
+    self.forget()
+
+  def forget(self):
+    """Drops the steps since the last line, which a spike has undone, but not their time."""
+    self._began, self._values = None, []
 
   def add(self, values):
     self._values.append(values)
     if self._began is None:  # from here on: the first step of a run has compiled
       self._began, self._before = time.monotonic(), len(self._values)
+
+  @contextlib.contextmanager
+  def paused(self):
+    """Inside, time passes that is not the training steps'."""
+    began = time.monotonic()
+    yield
+    if self._began is not None:
+      self._began += time.monotonic() - began
 
   def close(self):
     """Means since the last call, the throughput and the time."""

@@ -7,7 +7,7 @@ TFDS's cifar10 3.0.2 (--config.data.data_dir). Hardware: one or more data-centre
 --config.model.compute_dtype=bfloat16; not yet run at full size. For a CPU, smaller (two cores: 50
 images/s; 300 steps in 3 minutes give 6.07 bits/dim on 1,000 test images, still falling steeply):
 
-  python launch.py --config=experiments/cifar10.py --workdir=runs/cifar10_small \\
+  python launch.py --config=experiments/cifar10.py --workdir=runs/cifar10_try \\
       --config.model.features=32 --config.model.steps=6 --config.train.batch_size=16 \\
       --config.train.learning_rate=1e-3 --config.train.steps=300 --config.evaluate.max_images=1000
 """

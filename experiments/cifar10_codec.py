@@ -1,8 +1,8 @@
 """CIFAR-10, a small model for the codec: two CPU cores train it in the time of a lunch break.
 
-  python launch.py --config=experiments/cifar10_codec.py --workdir=runs/wide
-  python launch.py --config=experiments/cifar10_codec.py --workdir=runs/bins \\
-      --config.model.posterior=uniform --config.train.start_from=runs/wide \\
+  python launch.py --config=experiments/cifar10_codec.py --workdir=runs/cifar10_wide
+  python launch.py --config=experiments/cifar10_codec.py --workdir=runs/cifar10_bins \\
+      --config.model.posterior=uniform --config.train.start_from=runs/cifar10_wide \\
       --config.train.steps=10000
 
 The first stage learns the latents' widths as those of Gaussians, the second turns them into the

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conv_draw.codec import files
+from conv_draw.errors import UserError
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TINY = (
     '--config=experiments/digits.py', '--config.data.name=folder', '--config.model.features=4',
@@ -200,3 +203,21 @@ def test_mistakes_end_in_one_line_and_status_two(setting, arguments, words):
   for word in words:
     assert word in error
   assert not (directory / 'new').exists()
+
+
+def test_what_could_not_be_extracted_is_not_archived(tmp_path):
+  for name in ('1.png', '1.bmp'):
+    Image.new('RGB', (8, 8)).save(tmp_path / name)
+  with pytest.raises(UserError, match='two files.*1.png'):
+    files.archive(tmp_path, tmp_path / 'a.cdrawa', 'none')
+
+
+def test_formats_that_cannot_be_written_and_those_that_lose(tmp_path):
+  assert files._format('a.JPG') == 'JPEG'
+  for name in ('a.psd', 'a.xyz', 'a'):
+    with pytest.raises(UserError, match=name):
+      files._format(name)
+  pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+  assert files._save(tmp_path / 'a.png', pixels, 'PNG')
+  assert files._save(tmp_path / 'b.png', pixels[..., :1], 'PNG')
+  assert not files._save(tmp_path / 'a.jpg', pixels, 'JPEG')

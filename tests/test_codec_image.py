@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from conv_draw import BernoulliPixels, GaussianPixels, LogisticMixturePixels
+from conv_draw.codec import coder as coder_lib
 from conv_draw.codec import container, tiles
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
@@ -13,7 +14,8 @@ from conv_draw.model import ConvDraw
 SIZE = (7, 9)
 
 
-def build(size=SIZE, batch=1, channels=1, **settings):
+def trained(channels=1, **settings):
+  """(model, parameters)."""
   settings = dict(pixels=GaussianPixels(17), posterior='uniform') | settings
   model = ConvDraw(
       channels=channels, steps=3, features=4, latents=2, image_size=SIZE, **settings)
@@ -25,7 +27,11 @@ def build(size=SIZE, batch=1, channels=1, **settings):
       p[name] = 10 * p[name]
     if 'log_sigma' in name:
       p[name] = p[name] + 0.1 * jax.random.normal(key, p[name].shape) - 0.1
-  return network_lib.Network(model, params, size, batch)
+  return model, params
+
+
+def build(size=SIZE, batch=1, **settings):
+  return network_lib.Network(*trained(**settings), size, batch)
 
 
 WHOLE = tiles.tiling(SIZE, 0)
@@ -145,3 +151,13 @@ def test_several_groups_in_a_segment(network, image):
   np.testing.assert_array_equal(back, image)
   np.testing.assert_array_equal(
       image_lib.decode(network, WHOLE, segments[:1], [1, 3], 1), decode(network, single[:1]))
+
+
+def test_what_a_decoder_would_refuse_is_not_encoded(image, monkeypatch):
+  coder = coder_lib.Coder(*trained(), 'name')
+  monkeypatch.setattr(tiles, 'AT_ONCE', 12)  # one tile at a time
+  with pytest.raises(UserError, match='no groups'):
+    coder.encode(image, groups=0, side=4)
+  coder = coder_lib.Coder(*trained(upper=(Layer(3, 2, 0),)), 'name', SIZE)
+  with pytest.raises(UserError, match='tiles of 3x4.*9x7 alone'):
+    coder.encode(image, side=4)

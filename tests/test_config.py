@@ -4,6 +4,7 @@ import pytest
 
 from conv_draw import config as config_lib
 from conv_draw.errors import UserError
+from experiments import default
 
 
 def test_stored_config_comes_back_with_its_types(config, tmp_path):
@@ -76,3 +77,24 @@ def test_damaged_config_is_named(tmp_path):
   (tmp_path / 'config.json').write_text('{"data": ')
   with pytest.raises(UserError, match='config.json'):
     config_lib.load(tmp_path)
+
+
+def test_every_setting_is_asked_for(config):
+  """So that a config of another version ends in one line, whichever setting it lacks."""
+  known = (*config_lib.CHOICES, *config_lib.AT_LEAST_ONE, *config_lib.NOT_NEGATIVE,
+           *config_lib.OTHERS)
+  assert sorted(known) == sorted(config_lib._flat(default.get_config().to_dict()))
+
+
+@pytest.mark.parametrize('text, word', [
+    ('[]', 'another version'), ('3', 'not readable'), ('{', 'not readable')])
+def test_what_is_no_config_is_named(tmp_path, text, word):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(UserError, match=word):
+    config_lib.load(tmp_path)
+
+
+def test_text_in_place_of_a_number_is_named(config):
+  config.unlock()['model'] = config.model.to_dict() | {'steps': 'x'}
+  with pytest.raises(UserError, match='model.steps.*number'):
+    config_lib.check(config)

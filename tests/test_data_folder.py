@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conv_draw import data
-from conv_draw.errors import UserError
+from conv_draw.errors import Preempted, UserError
 from tests.data_sets import config, digests, everything, one_line
 
 
@@ -165,3 +165,15 @@ def test_folder_option_errors(tmp_path):
   with pytest.raises(UserError) as error:
     data.load(config('folder', tmp_path, image_size=-1), 'train')
   one_line(error, '-1', 'image_size')
+
+
+def test_sigterm_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):
+  for i in range(2):
+    save(tmp_path / f'{i}.png', noise(8, 8, 3))
+
+  def told(*arguments, **options):
+    raise Preempted('told to leave')
+
+  monkeypatch.setattr(Image, 'open', told)
+  with pytest.raises(Preempted):
+    data.load(config('folder', tmp_path), 'train')

@@ -25,3 +25,11 @@ def test_points_that_do_not_exist_are_named(index):
 def test_experiment_without_sweep_is_named():
   with pytest.raises(UserError, match='photos.py'):
     sweeps.points('experiments/photos.py')
+
+
+@pytest.mark.parametrize('point', [
+    {'objective.bta': 1.0}, {'train.schedule': 'cos'}, {'model.steps': 'many'}])
+def test_points_of_other_settings_are_named(monkeypatch, point):
+  monkeypatch.setattr(sweeps, 'points', lambda config_file: [point])
+  with pytest.raises(UserError, match=next(iter(point))):
+    sweeps.choose('experiments/mine.py', 'runs/mine', 0, digits.get_config())

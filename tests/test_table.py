@@ -73,3 +73,32 @@ def test_runs_without_a_test_likelihood_are_named(tmp_path):
   metrics.Metrics(tmp_path).close()
   with pytest.raises(UserError, match='mode=evaluate'):
     table.markdown([str(tmp_path)])
+
+
+def test_costs_are_those_of_all_runs_it_came_from(tmp_path):
+  config = digits.get_config()
+  first = write(tmp_path / 'first', config, 30.0)
+  config.train.start_from = first
+  second = write(tmp_path / 'second', config, 25.0)
+  line, = [line for line in table.markdown([second]).splitlines() if 'Conv DRAW' in line]
+  assert '| 20 | 4.0 min on 2 cpu |' in line
+
+
+def test_one_image_alone_has_no_standard_error(tmp_path):
+  workdir = write(tmp_path, digits.get_config(), 25.0)
+  lines = metrics.Metrics(workdir)
+  lines.write(10, 'test', {
+      'nats': 26.0, 'bits_per_dim': 2.6, 'standard_error_nats': float('inf'), 'images': 1},
+      data='made 1.2, test', of=300, importance_samples=1)
+  lines.close()
+  assert '< 2.600 ± inf' in table.markdown([workdir])
+
+
+def test_runs_with_weighted_bounds_alone_are_told_how_to_get_the_other(tmp_path):
+  workdir = str(tmp_path)
+  config_lib.store(digits.get_config(), workdir)
+  lines = metrics.Metrics(workdir)
+  lines.write(10, 'test', {'nats': 24.0}, importance_samples=64)
+  lines.close()
+  with pytest.raises(UserError, match='evaluate.importance_samples=1$'):
+    table.markdown([workdir])

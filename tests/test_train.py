@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import os
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 
 from conv_draw import config as config_lib
-from conv_draw import data, table, train
-from conv_draw.errors import UserError
+from conv_draw import data, evaluate, table, train
+from conv_draw.errors import Preempted, UserError
 
 
 def lines(workdir):
@@ -167,3 +168,73 @@ def test_workdir_of_another_config_is_refused_untouched(config, workdir):
   with pytest.raises(UserError, match='model.features was 4, is 5'):
     train.train(config, workdir)
   assert config_lib.load(workdir) == before
+
+
+def test_what_diverged_can_be_continued(config, workdir):
+  """The run ends soon after a checkpoint that nothing has shown to be sound: it must not stay."""
+  config.train.update(steps=60, checkpoint_every=5)
+  config.spikes.max_reverts = 1
+
+  def broken(call, images):  # step 37; after one prefetch and seven steps from 30 again, step 36
+    return np.full_like(images, 255) if call in (37, 45) else images
+
+  with pytest.raises(UserError, match='diverges: 1 reverts'):
+    train.train(config, workdir, load=hooked(broken))
+  assert max(int(step) for step in os.listdir(f'{workdir}/checkpoints')) == 30
+
+  def once(call, images):
+    return np.full_like(images, 255) if call == 6 else images  # step 36 again
+
+  assert int(train.train(config, workdir, load=hooked(once)).step) == 60
+
+
+@pytest.mark.parametrize('when', ['evaluating', 'done'])
+def test_sigterm_is_heeded_wherever_the_loop_is(config, workdir, monkeypatch, when):
+  config.train.update(steps=6, checkpoint_every=4, evaluate_every=3)
+  whole = train.train(config, f'{workdir}_whole')
+  told, asked = [], []
+
+  @contextlib.contextmanager
+  def noted():
+    yield lambda step: asked.append(step) or bool(told) or when == 'done' and asked.count(6) > 1
+
+  scored = evaluate.evaluate
+
+  def evaluating(*arguments):
+    told.append(when == 'evaluating')
+    return scored(*arguments)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(train.preemption, 'noted', noted)
+    if when == 'evaluating':
+      patched.setattr(train.evaluate, 'evaluate', evaluating)
+    with pytest.raises(Preempted, match='saved at step'):
+      train.train(config, workdir)
+  at = {'evaluating': 3, 'done': 6}[when]
+  assert [line['step'] for line in lines(workdir) if line.get('event') == 'preempted'] == [at]
+  assert str(at) in os.listdir(f'{workdir}/checkpoints')
+  assert_same_bits(whole, train.train(config, workdir))
+
+
+def test_an_interval_counts_all_its_steps_and_all_its_time(monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(train.time, 'monotonic', lambda: now[0])
+  interval = train._Interval((8, 8, 1), 4)
+
+  def step(nats, seconds):
+    now[0] += seconds
+    interval.add({'nats': nats})
+
+  step(9.0, 50)  # compiles
+  step(7.0, 2)
+  with interval.paused():
+    now[0] += 100
+  step(5.0, 2)
+  line = interval.close()
+  assert line['nats'] == 7 and line['seconds'] == 154 and line['images_per_second'] == 2
+  step(1000.0, 2)
+  interval.forget()  # undone, but it took its time
+  step(6.0, 2)
+  step(4.0, 1)
+  line = interval.close()
+  assert line['nats'] == 5 and line['seconds'] == 5 and line['images_per_second'] == 4

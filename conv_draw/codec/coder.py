@@ -100,6 +100,7 @@ class Coder:
     while bits_per_dim is not None and segments and 8 * len(data) > bits_per_dim * image.size:
       segments = segments[:-1]
       data = container.write(header, segments)
+    self._check_not_empty(source, segments, tiling)
     decoded = image_lib.decode(network, tiling, segments, ends, channels, SEED)
     if lossless and not np.array_equal(decoded, image):
       raise UserError(f'{source} was not coded: what was written would not decode to it')
@@ -123,8 +124,7 @@ class Coder:
     if header.groups != self.model.steps:
       raise UserError(f'{source} has {header.groups} groups, its model {self.model.steps}')
     network, tiling = self._tiled((header.height, header.width), header.tile, source)
-    if not segments and tiling.count > tiling.batch:  # hours, for an image of nothing
-      raise UserError(f'{source} holds nothing of its {header.width}x{header.height} pixels')
+    self._check_not_empty(source, segments, tiling)
     image = image_lib.decode(
         network, tiling, segments, container.ends(header), header.channels, header.seed,
         temperature)
@@ -175,11 +175,21 @@ class Coder:
     """(`Network`, `Tiling`) for images of (H, W)."""
     tiling = tiles_lib.tiling(size, side)
     height, width = tiling.tile
+    if not self._fits((height, width)):
+      raise UserError(
+          f'{source} would be coded in tiles of {width}x{height}; the model {self.name} has fully '
+          f'connected layers and takes {self._fixed_size[1]}x{self._fixed_size[0]} alone: --tile=0')
     if height * width > tiles_lib.AT_ONCE:
       raise UserError(
           f'{source} has {width}x{height} pixels in one piece, more than {tiles_lib.AT_ONCE:,}: '
           f'tiles of {tiles_lib.SIDE} pixels are the most')
     return self._network(tiling.tile, tiling.batch), tiling
+
+  def _check_not_empty(self, source, segments, tiling):
+    if not segments and tiling.count > tiling.batch:  # hours, for an image of nothing
+      raise UserError(
+          f'{source}: with no groups of latents at all there is nothing of an image that large; '
+          'store one group or more')
 
   def _check_posterior(self, wanted):
     if self.model.posterior not in wanted:
@@ -194,8 +204,7 @@ class Coder:
       raise UserError(
           f'{source} has colours, the model {self.name} has not: convert it to grey, or use '
           'a model of colour images')
-    if any(not layer.stride for layer in self.model.all_layers) and (
-        (height, width) != self._fixed_size):
+    if not self._fits((height, width)):
       raise UserError(
           f'{source} is {width}x{height}; the model {self.name} has fully connected layers '
           f'and takes {self._fixed_size[1]}x{self._fixed_size[0]} alone')
@@ -215,9 +224,12 @@ class Coder:
     shape = header.height, header.width, header.channels
     if header.channels > self.model.channels or header.levels != self.model.pixels.levels:
       raise UserError(f'{source} says {shape}, {header.levels} levels, which its model has not')
-    if any(not layer.stride for layer in self.model.all_layers) and (
-        shape[:2] != self._fixed_size):
+    if not self._fits(shape[:2]):
       raise UserError(f'{source} says {shape}, a size that its model does not take')
+
+  def _fits(self, size):
+    """Whether the model takes images of (H, W): with fully connected layers, of one size."""
+    return all(layer.stride for layer in self.model.all_layers) or size == self._fixed_size
 
 
 def _grouping(image, lossless):

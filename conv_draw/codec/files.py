@@ -53,13 +53,15 @@ def decode(path, target, workdir, partial=False, temperature=0.0):
   coder = coder_lib.Coder.load(workdir)
   lines = []
   for coded_path, image_path in _pairs(path, target, (EXTENSION,), '.png'):
+    format_ = _format(image_path)
     data = framing.read_file(coded_path)
     image, header, segments = coder.decode(data, partial, temperature, source=coded_path)
-    _save(image_path, image)
+    exact = _save(image_path, image, format_)
     groups = max((s.index for s in segments if s.kind == container.LATENTS), default=0)
-    pixels = any(segment.kind == container.PIXELS for segment in segments)
-    exact = 'lossless' if pixels else f'{groups} of {header.groups} groups'
-    lines.append(f'{image_path}: {header.width}x{header.height}, {exact}')
+    what = f'{groups} of {header.groups} groups'
+    if any(segment.kind == container.PIXELS for segment in segments):
+      what = 'lossless' if exact else f'decoded exactly, but {format_} changes pixels'
+    lines.append(f'{image_path}: {header.width}x{header.height}, {what}')
   return '\n'.join(lines)
 
 
@@ -72,6 +74,7 @@ def archive(folder, path, workdir):
     UserError: images that do not go together or with the model.
   """
   names = _names(folder, data_folder.EXTENSIONS)
+  _renamed(folder, names, '.png')  # as they will be extracted
   images = [data_folder.read(os.path.join(folder, name)) for name in names]
   for name, image in zip(names, images, strict=True):
     if image.shape != images[0].shape:
@@ -99,13 +102,13 @@ def extract(path, folder, workdir):
   """
   data = framing.read_file(path)
   images, names = coder_lib.Coder.load(workdir).extract(data, source=path)
-  paths = [os.path.join(folder, os.path.splitext(n)[0] + '.png') for n in names]
+  paths = [os.path.join(folder, name) for name in _renamed(path, names, '.png')]
   for target in paths:
-    if os.path.lexists(target) or paths.count(target) > 1:
+    if os.path.lexists(target):
       raise UserError(f'{target} would be overwritten: extract into an empty folder')
   os.makedirs(folder, exist_ok=True)
   for target, image in zip(paths, images, strict=True):
-    _save(target, image)
+    _save(target, image, 'PNG')
   return f'{folder}: {len(images)} images'
 
 
@@ -114,12 +117,20 @@ def _pairs(source, target, extensions, new_extension):
   if not os.path.isdir(source):
     return [(source, target)]
   names = _names(source, extensions)
-  targets = [os.path.join(target, os.path.splitext(name)[0] + new_extension) for name in names]
-  for path in targets:
-    if targets.count(path) > 1:
-      raise UserError(f'two files in {source} would become {path}: rename one of them')
+  targets = _renamed(source, names, new_extension)
   os.makedirs(target, exist_ok=True)
-  return list(zip([os.path.join(source, name) for name in names], targets, strict=True))
+  return [
+      (os.path.join(source, old), os.path.join(target, new))
+      for old, new in zip(names, targets, strict=True)]
+
+
+def _renamed(source, names, extension):
+  """File names with another extension, which must leave them different."""
+  renamed = [os.path.splitext(name)[0] + extension for name in names]
+  for name in renamed:
+    if renamed.count(name) > 1:
+      raise UserError(f'two files in {source} would become {name}: rename one of them')
+  return renamed
 
 
 def _names(folder, extensions):
@@ -141,14 +152,22 @@ def _report(path, image, coded, model, lossless):
       f'{8 * len(coded.data) / image.size:.4f} bits/dim (payload {payload / image.size:.4f})')
 
 
-def _save(path, pixels):
-  """Writes uint8 [H, W, C] as an image file, whole or not at all."""
+def _format(path):
+  """The image format that the extension of a file to write stands for, as Pillow calls it."""
   format_ = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
-  if format_ is None:
-    raise UserError(f'{path} has no extension of an image format: end it in .png')
+  if format_ not in Image.SAVE:
+    raise UserError(f'{path} has no extension of an image format to write: end it in .png')
+  return format_
+
+
+def _save(path, pixels, format_):
+  """Writes uint8 [H, W, C] as an image file, whole or not at all; whether it holds them exactly."""
   data = io.BytesIO()
-  Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(data, format_)
+  pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+  Image.fromarray(pixels).save(data, format_)
   framing.write_file(path, data.getvalue())
+  with Image.open(data) as image:
+    return np.array_equal(np.asarray(image), pixels)
 
 
 def _kind(image):

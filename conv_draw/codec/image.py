@@ -14,7 +14,7 @@ import numpy as np
 from conv_draw.codec import container, entropy, pixels, snapping
 
 # How far another machine's priors may be off, relative to the scale and the mean, and log2 of the
-# scale: about the most that was seen (FORMAT.md).
+# scale: some six times the root mean square of what was seen (FORMAT.md).
 ERROR = 4e-6
 
 

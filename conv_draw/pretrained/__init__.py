@@ -8,10 +8,12 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 
 import jax
 import numpy as np
 
+from conv_draw import metrics
 from conv_draw.errors import UserError
 
 FILE = 'weights.npz'
@@ -40,7 +42,7 @@ def read(workdir, like):
   try:
     with np.load(file, allow_pickle=False) as stored:
       arrays = {name: stored[name] for name in stored.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
     raise UserError(f'{file} is damaged ({e}): restore it') from None
   step = int(arrays.pop('step', 0))
   leaves, structure = jax.tree_util.tree_flatten_with_path(like)
@@ -68,6 +70,8 @@ def write(workdir, logs, params, step, out):
   """
   if os.path.exists(out):
     raise UserError(f'{out} exists: name a new directory, or remove it')
+  new, out = out, out.rstrip('/') + '.tmp'  # whole or not at all
+  shutil.rmtree(out, ignore_errors=True)
   os.makedirs(out)
   arrays = {jax.tree_util.keystr(where): np.asarray(value)
             for where, value in jax.tree_util.tree_leaves_with_path(params)}
@@ -81,13 +85,20 @@ def write(workdir, logs, params, step, out):
   for i, log in enumerate(logs, 1):
     name = 'metrics.jsonl' if i == len(logs) else f'metrics_{i}.jsonl'
     with open(os.path.join(out, name), 'w') as f:
-      f.writelines(_thinned(log))
+      f.writelines(metrics.line(line) for line in _thinned(metrics.read_file(log)))
+  os.rename(out, new)
 
 
-def _thinned(log):
-  """The lines of a log, without most of those on training."""
-  with open(log) as f:
-    lines = f.read().splitlines(keepends=True)
-  frequent = [line for line in lines if '"split": "train"' in line]
-  kept = set(frequent[:: -(-len(frequent) // LINES) or 1]) | set(frequent[-1:])
-  return [line for line in lines if line in kept or '"split": "train"' not in line]
+def _thinned(lines):
+  """A log without most of its lines on training; those left have the time of those that are not."""
+  training = [i for i, line in enumerate(lines) if line.get('split') == 'train']
+  kept = {*training[:: -(-len(training) // LINES) or 1], *training[-1:]}
+  seconds, result = 0.0, []
+  for i, line in enumerate(lines):
+    if i in kept:
+      line, seconds = line | {'seconds': seconds + line['seconds']}, 0.0
+    elif line.get('split') == 'train':
+      seconds += line['seconds']
+      continue
+    result.append(line)
+  return result
