@@ -12,7 +12,7 @@ def get_config():
   config.data = config_dict.ConfigDict()
   config.data.name = 'digits'  # digits, photos, cifar10, omniglot, imagenet32, imagenet64, folder
   config.data.data_dir = ''  # TFDS directory ('' = ~/tensorflow_datasets), or the folder of images
-  config.data.split_by = 'drawer'  # omniglot: 'drawer' (15 + 5 of each character), 'alphabet' (TFDS's)
+  config.data.split_by = 'drawer'  # omniglot: 'drawer' (15 + 5 a character) or 'alphabet' (TFDS's)
   config.data.binarisation_seed = 0  # omniglot: of the test split, binarised once
   config.data.image_size = 0  # folder: resize and crop to this square; 0 = all are of one size
   config.data.hold_out = 0.1  # folder without train/ and test/: the fraction that is the test split
