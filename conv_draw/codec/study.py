@@ -1,6 +1,8 @@
 """Rate and distortion of our files beside JPEG, JPEG 2000, WebP, AVIF and PNG, on the test split.
 
-  python -m conv_draw.codec.study --workdir=runs/NAME [--images=100] [--out=DIR]
+  python -m conv_draw.codec.study [--workdir=runs/NAME] [--data_dir=DIR] [--images=100] [--out=DIR]
+
+Without --workdir it studies the CIFAR-10 model that comes with the package.
 
 Sizes are those of whole files. Two protocols: 'sheet' stores 100 images as one picture, so that
 small images do not pay for a header each (the paper's protocol for the classical codecs; ours codes
@@ -18,7 +20,7 @@ import matplotlib
 import numpy as np
 from absl import app, flags
 
-from conv_draw import command_line, data, pictures
+from conv_draw import command_line, data, pictures, pretrained
 from conv_draw import config as config_lib
 from conv_draw.codec import classical, container, quality
 from conv_draw.codec import coder as coder_lib
@@ -27,8 +29,10 @@ from conv_draw.errors import UserError
 matplotlib.use('Agg')  # no display
 from matplotlib import pyplot as plt
 
-WORKDIR = flags.DEFINE_string('workdir', None, 'The run whose model is studied.')
-OUT = flags.DEFINE_string('out', None, 'Where the results go; default WORKDIR/study.')
+WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'The run whose model is studied; default: conv_draw/pretrained/cifar10_codec.')
+OUT = flags.DEFINE_string(
+    'out', None, 'Where the results go; default WORKDIR/study, or runs/cifar10_codec/study.')
 IMAGES = flags.DEFINE_integer('images', 100, 'Test images, the first so many.', lower_bound=1)
 DATA_DIR = flags.DEFINE_string('data_dir', None, "Instead of the run's own data.data_dir.")
 
@@ -249,15 +253,19 @@ def tables(points, speeds, metric):
 
 
 def main(argv):
-  out = OUT.value or os.path.join(WORKDIR.value or '', 'study')
+  workdir = WORKDIR.value or pretrained.path('cifar10_codec')
+  out = OUT.value or os.path.join(WORKDIR.value or 'runs/cifar10_codec', 'study')
   with command_line.errors_in_one_line('conv_draw.codec.study', out):
-    if len(argv) > 1 or not WORKDIR.value:
-      raise UserError('name a trained run: --workdir=runs/NAME')
-    coder = coder_lib.Coder.load(WORKDIR.value)
-    data_config = config_lib.load(WORKDIR.value).data.copy_and_resolve_references()
+    if len(argv) > 1:
+      raise UserError(f'unexpected argument {argv[1]!r}: name a run by --workdir=runs/NAME')
+    coder = coder_lib.Coder.load(workdir)
+    data_config = config_lib.load(workdir).data.copy_and_resolve_references()
     if DATA_DIR.value is not None:
       data_config.data_dir = DATA_DIR.value
-    split = data.load(data_config, 'test')
+    try:
+      split = data.load(data_config, 'test')
+    except UserError as e:
+      raise UserError(str(e).replace('--config.data.data_dir', '--data_dir')) from None
     images = split.fetch(np.arange(min(IMAGES.value, len(split))))
     os.makedirs(out, exist_ok=True)
     report = sys.stderr if sys.stderr.isatty() else None
