@@ -164,6 +164,12 @@ def test_study(setting):
       'conv DRAW', 'PNG', 'WebP', 'JPEG 2000'}
 
 
+def test_study_of_the_packaged_model_asks_for_its_data_in_its_own_words(tmp_path):
+  status, out, error = call('-m', 'conv_draw.codec.study', f'--data_dir={tmp_path}')
+  assert status == 2 and out == '' and len(error.splitlines()) == 1, error
+  assert 'cifar10' in error and 'set --data_dir' in error
+
+
 def test_info_needs_no_model(setting):
   directory, _ = setting
   status, out, error = codec('info', directory / 'a.cdrawa')
