@@ -139,7 +139,8 @@ def figure_2(config, model, params, images, directory):
 def figure_3(config, model, params, images, directory):
   """Lossy compression at the paper's rates: originals, full and zero variance of the prior.
 
-  At each rate, t is the number of groups whose mean KL over the shown images is nearest to it.
+  At each rate, t is the number of groups whose mean KL over the shown images is nearest to it. What
+  several rates have in common, as those above all that the model has, is drawn once.
   """
   some = Reconstructions(config, model, params, images, config.figures.reconstructions)
   spent = np.array([some.stored_bits_per_dim(t) for t in range(model.steps + 1)])
@@ -147,9 +148,10 @@ def figure_3(config, model, params, images, directory):
   for rate in RATES:
     t = int(abs(spent - rate).argmin())
     full, zero = some.at(t, 1.0), some.at(t, 0.0)
-    rows += [some.originals, full, zero]
-    labels += [
-        f'{rate} bits/dim:\noriginal', f't = {t} ({spent[t]:.3f})\nfull variance', 'zero variance']
+    if t not in [row[1] for row in numbers]:
+      rows += [some.originals, full, zero]
+      labels += [f'{rate} bits/dim:\noriginal', f't = {t} ({spent[t]:.3f})\nfull variance',
+                 'zero variance']
     numbers.append((rate, t, spent[t], some.psnr(full), some.psnr(zero)))
   path = os.path.join(directory, 'figure_3')
   return [_labelled_rows(path, np.stack(rows), labels), _write_csv(path, (

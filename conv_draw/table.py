@@ -91,7 +91,8 @@ def _rows(workdir):
       f'{_duration(seconds)} on {start["devices"]} {start["device_kind"]}', workdir)
   for line in lines:
     if line.get('event') == 'baseline':
-      yield Row(_data(line, in_nats), line[unit], line['name'], f'{line[unit]:.{digits}f}', '')
+      text = f'{line[unit]:.{digits}f}'
+      yield Row(_data(line, in_nats), float(text), line['name'], text, '')
 
 
 def _data(line, in_nats):

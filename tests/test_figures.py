@@ -95,8 +95,11 @@ def test_figure_2_is_what_evaluation_measures(trained, tmp_path):
       [row['kl_bits'] * np.log(2) for row in table], kl_nats.T.ravel(), rtol=1e-4)
 
 
-def test_figure_3_stores_the_groups_nearest_to_each_rate(trained, tmp_path):
+def test_figure_3_stores_the_groups_nearest_to_each_rate(trained, tmp_path, monkeypatch):
+  drawn = []
+  monkeypatch.setattr(figures, '_labelled_rows', lambda path, grid, labels: drawn.append(grid))
   _, path = figures.figure_3(*trained, str(tmp_path))
+  assert len(drawn[0]) == 3 * len({row['groups'] for row in rows(path)}) < 3 * len(figures.RATES)
   some = figures.Reconstructions(*trained, count=3)
   spent = np.array([some.stored_bits_per_dim(t) for t in range(4)])
   assert spent[0] == 0 and (np.diff(spent) > 0).all()
