@@ -13,8 +13,8 @@ The sweep over beta, from that model, each point in 5 minutes on one core; then 
   python launch.py --config=experiments/omniglot_small.py --workdir=runs/omniglot_beta \\
       --config.train.start_from=conv_draw/pretrained/omniglot --config.train.steps=500 \\
       --config.train.learning_rate=1e-3 --config.train.ema_decay=0.99 \\
-      --config.evaluate.max_images=2000 --sweep_index=0    # to 5
-  python launch.py --mode=figures runs/omniglot_beta/beta_*
+      --config.evaluate.max_images=2000 --sweep_index=0    # to 4; beta = 1 is that model itself
+  python launch.py --mode=figures runs/omniglot_beta/beta_* runs/omniglot_small
 """
 
 from conv_draw import sweeps
