@@ -1,5 +1,6 @@
 """What happens to the real program, in child processes, when the world goes wrong."""
 
+import math
 import os
 import resource
 import shutil
@@ -151,5 +152,5 @@ app.run(launch.main, flags_parser=launch.parse)
       capture_output=True, timeout=300)
   assert done.returncode == 0, done.stderr
   (event,) = [line for line in metrics.read(workdir) if line.get('event') == 'revert']
-  assert event['step'] == 6 and event['loss'] == 'nan' and event['to_step'] == 0
+  assert event['step'] == 6 and math.isnan(event['loss']) and event['to_step'] == 0
   assert 'is a spike; reverted to step 0' in done.stderr
