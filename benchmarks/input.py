@@ -37,6 +37,7 @@ MEASURE = flags.DEFINE_string(
     'measure', None, 'Measures this TFDS directory alone, and prints one line of JSON.')
 
 WARM_UP = 32  # batches: files are opened, and every worker has started
+TICK = 1 / os.sysconf('SC_CLK_TCK')  # seconds: what CPU time is counted in
 COLUMNS = (
     'pixels', 'images in the set', 'bytes each', 'workers', 'images/s', 'images/s of CPU time',
     'peak memory, MiB', 'of that private', 'peak of a worker', 'of that private')
@@ -79,7 +80,7 @@ def measure(data_dir, size, workers, batch_size, count):
   for step in range(WARM_UP, WARM_UP + steps):
     batches.take(step, 0)
   seconds = time.perf_counter() - began
-  used = sum(map(cpu_seconds, [mine, *theirs])) - used
+  used = max(sum(map(cpu_seconds, [mine, *theirs])) - used, TICK)
   row = {
       'images': len(images), 'images_per_second': steps * batch_size / seconds,
       'images_per_cpu_second': steps * batch_size / used, 'memory_mib': memory_mib(mine),
@@ -92,7 +93,7 @@ def cpu_seconds(pid):
   """What a process has used so far, in all its threads."""
   with open(f'/proc/{pid}/stat') as file:
     fields = file.read().rpartition(')')[2].split()
-  return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')  # user and system
+  return (int(fields[11]) + int(fields[12])) * TICK  # user and system
 
 
 def memory_mib(pid):

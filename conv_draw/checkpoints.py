@@ -11,6 +11,7 @@ import sys
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from conv_draw import devices, spikes
 from conv_draw.errors import UserError
@@ -48,7 +49,7 @@ class Checkpoints:
   def __init__(self, workdir, keep):
     """Opens `workdir`/checkpoints; keeps the newest `keep` of what is saved, None only reads."""
     self._directory = os.path.abspath(os.path.join(workdir, 'checkpoints'))
-    _ignore_closed_loops()
+    _say_errors_once()
     self._manager = None
     if not devices.primary():
       return
@@ -186,15 +187,26 @@ def restore_params(workdir, like):
   return (state.params if state.ema_params is None else state.ema_params), int(state.step)
 
 
-def _ignore_closed_loops():
-  """Where one array cannot be read or written, TensorStore's threads print tracebacks of others."""
-  def hook(kind, error, trace):
-    if kind is not RuntimeError or str(error) != 'Event loop is closed':
-      before(kind, error, trace)
+def _say_errors_once():
+  """Leaves out what threads print of an error that `Checkpoints` raises as well.
 
-  before = sys.excepthook
-  if before.__qualname__ != hook.__qualname__:
-    sys.excepthook = hook
+  Orbax logs the error with a traceback in each of its threads, and where one array cannot be read
+  or written, TensorStore's threads print "Event loop is closed" for the others. --verbosity=1 shows
+  the former.
+  """
+  logging.get_absl_logger().addFilter(_not_of_orbax)
+  if sys.unraisablehook is not _ignore_closed_loops:
+    _ignore_closed_loops.before = sys.unraisablehook
+    sys.unraisablehook = _ignore_closed_loops
+
+
+def _not_of_orbax(record):
+  return logging.level_debug() or not record.exc_info or '/orbax/' not in record.pathname
+
+
+def _ignore_closed_loops(unraisable):
+  if str(unraisable.exc_value) != 'Event loop is closed':
+    _ignore_closed_loops.before(unraisable)
 
 
 def _digest(state, record):

@@ -186,7 +186,7 @@ def test_workers_end_with_their_parent(data_dir, number, to_all, when):
     assert line, process.stderr.read()
   time.sleep(0.8 if when == 'starting' else 0)  # into the workers' imports
   (os.killpg if to_all else os.kill)(process.pid, number)
-  _, error = process.communicate(timeout=60)  # Workers hold the pipes, so they have ended, too.
+  _, error = process.communicate(timeout=200)  # Workers hold the pipes, so they have ended, too.
   assert process.returncode == -number
   if number == signal.SIGINT:
     assert error.count('Traceback') == 1 and 'Grain' not in error, error

@@ -192,7 +192,7 @@ def test_info_needs_no_model(setting):
     (['encode', 'deep.png', 'new', '--workdir=bins'], ['deep.png', '8 bits']),
     (['encode', 'images/1.png', 'new', '--workdir=bins', '--lossless', '--bits-per-dim=1'],
      ['--bits-per-dim']),
-    (['decode', 'a.cdrawa', 'new', '--workdir=bins'], ['a.cdrawa']),
+    (['decode', 'a.cdrawa', 'new.png', '--workdir=bins'], ['a.cdrawa']),
     (['squeeze', 'images'], ['archive FOLDER FILE'])])
 def test_mistakes_end_in_one_line_and_status_two(setting, arguments, words):
   directory, _ = setting
