@@ -5,7 +5,9 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import logging as py_logging
 import os
+import re
 import sys
 
 import jax
@@ -191,10 +193,11 @@ def _say_errors_once():
   """Leaves out what threads print of an error that `Checkpoints` raises as well.
 
   Orbax logs the error with a traceback in each of its threads, and where one array cannot be read
-  or written, TensorStore's threads print "Event loop is closed" for the others. --verbosity=1 shows
-  the former.
+  or written, asyncio logs the errors of the others as never retrieved, or TensorStore's threads
+  print "Event loop is closed" for them. --verbosity=1 shows what is logged.
   """
   logging.get_absl_logger().addFilter(_not_of_orbax)
+  py_logging.getLogger('asyncio').addFilter(_not_of_tensorstore)
   if sys.unraisablehook is not _ignore_closed_loops:
     _ignore_closed_loops.before = sys.unraisablehook
     sys.unraisablehook = _ignore_closed_loops
@@ -202,6 +205,12 @@ def _say_errors_once():
 
 def _not_of_orbax(record):
   return logging.level_debug() or not record.exc_info or '/orbax/' not in record.pathname
+
+
+def _not_of_tensorstore(record):
+  error = record.exc_info[1] if record.exc_info else None
+  status = isinstance(error, ValueError) and re.match('[A-Z_]+: ', str(error))  # OUT_OF_RANGE: …
+  return logging.level_debug() or not status
 
 
 def _ignore_closed_loops(unraisable):

@@ -116,6 +116,33 @@ def test_full_disk_ends_in_one_line_and_can_be_continued(run, tmp_path):
   assert saved(workdir) == saved(run[0])
 
 
+def test_threads_of_failing_saves_print_nothing(tmp_path):
+  """What they print depends on chance: often, with many arrays and many tries."""
+  code = '''
+import resource, sys
+import numpy as np
+from absl import logging
+from conv_draw import checkpoints, spikes, steps
+from conv_draw.errors import UserError
+logging.set_verbosity(logging.WARNING)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
+noise = lambda: np.random.default_rng(0).normal(size=(60, 60)).astype(np.float32)
+params = {f'layer_{i}': {'kernel': noise(), 'bias': noise()[0]} for i in range(30)}
+for i in range(60):
+  writer = checkpoints.Checkpoints(f'{sys.argv[1]}/{i}', keep=1)
+  try:
+    writer.save(steps.TrainState(np.int32(i), np.int32(0), params, None, None), spikes.Health())
+    writer.wait()
+  except UserError:
+    print(i)
+'''
+  done = subprocess.run([sys.executable, '-c', code, str(tmp_path)], cwd=ROOT, text=True,
+                        capture_output=True, timeout=300)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split() == [str(i) for i in range(60)]
+  assert done.stderr == ''
+
+
 def test_divergence_ends_in_one_line_after_the_last_revert(tmp_path):
   """A learning rate that makes every loss but the first infinite: the spike repeats to the cap."""
   workdir = str(tmp_path / 'diverging')
