@@ -21,12 +21,13 @@ from experiments import imagenet32
 from tests.program import ROOT
 
 SCRIPT = '''
-import sys, time
+import signal, sys, time
 from conv_draw import data
 from conv_draw.batches import Batches
 from experiments import imagenet32
 
 def main():
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a script's background jobs
   config = imagenet32.get_config()
   config.data.data_dir = sys.argv[1]
   batches = Batches(data.load(config.data, 'train'), 8, seed=0, workers=2)
