@@ -52,7 +52,7 @@ class Stack:
     return words[:-1]
 
   def bits(self):
-    """The current size; `to_bytes` rounds up."""
+    """The current size; `to_bytes` adds a bit that marks the end, and rounds up."""
     return self._coder.num_valid_bits()
 
   def push(self, symbols, mean, scale, low, high):
