@@ -1,5 +1,6 @@
 """Models that come with the package, and how one is made of a run."""
 
+import csv
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from conv_draw import config as config_lib
-from conv_draw import metrics, pretrained, trained
+from conv_draw import metrics, pretrained, sweeps, trained
 from conv_draw.codec.coder import Coder
 from conv_draw.errors import UserError
 from tests.program import ROOT, TINY, launch
@@ -34,6 +35,21 @@ def test_model_loads_is_small_and_says_what_it_is(name):
     card = f.read()
   test = [e for e in entries if e.get('split') == 'test'][-1]
   assert f'{test["bits_per_dim"]:.3f}' in card or f'{test["nats"]:.2f}' in card
+
+
+def test_figure_5_is_of_the_models_beside_it_on_all_images():
+  with open(f'{ROOT}/docs/omniglot_figure_5.csv', newline='') as f:
+    rows = list(csv.DictReader(f))
+  assert [float(row['beta']) for row in rows] == list(sweeps.BETAS)
+  for row in rows:
+    workdir = f'{ROOT}/docs/omniglot_beta/beta_{row["beta"]}'
+    workdir = pretrained.path('omniglot') if row['beta'] == '1' else workdir
+    config = config_lib.load(workdir)
+    assert config.objective.beta == float(row['beta'])
+    trained.load_model(config, workdir)
+    test = [e for e in metrics.read(workdir) if e.get('split') == 'test'][-1]
+    assert int(row['test_images']) == test['images'] == 8115
+    assert float(row['test_nats']) == pytest.approx(test['nats'], rel=1e-5)
 
 
 def _leaves(tree):
