@@ -11,8 +11,10 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from conv_draw import command_line, devices, preemption, sweeps
+from conv_draw import command_line
 from conv_draw.errors import UserError
+from conv_draw.machine import devices, preemption
+from conv_draw.workdir import sweeps
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'The experiment, experiments/NAME.py; for every mode but train it defaults to '
@@ -47,7 +49,7 @@ def run(positional):
   if config is None or MODE.value == 'table':
     if not positional and not workdir:
       raise UserError('name trained runs: --mode=table runs/*')
-    from conv_draw import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
+    from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
     return modes.run_several(MODE.value, positional or [workdir])
   if positional:
     raise UserError(
@@ -64,7 +66,7 @@ def run(positional):
   if MULTIHOST.value:
     devices.join(COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value)
   devices.one_device_per_core(config['train' if MODE.value == 'train' else 'evaluate'].batch_size)
-  from conv_draw import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
+  from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
   modes.run(MODE.value, config, workdir)
 
 

@@ -22,8 +22,8 @@ import time
 import numpy as np
 from absl import app, flags, logging
 
-from conv_draw import data, prepare_imagenet
-from conv_draw.batches import Batches
+from conv_draw.data import prepare_imagenet, sets
+from conv_draw.data.batches import Batches
 from experiments import imagenet32
 
 IMAGES = flags.DEFINE_integer('images', 200_000, 'Images in the larger set of each size.')
@@ -70,7 +70,7 @@ def measure(data_dir, size, workers, batch_size, count):
   """Takes batches of `count` images; one row of the table as a dict."""
   config = imagenet32.get_config()
   config.data.update(name=f'imagenet{size}', data_dir=data_dir)
-  images = data.load(config.data, 'train')
+  images = sets.load(config.data, 'train')
   batches = Batches(images, batch_size, seed=0, workers=workers)
   for step in range(WARM_UP):
     batches.take(step, 0)

@@ -17,7 +17,7 @@ import time
 import numpy as np
 from absl import app, flags
 
-from conv_draw import metrics
+from conv_draw.workdir import metrics
 
 KILLS = flags.DEFINE_integer('kills', 50, 'How many.')
 STEPS = flags.DEFINE_integer('steps', 2500, 'Of training.')

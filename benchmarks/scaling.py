@@ -25,7 +25,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from benchmarks.work import SHAPES, multiplications
-from conv_draw import config as config_lib
+from conv_draw.workdir import config as config_lib
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, as for launch.py.')
 GFLOPS = flags.DEFINE_float('gflops', None, 'Effective rate of a device, if assumed.')
@@ -43,10 +43,10 @@ def parameters(config, shape):
   import jax
   import numpy as np
 
-  from conv_draw import models
+  from conv_draw.model.from_config import from_config
   key = jax.random.key(0)
   params = jax.eval_shape(
-      models.from_config(config, shape, 256).init, key, key, np.zeros((1, *shape), np.uint8))
+      from_config(config, shape, 256).init, key, key, np.zeros((1, *shape), np.uint8))
   return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
 
@@ -80,8 +80,9 @@ def compile_and_run(config, shape, count, steps_done=3):
   import jax
   import numpy as np
 
-  from conv_draw import models, steps
-  model = models.from_config(config, shape, 256)
+  from conv_draw.model.from_config import from_config
+  from conv_draw.training import steps
+  model = from_config(config, shape, 256)
   optimizer = steps.create_optimizer(config)
   state = steps.create_state(config, model, optimizer, shape)
   state = jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), state)

@@ -23,8 +23,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from benchmarks.work import SHAPES, multiplications
-from conv_draw import config as config_lib
-from conv_draw import devices
+from conv_draw.machine import devices
+from conv_draw.workdir import config as config_lib
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, as for launch.py.')
 REPEATS = flags.DEFINE_integer('repeats', 7, 'Timed steps; the median counts.', lower_bound=1)
@@ -58,11 +58,12 @@ def measure(config, shape, repeats):
   import jax.numpy as jnp
   import numpy as np
 
-  from conv_draw import models, steps
+  from conv_draw.model.from_config import from_config
+  from conv_draw.training import steps
 
   batch_size = config.train.batch_size
   devices.check_batch_size('train.batch_size', batch_size)
-  model = models.from_config(config, shape, 256)
+  model = from_config(config, shape, 256)
   optimizer = steps.create_optimizer(config)
   state = devices.replicate(steps.create_state(config, model, optimizer, shape))
   images = devices.split(

@@ -4,9 +4,9 @@ Training, data, checkpoints and the command line are modules of their own that i
 package does not load.
 """
 
-from conv_draw.distributions import BernoulliPixels, GaussianPixels, LogisticMixturePixels
-from conv_draw.model import ConvDraw, Inference
-from conv_draw.objective import Elbo, bits_per_dim, elbo, loss
+from conv_draw.model.conv_draw import ConvDraw, Inference
+from conv_draw.model.objective import Elbo, bits_per_dim, elbo, loss
+from conv_draw.model.pixels import BernoulliPixels, GaussianPixels, LogisticMixturePixels
 
 __all__ = [
     'BernoulliPixels', 'ConvDraw', 'Elbo', 'GaussianPixels', 'Inference',

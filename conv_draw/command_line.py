@@ -5,14 +5,34 @@ import sys
 
 from absl import app, flags, logging
 
-from conv_draw import config as config_lib
 from conv_draw.errors import Preempted, UserError
+from conv_draw.workdir import config as config_lib
 
 
 def fail(program, message):
   """Says `message` in one line and ends the program."""
   print(f'{program}:', ' '.join(str(message).split()), file=sys.stderr)
   sys.exit(2)
+
+
+def parse_flags(program):
+  """An absl `flags_parser`: a mistake in the flags ends in one line and exit status 2."""
+  def parse(argv):
+    try:
+      return flags.FLAGS(argv)
+    except flags.Error as e:
+      return fail(program, e)
+
+  return parse
+
+
+def check_given(argv, *holders):
+  """Raises `UserError` unless all these flags were given, and nothing but flags."""
+  for holder in holders:
+    if holder.value is None:
+      raise UserError(f'--{holder.name} is missing: {flags.FLAGS[holder.name].help}')
+  if len(argv) > 1:
+    raise UserError(f'unexpected argument {argv[1]!r}: what there is to say is said by flags')
 
 
 @contextlib.contextmanager

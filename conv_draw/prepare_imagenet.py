@@ -1,195 +1,33 @@
 """Prepares downsampled ImageNet for TFDS from its archives, without TensorFlow.
 
-    python -m conv_draw.prepare_imagenet --archives=DIR --size=32 --data_dir=DIR
-
-TFDS's own link to this data is dead (tensorflow/datasets issue 4662), so that `tfds build` cannot
-fetch it. This reads train_32x32.tar and valid_32x32.tar (or 64x64), PNG images of van den Oord et
-al., "Pixel Recurrent Neural Networks", and writes what TFDS would have written:
-downsampled_imagenet/32x32/2.0.0 with the splits train and validation, as array_record files.
-It is another data set than the later "ImageNet 32x32" of image-net.org, which comes as .npz files.
+  python -m conv_draw.prepare_imagenet --archives=DIR --size=32 --data_dir=DIR
 """
 
-import argparse
-import io
 import os
-import sys
-import tarfile
-import tempfile
-from collections.abc import Iterator
 
-from conv_draw.errors import UserError
+from absl import app, flags
 
-VERSION = '2.0.0'
-DATA_SET = 'downsampled_imagenet'
-ARCHIVES = {'train': 'train', 'validation': 'valid'}  # TFDS's split -> name of its archive
-PUBLISHED = {'train': 1281149, 'validation': 49999}  # images
-IMAGES_PER_SHARD = 50000  # 150 MB at 32x32, 500 MB at 64x64
+from conv_draw import command_line
+from conv_draw.data import prepare_imagenet
+
+PROGRAM = 'conv_draw.prepare_imagenet'
+ARCHIVES = flags.DEFINE_string('archives', None, 'The directory that holds the two .tar files.')
+SIZE = flags.DEFINE_enum('size', None, ('32', '64'), 'Pixels, height and width.')
+DATA_DIR = flags.DEFINE_string('data_dir', None, "TFDS's data directory, to write to.")
 
 
-def prepare(archives: str, size: int, data_dir: str) -> dict[str, int]:
-  """Writes the data set; nothing is left behind unless all of it is.
-
-  Args:
-    archives: directory with train_{size}x{size}.tar and valid_{size}x{size}.tar.
-    size: pixels, height and width.
-    data_dir: TFDS's data directory.
-
-  Returns:
-    number of images of each split.
-
-  Raises:
-    UserError: an archive is missing, damaged or not what its name says; the data set exists
-      already; or data_dir cannot be written to.
-  """
-  final = os.path.join(data_dir, DATA_SET, f'{size}x{size}', VERSION)
-  if os.path.exists(final):
-    raise UserError(f'{final} exists already: use it, or remove it first')
-  paths = {split: os.path.join(archives, f'{name}_{size}x{size}.tar')
-           for split, name in ARCHIVES.items()}
-  for path in paths.values():
-    if not os.path.isfile(path):
-      raise UserError(f'no archive {path}: set --archives to the directory that holds '
-                      f'{" and ".join(map(os.path.basename, paths.values()))}')
-  try:
-    os.makedirs(data_dir, exist_ok=True)
-    # Beside the target, so that the last step is a rename. TFDS reads name and version off the
-    # path, hence the subdirectories.
-    with tempfile.TemporaryDirectory(prefix='incomplete.', dir=data_dir) as scratch:
-      directory = os.path.join(scratch, DATA_SET, f'{size}x{size}', VERSION)
-      os.makedirs(directory)
-      counts = _write(paths, size, directory)
-      os.makedirs(os.path.dirname(final), exist_ok=True)
-      os.rename(directory, final)
-  except (OSError, RuntimeError) as error:  # array_record tells a full disk by the latter.
-    first = str(error).split('\n')[0]
-    raise UserError(f'cannot write {final} ({first}): set --data_dir to a directory with enough '
-                    'space that you may write to') from error
-  return counts
-
-
-def _write(paths: dict[str, str], size: int, directory: str) -> dict[str, int]:
-  """Writes all splits and TFDS's description of them; returns the images of each."""
-  import tensorflow_datasets as tfds
-  features = tfds.features.FeaturesDict({
-      'image': tfds.features.Image(shape=(size, size, 3), encoding_format='png')})
-  split_infos = []
-  for split, path in paths.items():
-    shard_lengths, num_bytes = _write_split(_images(path, size), features, directory, split)
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=directory, dataset_name=DATA_SET, split=split, filetype_suffix='array_record')
-    split_infos.append(tfds.core.SplitInfo(
-        name=split, shard_lengths=shard_lengths, num_bytes=num_bytes,
-        filename_template=template))
-  tfds.folder_dataset.write_metadata(
-      data_dir=directory, features=features, split_infos=split_infos, version=VERSION,
-      check_data=False,  # It counts records with TensorFlow; they were counted while writing.
-      description=f'Downsampled ImageNet, {size}x{size}, from '
-      + ' and '.join(map(os.path.basename, paths.values())))
-  return {info.name: info.num_examples for info in split_infos}
-
-
-def _write_split(images: Iterator[bytes], features, directory: str, split: str
-                 ) -> tuple[list[int], int]:
-  """Writes one split, holding one image at a time; returns images per shard and all bytes."""
-  from array_record.python import array_record_module
-  shard_lengths, num_bytes, writer = [], 0, None
-  try:
-    for png in images:
-      if writer is None or shard_lengths[-1] == IMAGES_PER_SHARD:
-        if writer is not None:
-          writer.close()
-        # Groups of one record, as TFDS writes them: reading one image decompresses no other.
-        writer = array_record_module.ArrayRecordWriter(
-            os.path.join(directory, f'{split}-{len(shard_lengths)}'), 'group_size:1')
-        shard_lengths.append(0)
-      record = features.serialize_example({'image': png})
-      writer.write(record)
-      shard_lengths[-1] += 1
-      num_bytes += len(record)
-      if sum(shard_lengths) % 100000 == 0:
-        print(f'{split}: {sum(shard_lengths):,} images', file=sys.stderr)
-  finally:
-    if writer is not None:
-      writer.close()
-  for index, _ in enumerate(shard_lengths):  # Only now is the number of shards known.
-    os.rename(os.path.join(directory, f'{split}-{index}'), os.path.join(
-        directory, f'{DATA_SET}-{split}.array_record-{index:05d}-of-{len(shard_lengths):05d}'))
-  return shard_lengths, num_bytes
-
-
-def _images(path: str, size: int) -> Iterator[bytes]:
-  """RGB PNG files of size x size in a tar archive, in its order.
-
-  Raises:
-    UserError: a damaged archive, one without PNG files, or an image of the wrong kind.
-  """
-  count = 0
-  try:
-    with tarfile.open(path, 'r|*') as archive:
-      while (member := archive.next()) is not None:
-        archive.members = []  # tarfile would remember all of them, which is gigabytes.
-        name = os.path.basename(member.name)
-        if member.isfile() and name.lower().endswith('.png') and not name.startswith('.'):
-          yield _checked(archive.extractfile(member).read(), size, f'{path}: {member.name}')
-          count += 1
-  except (tarfile.TarError, EOFError, OSError) as error:
-    raise UserError(f'{path} is not a readable tar archive ({error}): get it again') from error
-  if not count:
-    raise UserError(f'{path} holds no PNG images: get the archive of that name again')
-
-
-def _checked(png: bytes, size: int, name: str) -> bytes:
-  """The PNG file as it is if it is 8-bit RGB, converted to that if it is grey or has a palette.
-
-  Raises:
-    UserError: damaged, of another size, transparent or 16-bit.
-  """
-  from PIL import Image
-  try:
-    with Image.open(io.BytesIO(png), formats=['PNG']) as image:
-      deep = any(';16' in str(tile[3]) for tile in image.tile)
-      image.load()
-      kind = (image.size, image.mode, deep or image.has_transparency_data)
-      if kind == ((size, size), 'RGB', False):
-        return png
-      if kind[0] == (size, size) and image.mode in ('1', 'L', 'P') and not kind[2]:
-        out = io.BytesIO()
-        image.convert('RGB').save(out, 'PNG')
-        return out.getvalue()
-  except (OSError, ValueError, SyntaxError) as error:
-    raise UserError(f'{name} cannot be read as a PNG image ({error}): get the archive again'
-                    ) from error
-  raise UserError(f'{name} is {kind[0][0]}x{kind[0][1]} {"16-bit or transparent " * kind[2]}'
-                  f'{kind[1]}, not {size}x{size} RGB: check --size and the archive')
-
-
-class _Parser(argparse.ArgumentParser):
-
-  def error(self, message: str):
-    self.exit(2, f'{message}: see --help\n')  # One line, without the usage.
-
-
-def main(argv: list[str] | None = None) -> int:
-  """The command line; returns the exit status."""
-  parser = _Parser(prog='python -m conv_draw.prepare_imagenet', description=__doc__,
-                   formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--archives', required=True, help='directory that holds the two .tar files')
-  parser.add_argument('--size', required=True, type=int, choices=(32, 64), help='pixels')
-  parser.add_argument('--data_dir', required=True, help="TFDS's data directory, to write to")
-  args = parser.parse_args(argv)
-  data_dir = os.path.expanduser(args.data_dir)
-  try:
-    counts = prepare(os.path.expanduser(args.archives), args.size, data_dir)
-  except UserError as error:
-    print(error, file=sys.stderr)
-    return 2
-  for split, count in counts.items():
-    note = '' if count == PUBLISHED[split] else f' (the published set has {PUBLISHED[split]:,})'
-    print(f'{split}: {count:,} images{note}')
-  print(f'train on it with --config.data.name=imagenet{args.size} '
-        f'--config.data.data_dir={data_dir}')
-  return 0
+def main(argv):
+  with command_line.errors_in_one_line(PROGRAM, DATA_DIR.value or 'the paths'):
+    command_line.check_given(argv, ARCHIVES, SIZE, DATA_DIR)
+    data_dir = os.path.expanduser(DATA_DIR.value)
+    counts = prepare_imagenet.prepare(os.path.expanduser(ARCHIVES.value), int(SIZE.value), data_dir)
+    for split, count in counts.items():
+      published = prepare_imagenet.PUBLISHED[split]
+      note = '' if count == published else f' (the published set has {published:,})'
+      print(f'{split}: {count:,} images{note}')
+    print(f'train on it with --config.data.name=imagenet{SIZE.value} '
+          f'--config.data.data_dir={data_dir}')
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))

@@ -12,7 +12,7 @@ images/s; 300 steps in 3 minutes give 6.07 bits/dim on 1,000 test images, still 
       --config.train.learning_rate=1e-3 --config.train.steps=300 --config.evaluate.max_images=1000
 """
 
-from conv_draw import sweeps
+from conv_draw.workdir import sweeps
 from experiments import default
 
 

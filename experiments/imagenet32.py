@@ -8,7 +8,7 @@ the archives train_32x32.tar and valid_32x32.tar. Hardware: several data-centre 
 yet run.
 """
 
-from conv_draw import sweeps
+from conv_draw.workdir import sweeps
 from experiments import default
 
 

@@ -6,7 +6,7 @@ As imagenet32.py, with downsampled_imagenet/64x64 (`python -m conv_draw.prepare_
 --size=64). Hardware: several data-centre GPUs or a TPU; not yet run.
 """
 
-from conv_draw import sweeps
+from conv_draw.workdir import sweeps
 from experiments import imagenet32
 
 

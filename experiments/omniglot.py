@@ -14,7 +14,7 @@ test split, still falling steeply):
       --config.train.ema_decay=0.99 --config.train.steps=300
 """
 
-from conv_draw import sweeps
+from conv_draw.workdir import sweeps
 from experiments import default
 
 

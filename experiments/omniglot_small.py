@@ -17,7 +17,7 @@ The sweep over beta, from that model, each point in 5 to 8 minutes on one core; 
   python launch.py --mode=figures runs/omniglot_beta/beta_* runs/omniglot_small
 """
 
-from conv_draw import sweeps
+from conv_draw.workdir import sweeps
 from experiments import omniglot
 
 

@@ -18,19 +18,10 @@ import numpy as np
 import pytest
 
 from conv_draw import GaussianPixels
-from conv_draw.model import ConvDraw
+from conv_draw.model.conv_draw import ConvDraw
 from experiments import digits
 from tests.program import TINY, launch
-
-
-def tiny(config):
-  """The same experiment with a model that compiles and runs in moments."""
-  config.model.update(steps=3, features=4, latents=2)
-  config.train.update(steps=12, batch_size=8, checkpoint_every=4, log_every=2)
-  config.spikes.update(window=20, trust_after=3)
-  config.evaluate.update(batch_size=16, max_images=24)
-  config.figures.update(samples=4, reconstructions=3)
-  return config
+from tests.tiny import tiny
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks import scaling, work
-from conv_draw import GaussianPixels, layers, objective
-from conv_draw.model import ConvDraw
+from conv_draw import GaussianPixels
+from conv_draw.model import layers, objective
+from conv_draw.model.conv_draw import ConvDraw
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PEER = '''

@@ -15,7 +15,7 @@ import textwrap
 import pytest
 import yaml  # ml_collections and Orbax require it
 
-from conv_draw import sweeps
+from conv_draw.workdir import sweeps
 from experiments import default
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from conv_draw import data, models, steps
+from conv_draw.data import sets
+from conv_draw.model.from_config import from_config
+from conv_draw.training import steps
 from experiments import default
 
 NAMES = sorted(
@@ -28,10 +30,10 @@ def test_experiment_has_the_keys_of_default_and_takes_a_step(name):
   module = importlib.import_module(f'experiments.{name}')
   config = module.get_config()
   assert dict(keys(config.to_dict())) == dict(keys(default.get_config().to_dict()))
-  assert config.data.name in data.NAMES
+  assert config.data.name in sets.NAMES
   # Built at its own size, without computing anything...
   shape = SHAPES.get(config.data.name, (32, 32, 3))
-  full = models.from_config(config, shape, 256)
+  full = from_config(config, shape, 256)
   image = jax.ShapeDtypeStruct((1, *shape), np.uint8)
   key = jax.random.key(0)
   jax.eval_shape(full.init, key, key, image)
@@ -39,7 +41,7 @@ def test_experiment_has_the_keys_of_default_and_takes_a_step(name):
   few = tuple(3 for _ in config.model.upper_strides)
   config.model.update(
       steps=2, features=3, latents=2, mixtures=2, upper_features=few, upper_latents=few)
-  model = models.from_config(config, (4, 4, 1), 256)
+  model = from_config(config, (4, 4, 1), 256)
   optimizer = steps.create_optimizer(config)
   images = np.random.default_rng(0).integers(0, 256, (1, 2, 4, 4, 1)).astype(np.uint8)
   state = steps.create_state(config, model, optimizer, images.shape[2:])

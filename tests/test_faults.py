@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from conv_draw import metrics
 from conv_draw.errors import Preempted
+from conv_draw.workdir import metrics
 from tests.program import ROOT, TINY, launch, saved, start
 
 
@@ -122,7 +122,7 @@ def test_threads_of_failing_saves_print_nothing(tmp_path):
 import resource, sys
 import numpy as np
 from absl import logging
-from conv_draw import checkpoints, spikes, steps
+from conv_draw.training import checkpoints, spikes, steps
 from conv_draw.errors import UserError
 logging.set_verbosity(logging.WARNING)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
@@ -161,8 +161,9 @@ def test_a_batch_of_nan_is_reverted(tmp_path):
 import sys, dataclasses, numpy as np
 from absl import app, flags
 import launch
-from conv_draw import data, train
-load, calls = data.load, []
+from conv_draw.data import sets
+from conv_draw.training import loop
+load, calls = sets.load, []
 def poisoned(data_config, split):
   images = load(data_config, split)
   def fetch(indices):
@@ -170,7 +171,7 @@ def poisoned(data_config, split):
     batch = images.fetch(indices).astype(np.float32)
     return batch * np.nan if len(calls) == 7 else batch
   return dataclasses.replace(images, fetch=fetch) if split == 'train' else images
-train.train.__defaults__ = (poisoned,)
+loop.train.__defaults__ = (poisoned,)
 app.run(launch.main, flags_parser=launch.parse)
 '''
   workdir = str(tmp_path / 'nan')

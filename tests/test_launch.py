@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conv_draw import checkpoints
+from conv_draw.training import checkpoints
 from tests.program import ROOT, TINY, launch, saved, start
 
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from conv_draw import metrics
+from conv_draw.workdir import metrics
 from tests.program import ROOT, TINY, saved
 
 ARGUMENTS = [*TINY, '--config.evaluate.batch_size=16']

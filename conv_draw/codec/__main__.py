@@ -68,11 +68,11 @@ def check(command, paths):
 
 def run(command, paths):
   if command == 'info':
-    from conv_draw.codec import archive_file  # info needs no model
+    from conv_draw.codec.format import archive_file  # info needs no model
     return archive_file.describe_file(paths[0], PARTIAL.value)
-  from conv_draw import pretrained
   from conv_draw.codec import files
-  workdir = WORKDIR.value or pretrained.path('cifar10_codec')
+  from conv_draw.workdir import published
+  workdir = WORKDIR.value or published.path('cifar10_codec')
   if command == 'encode':
     return files.encode(
         *paths, workdir, LOSSLESS.value, GROUPS.value, BITS_PER_DIM.value, TILE.value)

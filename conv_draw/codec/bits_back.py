@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from conv_draw.codec import pixels
-from conv_draw.codec.stack import Stack
+from conv_draw.codec.entropy.stack import Stack
 from conv_draw.errors import UserError
 
 # Latents are rounded to a grid around the prior's mean, of CELLS per standard deviation of it, in

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conv_draw import config as config_lib
-from conv_draw import trained
-from conv_draw.codec import archive_file, bits_back, container, framing
+from conv_draw.codec import bits_back
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
 from conv_draw.codec import tiles as tiles_lib
+from conv_draw.codec.format import archive_file, container, framing
 from conv_draw.errors import UserError
+from conv_draw.training import trained
+from conv_draw.workdir import config as config_lib
 
 SEED = 0  # of the dither and of the initial bits
 BINS = ('uniform', 'rounded')  # posteriors that code single images

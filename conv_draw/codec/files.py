@@ -6,9 +6,9 @@ import os
 import numpy as np
 from PIL import Image
 
-from conv_draw import data_folder
 from conv_draw.codec import coder as coder_lib
-from conv_draw.codec import container, framing
+from conv_draw.codec.format import container, framing
+from conv_draw.data import folder as data_folder
 from conv_draw.errors import UserError
 
 EXTENSION = '.cdraw'

@@ -11,7 +11,9 @@ few tiles are in memory at once.
 
 import numpy as np
 
-from conv_draw.codec import container, entropy, pixels, snapping
+from conv_draw.codec import pixels
+from conv_draw.codec.entropy import snapping, stream
+from conv_draw.codec.format import container
 
 # How far another machine's priors may be off, relative to the scale and the mean, and log2 of the
 # scale: some six times the root mean square of what was seen (FORMAT.md).
@@ -33,7 +35,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
     [`container.Segment`], and what coding promised to cost in bits: of each segment; NaN unless
     `measure`.
   """
-  writers = [entropy.Writer() for _ in range(len(ends) + lossless)]
+  writers = [stream.Writer() for _ in range(len(ends) + lossless)]
   bits = np.full(len(writers), 0.0 if measure else np.nan)
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
@@ -48,7 +50,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
         cells, symbols = bins.cells(*prior), bins.symbols(posteriors[i][0])
         writers[segment].integers(symbols, *cells, bins.tolerance(*prior))
         if measure:
-          bits[segment] += entropy.code_length_bits(symbols, *cells)
+          bits[segment] += stream.code_length_bits(symbols, *cells)
         zs[i] = bins.latents(symbols)
       state = network.advance(t, state, zs)
     if lossless:
@@ -72,7 +74,7 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0):
   Raises:
     UserError: segments that another model, or another kind of machine, wrote.
   """
-  readers = {(s.kind, s.index): entropy.Reader(s.payload) for s in segments}
+  readers = {(s.kind, s.index): stream.Reader(s.payload) for s in segments}
   last = readers.get((container.PIXELS, container.PIXELS_INDEX))
   image = np.zeros((*tiling.size, channels), np.uint8)
   for chunk, numbers in enumerate(tiling.chunks()):

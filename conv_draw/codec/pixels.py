@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from conv_draw.codec import entropy, snapping
-from conv_draw.distributions import BernoulliPixels, GaussianPixels
+from conv_draw.codec.entropy import snapping, stream
 from conv_draw.errors import UserError
+from conv_draw.model.pixels import BernoulliPixels, GaussianPixels
 
 # How far another machine's canvas may be off: about the most that was seen (FORMAT.md).
 CANVAS_ERROR = 3e-7  # of means in [0, 1]
@@ -16,7 +16,7 @@ BLOCK = 2**14  # pixels of mixtures at a time: the masses of all their values ar
 
 
 def write(writer, network, canvas, images, inside, measure=False):
-  """Writes those pixels of images [b, H, W, C] that are `inside` [b, H, W] to an `entropy.Writer`.
+  """Writes those pixels of images [b, H, W, C] that are `inside` [b, H, W] to an `stream.Writer`.
 
   C may be less than the model has: only its first channels are coded then.
 
@@ -32,7 +32,7 @@ def write(writer, network, canvas, images, inside, measure=False):
     parameters = _gaussians(network, canvas[at], values.shape[-1])
     writer.pixels(values.ravel(), *parameters, levels, _tolerance(levels))
     if measure:
-      bits.append(entropy.pixel_code_length_bits(values.ravel(), *parameters, levels))
+      bits.append(stream.pixel_code_length_bits(values.ravel(), *parameters, levels))
     return sum(bits) if measure else math.nan
   if isinstance(distribution, BernoulliPixels):
     logits = canvas[at][:, : values.shape[-1]].ravel()
@@ -42,7 +42,7 @@ def write(writer, network, canvas, images, inside, measure=False):
   for answers, logits in questions:
     writer.bits(answers, logits)
     if measure:
-      bits.append(entropy.bit_code_length_bits(answers, logits))
+      bits.append(stream.bit_code_length_bits(answers, logits))
   return sum(bits) if measure else math.nan
 
 
@@ -125,7 +125,7 @@ def _answers(network, canvas, ask, channels):
       for depth in range(_depth(tree)):
         value = 2 * value + ask(_at(tree, depth, value))
       if value.max(initial=0) >= network.model.pixels.levels:
-        raise UserError(entropy.DAMAGED.format(
+        raise UserError(stream.DAMAGED.format(
             f'a pixel is {value.max()} of {network.model.pixels.levels} levels'))
       values[block, c] = value
   return values.astype(np.uint8)

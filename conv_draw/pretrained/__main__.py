@@ -2,19 +2,22 @@
 
 from absl import app, flags
 
-from conv_draw import command_line, pretrained, trained
-from conv_draw import config as config_lib
+from conv_draw import command_line
+from conv_draw.training import trained
+from conv_draw.workdir import config as config_lib
+from conv_draw.workdir import published
 
-WORKDIR = flags.DEFINE_string('workdir', None, 'The run.', required=True)
-OUT = flags.DEFINE_string('out', None, 'The directory to make.', required=True)
+PROGRAM = 'conv_draw.pretrained'
+WORKDIR = flags.DEFINE_string('workdir', None, 'The run.')
+OUT = flags.DEFINE_string('out', None, 'The directory to make.')
 
 
 def main(argv):
-  del argv
-  with command_line.errors_in_one_line('conv_draw.pretrained', OUT.value):
+  with command_line.errors_in_one_line(PROGRAM, OUT.value):
+    command_line.check_given(argv, WORKDIR, OUT)
     _, params, step, _ = trained.load_model(config_lib.load(WORKDIR.value), WORKDIR.value)
-    pretrained.write(WORKDIR.value, trained.logs(WORKDIR.value), params, step, OUT.value)
+    published.write(WORKDIR.value, trained.logs(WORKDIR.value), params, step, OUT.value)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))

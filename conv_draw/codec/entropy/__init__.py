@@ -1,0 +1,1 @@
+"""Entropy coding under what a network predicts, the same on every machine."""

@@ -1,0 +1,117 @@
+"""A last-in-first-out coder for bits-back coding, in which popping is sampling.
+
+Parameters are taken as they are: what was pushed comes back under the very same ones alone, to the
+last bit, and so on the machine that pushed it.
+"""
+
+import constriction
+import numpy as np
+
+from conv_draw.codec.entropy import snapping
+from conv_draw.codec.entropy.snapping import Support
+from conv_draw.codec.entropy.stream import DAMAGED, Bernoulli, QuantizedGaussian, guarded
+from conv_draw.errors import UserError
+
+AnsCoder = constriction.stream.stack.AnsCoder
+LEAST = 2.0**-20  # probability of a bit
+
+
+class Stack:
+  """`pop` and `push` undo each other."""
+
+  def __init__(self, initial_words):
+    """
+    Args:
+      initial_words: [>= 1] uint32, random or of other compressed data: what is popped before
+        anything is pushed. `initial_words` gives them back after all else is popped.
+    """
+    words = np.asarray(initial_words)
+    if words.ndim != 1 or not len(words) or words.dtype != np.uint32:
+      raise ValueError('initial_words must be one or more uint32')
+    self._coder = AnsCoder(np.ascontiguousarray(words), seal=True)
+
+  @classmethod
+  def from_bytes(cls, data):
+    """The inverse of `to_bytes`. Raises UserError if that never returned such data."""
+    data = bytes(data)
+    words = np.frombuffer(data + bytes(-len(data) % 4), '<u4').astype(np.uint32)
+    if len(words) < 2 or not data[-1]:
+      raise UserError(DAMAGED.format(f'{len(data)} bytes are not a stack'))
+    stack = cls.__new__(cls)
+    stack._coder = AnsCoder(words)
+    return stack
+
+  def to_bytes(self):
+    return self._coder.get_compressed().astype('<u4').tobytes().rstrip(b'\0')
+
+  def initial_words(self):
+    """What the stack was made of, uint32. Raises UserError unless that is all there is on it."""
+    words = self._coder.get_compressed()
+    if words[-1] != 1:
+      raise UserError(DAMAGED.format('the stack does not end where it began'))
+    return words[:-1]
+
+  def bits(self):
+    """The current size; `to_bytes` adds a bit that marks the end, and rounds up."""
+    return self._coder.num_valid_bits()
+
+  def push(self, symbols, mean, scale, low, high):
+    """Integers [n] of low..high under Gaussians in the same units; their order is kept."""
+    self._push(symbols, mean, scale, _support(low, high))
+
+  def pop(self, mean, scale, low, high):
+    """Returns int64 [n]. Raises UserError if the stack has run out of bits."""
+    return self._pop(mean, scale, _support(low, high))
+
+  def push_pixels(self, values, mean, scale, levels=256):
+    """Integers [n] of 0..levels-1 under Gaussians in the same units, as `entropy.Writer.pixels`."""
+    self._push(values, mean, scale, snapping.pixel_support(levels))
+
+  def pop_pixels(self, mean, scale, levels=256):
+    return self._pop(mean, scale, snapping.pixel_support(levels)).astype(
+        np.uint8 if levels <= 256 else np.uint16)
+
+  def push_bits(self, values, logits):
+    """Values [n] of 0 and 1, of which 1 has the probability sigmoid(logit)."""
+    probabilities = _probabilities(logits)
+    values = snapping.integers(values, len(probabilities), 0, 1, 'bits')
+    self._coder.encode_reverse(values.astype(np.int32), Bernoulli(perfect=False), probabilities)
+
+  def pop_bits(self, logits):
+    return self._taken(Bernoulli(perfect=False), _probabilities(logits)).astype(np.uint8)
+
+  def _push(self, symbols, mean, scale, support):
+    parameters = _within(mean, scale, support)
+    symbols = snapping.integers(symbols, len(parameters[0]), support.low, support.high)
+    model = QuantizedGaussian(support.low, support.high)
+    self._coder.encode_reverse(symbols.astype(np.int32), model, *parameters)
+
+  def _pop(self, mean, scale, support):
+    model = QuantizedGaussian(support.low, support.high)
+    return self._taken(model, *_within(mean, scale, support)).astype(np.int64)
+
+  def _taken(self, model, *parameters):
+    symbols = guarded(self._coder.decode, model, *parameters)
+    # With the seal and one word beneath it gone, symbols are no longer random, nor restored.
+    if self._coder.num_words() < 2:
+      raise UserError('the stack ran out of bits: give it more initial words')
+    return symbols
+
+
+def _support(low, high):
+  if not -(2**23) < low < high < 2**23 or high - low >= 2**20:
+    raise ValueError(f'low..high must be two to 2^20 integers around 0, not {low}..{high}')
+  return Support(int(low), int(high))
+
+
+def _within(mean, scale, support):
+  """Gaussians, within what the coder can tell apart."""
+  mean, scale = snapping.parameters(mean, scale)
+  margin = support.high - support.low + 1
+  scales = snapping.SCALES[[support.finest - snapping.FINEST, -1]]
+  return np.clip(mean, support.low - margin, support.high + margin), np.clip(scale, *scales)
+
+
+def _probabilities(logits):
+  with np.errstate(over='ignore'):
+    return np.clip(1 / (1 + np.exp(-snapping.parameter(logits, 'logits'))), LEAST, 1 - LEAST)

@@ -1,0 +1,1 @@
+"""The layout of files: FORMAT.md says what is where, byte by byte."""

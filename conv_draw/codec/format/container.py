@@ -1,0 +1,224 @@
+"""One image as bytes (`.cdraw`): a header, then segments, behind any of which it can be cut.
+
+FORMAT.md, beside this module, has the layout byte by byte. Nothing here knows what a payload means
+or needs a model. Whatever bytes are read, the outcome is what was once written, a prefix of it (if
+the file was cut between two segments, or `partial` was asked for), or a `UserError` of one line.
+"""
+
+import itertools
+from typing import NamedTuple
+
+from conv_draw.codec.format import framing
+from conv_draw.errors import UserError
+
+LOSSY, LOSSLESS = 0, 1  # modes
+LATENTS, PIXELS = 1, 2  # kinds of segments
+EACH, DOUBLING, ALL = 0, 1, 2  # groups in a segment: one; 1, 2, 3-4, 5-8, ...; all
+PIXELS_INDEX = 0xFFFF
+
+MAX_GROUPS = PIXELS_INDEX - 1
+
+CHECKSUM = 4  # bytes
+# Flags of a header.
+_LOSSLESS, _COLOUR, _LEVELS, _TILE, _SEED, _GROUPING = (1 << i for i in range(6))
+_KNOWN = 4 * _GROUPING - 1  # the grouping has two bits
+_USUAL_LEVELS = 256  # not stored
+
+
+class Header(NamedTuple):
+  """What a decoder has to know of an image before its first segment."""
+
+  mode: int  # LOSSY or LOSSLESS
+  width: int  # pixels
+  height: int  # pixels
+  channels: int  # 1 or 3
+  levels: int  # pixels are 0..levels-1
+  groups: int  # of latents in the complete file, T of the model
+  tile: int  # side in pixels of the tiles coded one by one; 0: the image is coded whole
+  grouping: int  # of groups into segments: EACH, DOUBLING or ALL
+  seed: int  # of the dither that encoder and decoder share
+  fingerprint: bytes  # 8 bytes, of the model
+  name: str  # of the model, for messages only
+
+
+class Segment(NamedTuple):
+  """A part of the file that can be decoded once those before it are."""
+
+  kind: int  # LATENTS or PIXELS
+  index: int  # LATENTS: the last of the groups t = 1..T in it; PIXELS: PIXELS_INDEX
+  payload: bytes
+
+
+def ends(header):
+  """The last group of each segment of latents, in order: [1, 2, 3, ..., T], [1, 2, 4, ..., T], [T].
+
+  Segment i thus holds the groups ends[i - 1] + 1 to ends[i], the first one group 1.
+  """
+  return list(_ends(header))
+
+
+def write(header, segments):
+  """The bytes of an image's file.
+
+  Args:
+    header: `Header`.
+    segments: `Segment`s, all that the header calls for or the first few of them.
+
+  Raises:
+    UserError: the header holds what the format cannot.
+  """
+  _check_header(header, 'the image')
+  order = [(segment.kind, segment.index) for segment in segments]
+  due = [(kind, index) for kind, index, _ in itertools.islice(_plan(header), len(order))]
+  assert order == due, (order, due)
+  head = _header_bytes(header)
+  parts, checksum = [head], head[-CHECKSUM:]
+  for segment in segments:
+    length = framing.varint(len(segment.payload))
+    checksum = framing.checksum(CHECKSUM, checksum, length, segment.payload)
+    parts += [length, segment.payload, checksum]
+  return b''.join(parts)
+
+
+def read(data, partial=False, source='the file'):
+  """What `write` was given, or as much of it as a cut has left.
+
+  Args:
+    data: bytes.
+    partial: of a file that ends inside a segment, return the segments before that one.
+    source: what messages call the data, such as its path.
+
+  Returns:
+    `Header` and the list of `Segment`s, fewer than the header calls for if the file was cut.
+
+  Raises:
+    UserError: the data are no such file, are damaged, or end inside the header or, without
+      `partial`, inside a segment.
+  """
+  cursor = framing.start(data, framing.IMAGE_MAGIC, source)
+  header, checksum = _read_header(cursor)
+  segments = []
+  for kind, index, label in _plan(header):
+    start = cursor.offset
+    if start == len(data):
+      return header, segments
+    try:
+      payload = cursor.take(cursor.varint())
+      checksum = cursor.check(CHECKSUM, checksum, start, label)
+    except framing.Cut:
+      if partial:
+        return header, segments
+      raise UserError(
+          f'{source} ends inside {label}: get it again, or use --partial to decode what is '
+          f'complete ({len(segments)} of {_count(header)} segments)') from None
+    segments.append(Segment(kind, index, payload))
+  cursor.finish()
+  return header, segments
+
+
+def describe(header, segments):
+  """What a file holds and what each part costs, for people; several lines."""
+  latents = [segment.index for segment in segments if segment.kind == LATENTS]
+  state = 'complete' if len(segments) == _count(header) else 'the rest was cut off or never written'
+  pixels = ', and the pixels' if len(segments) > len(latents) else ''
+  tiles = f'tiles of {header.tile} x {header.tile} pixels' if header.tile else 'coded whole'
+  lines = [
+      f'mode         {"lossless" if header.mode == LOSSLESS else "lossy"}',
+      f'image        {framing.size_text(header)}, {tiles}',
+      *framing.model_lines(header),
+      f'groups       {max(latents, default=0)} of {header.groups}{pixels} ({state})', '',
+      f'{"segment":20}{"payload bytes":>14}{"file so far":>14}{"bits/dim":>10}']
+  dims = header.width * header.height * header.channels
+  total = len(_header_bytes(header))
+  lines.append(f'{"header":20}{"":14}{total:14,}{8 * total / dims:10.4f}')
+  for (_, _, label), segment in zip(_plan(header), segments, strict=False):
+    size = len(segment.payload)
+    total += len(framing.varint(size)) + size + CHECKSUM
+    lines.append(f'{label:20}{size:14,}{total:14,}{8 * total / dims:10.4f}')
+  payloads = sum(len(segment.payload) for segment in segments)
+  return '\n'.join([*lines, '', framing.total_line(total, payloads, dims)])
+
+
+def _ends(header):
+  groups = header.groups
+  if header.grouping == EACH:
+    return range(1, groups + 1)
+  if header.grouping == ALL:
+    return [groups]
+  return [*(2**k for k in range((groups - 1).bit_length())), groups]
+
+
+def _plan(header):
+  """(kind, index, what messages say) of every segment of the complete file, one by one in order."""
+  first = 1
+  for last in _ends(header):
+    yield LATENTS, last, f'latents {first}' if first == last else f'latents {first}-{last}'
+    first = last + 1
+  if header.mode == LOSSLESS:
+    yield PIXELS, PIXELS_INDEX, 'pixels'
+
+
+def _count(header):
+  return len(_ends(header)) + (header.mode == LOSSLESS)
+
+
+def _header_bytes(header):
+  """The one form of a header. It must have been checked."""
+  name = header.name.encode()
+  flags, optional = _GROUPING * header.grouping, []
+  for flag, there, field in (
+      (_LOSSLESS, header.mode == LOSSLESS, b''),
+      (_COLOUR, header.channels == 3, b''),
+      (_LEVELS, header.levels != _USUAL_LEVELS, bytes([header.levels - 1])),
+      (_TILE, header.tile, framing.varint(header.tile)),
+      (_SEED, header.seed, framing.varint(header.seed))):
+    if there:
+      flags |= flag
+      optional.append(field)
+  head = b''.join((
+      framing.IMAGE_MAGIC, bytes([framing.VERSION, flags]), framing.varint(header.width),
+      framing.varint(header.height), framing.varint(header.groups), *optional, header.fingerprint,
+      bytes([len(name)]), name))
+  return head + framing.checksum(CHECKSUM, head)
+
+
+def _read_header(cursor):
+  """`Header` and its checksum."""
+  source = cursor.source
+  try:
+    flags = cursor.take(1)[0]
+    framing.check_flags(flags, _KNOWN, source)
+    width, height, groups = cursor.varint(), cursor.varint(), cursor.varint()
+    levels = cursor.take(1)[0] + 1 if flags & _LEVELS else _USUAL_LEVELS
+    tile = cursor.varint() if flags & _TILE else 0
+    seed = cursor.varint() if flags & _SEED else 0
+    fingerprint = cursor.take(framing.FINGERPRINT)
+    name = cursor.take(cursor.take(1)[0])
+    checksum = cursor.check(CHECKSUM, b'', 0, 'its header')
+  except framing.Cut:
+    raise framing.cut_header(source) from None
+  header = Header(
+      LOSSLESS if flags & _LOSSLESS else LOSSY, width, height, 3 if flags & _COLOUR else 1, levels,
+      groups, tile, flags // _GROUPING, seed, fingerprint, framing.decode_name(name, source))
+  _check_header(header, source)
+  if cursor.data[: cursor.offset] != _header_bytes(header):
+    raise UserError(
+        f'{source} has a header that is not in its shortest form: use another program to write it')
+  return header, checksum
+
+
+def _check_header(header, source):
+  """Raises `UserError` for what no file may say, however valid its checksum."""
+  if header.mode not in (LOSSY, LOSSLESS):
+    raise UserError(f'{source} has mode {header.mode}; it can be 0 (lossy) or 1 (lossless)')
+  if header.grouping not in (EACH, DOUBLING, ALL):
+    raise UserError(f'{source} groups its latents in way {header.grouping}; it can be 0, 1 or 2')
+  framing.check_image(header, source)
+  if not 1 <= header.groups <= MAX_GROUPS:
+    raise UserError(
+        f'{source} has {header.groups} groups of latents; a model for the codec needs 1 to '
+        f'{MAX_GROUPS}')
+  if not 0 <= header.tile <= framing.MAX_SIDE:
+    raise UserError(
+        f'{source} has tiles of {header.tile} pixels; a tile has at most {framing.MAX_SIDE}, or 0 '
+        'for an image that is coded whole')

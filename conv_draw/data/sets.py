@@ -1,0 +1,206 @@
+"""Images: every data set as one random-access table of uint8 images.
+
+An image is an index, and a training batch is a pure function of (seed, step), so resuming a run
+needs nothing but its step. tfds, scikit-learn and PIL are imported only when a data set needs them.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from conv_draw.data import folder as data_folder
+from conv_draw.data import tfds
+from conv_draw.errors import UserError
+
+NAMES = ('digits', 'photos', 'cifar10', 'omniglot', 'imagenet32', 'imagenet64', 'folder')
+
+DIGITS_TEST = 300  # the last 300 of 1,797: largely other writers than those trained on
+CROP = 32  # pixels, height and width of a crop of the photographs
+CROP_STRIDE = 4  # pixels between the offsets of neighbouring training crops
+TEST_LEFT = 448  # pixels: training crops end left of this column, test crops start at it
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+  """One split of one data set, by index.
+
+  Attributes:
+    name: what to print beside every number measured on it.
+    shape: (H, W, C) of every image.
+    levels: number of grey levels; pixel values are 0..levels-1.
+    fetch: int array [N] of indices below `size` -> uint8 [N, H, W, C].
+    size: number of images.
+    on_disk: whether fetch reads and decodes files. If so, it can be sent to another process.
+  """
+  name: str
+  shape: tuple[int, int, int]
+  levels: int
+  fetch: Callable[[np.ndarray], np.ndarray]
+  size: int
+  on_disk: bool = False
+
+  def __len__(self) -> int:
+    return self.size
+
+
+def load(data_config, split: str) -> Images:
+  """Opens one split of the data set that `data_config` names.
+
+  Args:
+    data_config: has the keys name (one of NAMES), data_dir ('' for TFDS's default), image_size
+      (pixels, 'folder' only), split_by ('drawer' or 'alphabet', 'omniglot' only),
+      binarisation_seed ('omniglot' only) and hold_out (fraction of files, 'folder' only).
+    split: 'train' or 'test'.
+
+  Raises:
+    UserError: unknown name or option, or data that is missing, unprepared or damaged.
+  """
+  if split not in ('train', 'test'):
+    raise ValueError(f"split must be 'train' or 'test', not {split!r}")
+  name, data_dir = data_config.name, os.path.expanduser(data_config.data_dir)
+  if name == 'digits':
+    images = _digits(split)
+  elif name == 'photos':
+    images = _photos(split)
+  elif name == 'cifar10':
+    label, pixels = tfds.cifar10(data_dir, split)
+    images = _in_memory(label, pixels, levels=256)
+  elif name == 'omniglot':
+    label, pixels = tfds.omniglot(
+        data_dir, split, data_config.split_by, data_config.binarisation_seed)
+    images = _in_memory(label, pixels, levels=256)
+  elif name in ('imagenet32', 'imagenet64'):
+    side = 32 if name == 'imagenet32' else 64
+    label, size, fetch = tfds.imagenet(data_dir, split, side)
+    images = Images(label, (side, side, 3), 256, fetch, size, on_disk=True)
+  elif name == 'folder':
+    label, shape, size, fetch = data_folder.load(
+        data_dir, split, data_config.image_size, data_config.hold_out)
+    images = Images(label, shape, 256, fetch, size, on_disk=True)
+  else:
+    raise UserError(f'unknown data set {name!r}: set --config.data.name to one of '
+                    + ', '.join(NAMES))
+  if data_config.image_size not in (0, images.shape[0]):
+    raise UserError(f'{name} has images of {images.shape[0]}x{images.shape[1]} pixels, not '
+                    f'{data_config.image_size}: leave --config.data.image_size at 0')
+  return images
+
+
+# Which image when ------------------------------------------------------------------------------
+
+
+def batch_indices(size: int, batch_size: int, seed: int | tuple[int, ...],
+                  step: int) -> np.ndarray:
+  """Indices of the training batch of one step, a pure function of the arguments.
+
+  The stream is one epoch after another, each a fresh permutation of range(size); batch `step`
+  takes its elements from step * batch_size on, so a batch may straddle epochs.
+
+  Args:
+    size: number of images.
+    batch_size: number of indices wanted; may exceed size.
+    seed: a non-negative integer or several.
+    step: counts from 0.
+
+  Returns:
+    int64 [batch_size].
+
+  Raises:
+    UserError: a negative seed.
+  """
+  key = tuple(int(s) for s in seed) if isinstance(seed, (tuple, list)) else (int(seed),)
+  if min(key) < 0:
+    raise UserError(f'a seed must not be negative, but is {min(key)}: set --config.train.seed')
+  position = step * batch_size
+  parts, wanted = [], batch_size
+  while wanted:
+    epoch, offset = divmod(position, size)
+    part = _permutation(size, key, epoch)[offset:offset + wanted]
+    parts.append(part)
+    position += len(part)
+    wanted -= len(part)
+  return np.concatenate(parts).astype(np.int64)
+
+
+# One epoch of ImageNet is 5 MB and 30 ms; two are live while a batch straddles them.
+@functools.lru_cache(maxsize=2)
+def _permutation(size: int, key: tuple[int, ...], epoch: int) -> np.ndarray:
+  """The order of one epoch, [size], in 4 bytes an image: every worker process holds one."""
+  # SeedSequence pads with zeros, so the length keeps (1,) and (1, 0) apart; the epoch goes in
+  # as a spawn key, which is mixed apart from the seed.
+  sequence = np.random.SeedSequence((len(key), *key), spawn_key=(epoch,))
+  order = np.arange(size, dtype=np.int32 if size < 2**31 else np.int64)
+  np.random.Generator(np.random.PCG64(sequence)).shuffle(order)
+  order.flags.writeable = False
+  return order
+
+
+def eval_batches(images: Images, batch_size: int, max_images: int = 0
+                 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """One exact pass in order: every image once, the last batch padded.
+
+  Args:
+    images: what to go through.
+    batch_size: images in every batch, padding included.
+    max_images: stop after this many; 0 for all.
+
+  Yields:
+    uint8 [batch_size, H, W, C] (padding repeats the batch's first image), float32 [batch_size]
+    mask (1 for an image, 0 for padding) and int64 [batch_size] indices.
+  """
+  total = min(max_images, images.size) if max_images else images.size
+  for start in range(0, total, batch_size):
+    count = min(batch_size, total - start)
+    indices = np.full(batch_size, start, np.int64)
+    indices[:count] = np.arange(start, start + count)
+    pixels = np.empty((batch_size, *images.shape), np.uint8)
+    pixels[:count] = images.fetch(indices[:count])
+    pixels[count:] = pixels[0]
+    yield pixels, (np.arange(batch_size) < count).astype(np.float32), indices
+
+
+# Data sets that come with scikit-learn ----------------------------------------------------------
+
+
+def _in_memory(name: str, pixels: np.ndarray, levels: int) -> Images:
+  """Images over uint8 [N, H, W, C] held in memory."""
+  return Images(name, pixels.shape[1:], levels, lambda indices: pixels[indices], len(pixels))
+
+
+def _digits(split: str) -> Images:
+  """Handwritten digits, 8x8x1, values 0..16: 1,497 train, 300 test."""
+  from sklearn import datasets  # Slow to import, and most data sets do without it.
+  pixels = datasets.load_digits().images.astype(np.uint8)[..., None]
+  rows = slice(-DIGITS_TEST, None) if split == 'test' else slice(None, -DIGITS_TEST)
+  return _in_memory(f'digits (scikit-learn), {split}', pixels[rows], levels=17)
+
+
+def _photos(split: str) -> Images:
+  """32x32 RGB crops of two 427x640 photographs: 20,790 train (overlapping), 156 test (not).
+
+  Training crops lie wholly left of column 448 and test crops wholly right of it, so no pixel is
+  in both. Index i is a crop of photograph i % 2, so that the first few show both.
+  """
+  from sklearn import datasets
+  photos = np.stack(datasets.load_sample_images().images)  # [2, 427, 640, 3]
+  height, width = photos.shape[1:3]
+  if split == 'train':
+    tops = range(0, height - CROP + 1, CROP_STRIDE)
+    lefts = range(0, TEST_LEFT - CROP + 1, CROP_STRIDE)
+  else:
+    tops = range(0, height - CROP + 1, CROP)
+    lefts = range(TEST_LEFT, width - CROP + 1, CROP)
+  offsets = [(top, left) for top in tops for left in lefts]
+
+  def fetch(indices: np.ndarray) -> np.ndarray:
+    pixels = np.empty((len(indices), CROP, CROP, 3), np.uint8)
+    for row, index in enumerate(indices):
+      top, left = offsets[index // len(photos)]
+      pixels[row] = photos[index % len(photos), top:top + CROP, left:left + CROP]
+    return pixels
+
+  return Images(
+      f'photos (scikit-learn), {split}', (CROP, CROP, 3), 256, fetch, len(photos) * len(offsets))

@@ -1,0 +1,235 @@
+"""Pixel distributions p(x | canvas) and their cost L^x (8)-(11), in nats.
+
+Each distribution says how many channels the canvas has, what it holds before training, its mean
+(what equation (1) subtracts and pictures show) and what an image costs.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+def gaussian_cost(x, mean, log_sigma, bin_width):
+  """L^x (11) for Gaussian pixels: KL(U(x - s/2, x + s/2) | N(mean, exp(log_sigma)^2)) (9, 10).
+
+  In closed form, elementwise, in nats. Never negative; an upper bound on -log of the mass that
+  the Gaussian gives to the bin, because E_U[-log p] >= -log E_U[p].
+
+  Args:
+    x: pixel values in [0, 1], the centres of the bins.
+    mean, log_sigma: of the Gaussian, broadcastable to x.
+    bin_width: s, the distance between two pixel values (1/255 for 8 bits).
+  """
+  variance_of_bin = bin_width**2 / 12
+  squared = (x - mean) ** 2 + variance_of_bin
+  return (
+      -math.log(bin_width) + log_sigma + 0.5 * math.log(2 * math.pi)
+      + 0.5 * squared * jnp.exp(-2 * log_sigma)
+  )
+
+
+def logistic_log_mass(value, mean, log_scale, levels):
+  """log of the mass that a logistic distribution gives to the bin of a pixel value, elementwise.
+
+  The bin of value v reaches from v - 1/2 to v + 1/2; those of 0 and levels - 1 reach to infinity.
+  Exact, also far out in the tails, and with finite gradients: of edges a > b in standard units,
+  sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)).
+
+  Args:
+    value: 0, 1, ..., levels - 1, as floats. Whole numbers, so that bins share their edges exactly
+      and the masses sum to 1 in float32 too.
+    mean, log_scale: of the logistic, of pixels in [0, 1]: value / (levels - 1).
+    levels: how many values there are.
+  """
+  per_bin = jnp.exp(-log_scale) / (levels - 1)  # the width of a bin in standard units
+  distance = value - mean * (levels - 1)
+  first, last = value == 0, value == levels - 1
+  a = jnp.where(last, jnp.inf, (distance + 0.5) * per_bin)
+  b = jnp.where(first, -jnp.inf, (distance - 0.5) * per_bin)
+  width = jnp.where(first | last, jnp.inf, per_bin)
+  # log sigmoid(a) = min(a, 0) - log(1 + exp(-|a|)); one logarithm for the bounded factors of all.
+  bounded = -jnp.expm1(-width) / ((1 + jnp.exp(-abs(a))) * (1 + jnp.exp(-abs(b))))
+  return jnp.minimum(a, 0) + jnp.minimum(-b, 0) + jnp.log(bounded)
+
+
+def clipped_logistic_mean(mean, scale):
+  """E[min(max(X, 0), 1)] of a logistic X: the integral of P(X > u) over [0, 1], elementwise."""
+  # scale (softplus(mean / scale) - softplus((mean - 1) / scale)), without its cancellation
+  tail = lambda edge: 1 + jnp.exp(-abs(mean - edge) / scale)
+  return jnp.clip(mean, 0, 1) + scale * jnp.log(tail(0) / tail(1))
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianPixels:
+  """Pixels with `levels` values; the canvas holds mu and alpha = log sigma per channel (8, 9)."""
+
+  levels: int = 256
+
+  def canvas_channels(self, channels):
+    return 2 * channels
+
+  def initial_canvas(self, channels):
+    """r_0 before training, [2 C]: mid grey, as broad as pixel values are."""
+    return jnp.concatenate([jnp.full(channels, 0.5), jnp.full(channels, math.log(0.3))])
+
+  def mean(self, canvas):
+    """mu(r) of equation (1): [..., 2 C] -> [..., C]."""
+    return jnp.split(canvas, 2, axis=-1)[0]
+
+  def cost(self, x, canvas):
+    """L^x in nats per pixel and channel: x [..., C] in [0, 1], canvas [..., 2 C] -> [..., C]."""
+    mean, log_sigma = jnp.split(canvas, 2, axis=-1)  # (8)
+    return gaussian_cost(x, mean, log_sigma, 1 / (self.levels - 1))
+
+
+class LogisticMixture(NamedTuple):
+  """K components for every pixel, as a canvas of `LogisticMixturePixels` describes them."""
+
+  log_weights: jax.Array  # [..., K]
+  means: list  # by channel, [..., K], where the channels before are mid grey
+  log_scales: list  # by channel, [..., K]
+  slopes: list  # by pair of channels, [..., K] in (-1, 1)
+
+  def mean_given(self, earlier):
+    """The components' means of channel c = len(earlier), given those before: c of [..., 1 or K]."""
+    c = len(earlier)
+    slopes = self.slopes[c * (c - 1) // 2 :][:c]
+    return self.means[c] + sum(s * (x - 0.5) for s, x in zip(slopes, earlier, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogisticMixturePixels:
+  """Pixels with `levels` values: a discretised mixture of K logistics (Salimans et al., 2017).
+
+  A pixel has one component for all its C channels. Given it, channel c is logistic with a mean
+  that is linear in the channels before; a value gets the mass of its bin. So the masses of all
+  values sum to 1, and costs are exact where `gaussian_cost` is a bound.
+
+  The canvas holds R = K (C + 1) (C + 2) / 2 channels, in rows of K, one number per component:
+    1 row            logits of the components' weights
+    C rows           means, in pixels of [0, 1]
+    C rows           log scales, read as no less than 1/20 of a bin and no more than exp(2)
+    C (C-1) / 2 rows slopes before tanh: of channel 1 in 0, of 2 in 0, of 2 in 1, of 3 in 0, ...
+  """
+
+  levels: int = 256
+  mixtures: int = 5  # K
+
+  def canvas_channels(self, channels):
+    return self.mixtures * (channels + 1) * (channels + 2) // 2
+
+  def initial_canvas(self, channels):
+    """r_0 before training, [R]: equal weights, broad components spread over the grey values."""
+    k = self.mixtures
+    means = (jnp.arange(k) + 0.5) / k  # components that began as one would stay one
+    return jnp.concatenate([
+        jnp.zeros(k), jnp.tile(means, channels), jnp.full(k * channels, math.log(0.1)),
+        jnp.zeros(k * channels * (channels - 1) // 2)])
+
+  def mean(self, canvas):
+    """mu(r) of equation (1): [..., R] -> [..., C] in [0, 1], the expectation of the pixel.
+
+    Exact but for the rounding to `levels` values, if C = 1. Else channels before c enter the mean
+    of a component's channel c as their own means in that component.
+    """
+    mixture = self._split(canvas)
+    weights = jnp.exp(mixture.log_weights)
+    means = []
+    for log_scale in mixture.log_scales:
+      means.append(clipped_logistic_mean(mixture.mean_given(means), jnp.exp(log_scale)))
+    return jnp.stack([(weights * mean).sum(-1) for mean in means], -1)
+
+  def cost(self, x, canvas):
+    """Nats per pixel and channel: x [..., C] in [0, 1], canvas [..., R] -> [..., C].
+
+    Entry c is -log P(x_c | x_0 ... x_{c-1}), so that the sum over channels is -log P(x).
+    """
+    return jnp.concatenate(self._observe(self._split(canvas), x)[0], -1)
+
+  def log_masses(self, canvas, earlier):
+    """log P(x_c | x_0 ... x_{c-1}) of every value that channel c can have, for an entropy coder.
+
+    Args:
+      canvas: [..., R].
+      earlier: [..., c] in [0, 1], the channels before channel c, with c < C.
+    Returns:
+      [..., levels] minus the `cost` in nats of 0, 1 / (levels - 1), ..., 1.
+    """
+    mixture = self._split(canvas)
+    _, log_weights = self._observe(mixture, earlier)
+    c = earlier.shape[-1]
+    mean = mixture.mean_given([earlier[..., i : i + 1] for i in range(c)])
+    log_masses = logistic_log_mass(
+        jnp.arange(self.levels, dtype=jnp.float32)[:, None], mean[..., None, :],
+        mixture.log_scales[c][..., None, :], self.levels)
+    return jax.nn.logsumexp(log_weights[..., None, :] + log_masses, -1)
+
+  def _split(self, canvas):
+    """`LogisticMixture` of a canvas [..., R]; `ValueError` if no C has R canvas channels."""
+    count = canvas.shape[-1] // self.mixtures
+    c = math.isqrt(2 * count) - 1  # solves (C + 1) (C + 2) = 2 count
+    if canvas.shape[-1] != self.canvas_channels(c):
+      raise ValueError(
+          f'{canvas.shape[-1]} canvas channels are those of no image with {self.mixtures} mixtures')
+    # Rows of their own, not slices of one array, whose gradient would be a sum of padded ones.
+    rows = jnp.split(canvas, count, -1)
+    bin_width = 1 / (self.levels - 1)
+    clip = lambda log_scale: jnp.clip(log_scale, math.log(bin_width / 20), 2.0)
+    return LogisticMixture(
+        jax.nn.log_softmax(rows[0]), rows[1 : c + 1],
+        [clip(row) for row in rows[c + 1 : 2 * c + 1]],
+        [jnp.tanh(row) for row in rows[2 * c + 1 :]])
+
+  def _observe(self, mixture, x):
+    """Channels x [..., c] one after the other.
+
+    Returns:
+      (costs in nats: c of [..., 1], log of the components' weights given all of them [..., K]).
+    """
+    log_weights, costs, earlier = mixture.log_weights, [], []
+    for c in range(x.shape[-1]):
+      value = x[..., c : c + 1]
+      log_masses = logistic_log_mass(
+          jnp.round(value * (self.levels - 1)), mixture.mean_given(earlier),
+          mixture.log_scales[c], self.levels)
+      joint = log_weights + log_masses
+      costs.append(-jax.nn.logsumexp(joint, -1, keepdims=True))
+      # Not joint + cost, which would not sum to 1 where the cost is large.
+      log_weights = jax.nn.log_softmax(joint)
+      earlier.append(value)
+    return costs, log_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class BernoulliPixels:
+  """Binary pixels; the canvas holds one logit per channel."""
+
+  levels: int = 256  # the two values are stored as 0 and levels - 1
+
+  def canvas_channels(self, channels):
+    return channels
+
+  def initial_canvas(self, channels):
+    return jnp.full(channels, -1.0)  # ink is rarer than paper
+
+  def mean(self, canvas):
+    return jax.nn.sigmoid(canvas)
+
+  def cost(self, x, canvas):
+    """-log p(x | canvas) in nats per pixel: x [..., C] in {0, 1}, canvas [..., C] logits."""
+    return jax.nn.softplus(canvas) - x * canvas
+
+
+def from_name(likelihood, levels, mixtures=5):
+  """The pixel distribution named by `config.model.likelihood`; `mixtures` is K of a mixture."""
+  if likelihood == 'gaussian':
+    return GaussianPixels(levels)
+  if likelihood == 'logistic_mixture':
+    return LogisticMixturePixels(levels, mixtures)
+  if likelihood == 'bernoulli':
+    return BernoulliPixels(levels)
+  raise ValueError(
+      f'no likelihood {likelihood!r}: there are "gaussian", "logistic_mixture" and "bernoulli"')

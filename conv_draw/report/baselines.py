@@ -1,0 +1,62 @@
+"""Models that need no training: they check the units, and say what a model has to beat."""
+
+import math
+
+import numpy as np
+
+from conv_draw.model.pixels import gaussian_cost
+
+# A covariance of more dimensions than this takes minutes and gigabytes.
+MAX_DIMENSIONS = 4096
+
+
+def uniform_nats(image_shape, levels):
+  """Nats per image of shape (H, W, C) if all of a pixel's `levels` values are equally likely."""
+  return math.prod(image_shape) * math.log(levels)
+
+
+def gaussian_is_feasible(train):
+  """Whether `train` has images enough to fit a covariance, and few enough dimensions."""
+  return math.prod(train.shape) <= min(MAX_DIMENSIONS, len(train))
+
+
+def multivariate_gaussian_nats(train, test):
+  """Mean L^x of `test` under a full-covariance Gaussian fitted on `train`, in nats per image.
+
+  The fit minimises the mean L^x of `train`: its covariance is that of the pixels, each spread
+  uniformly over its bin (10). In the covariance's eigenbasis pixels are independent, and a rotation
+  keeps both volume and the bins' second moment: L^x is `gaussian_cost` summed there.
+
+  Args:
+    train, test: `data.Images` for which `gaussian_is_feasible`.
+  """
+  bin_width = 1 / (train.levels - 1)
+  size = math.prod(train.shape)
+  total, squares = np.zeros(size), np.zeros((size, size))
+  for x in _chunks(train):
+    total += x.sum(0)
+    squares += x.T @ x
+  mean = total / len(train)
+  covariance = squares / len(train) - np.outer(mean, mean) + bin_width**2 / 12 * np.eye(size)
+  variances, basis = np.linalg.eigh(covariance)
+  nats = 0.0
+  for x in _chunks(test):
+    cost = gaussian_cost(
+        (x - mean) @ basis, 0.0, 0.5 * np.log(variances), bin_width)
+    nats += np.asarray(cost, np.float64).sum()
+  return float(nats / len(test))
+
+
+def bernoulli_nats(train, test):
+  """Nats per image under independent pixels with the training split's frequencies of ink."""
+  frequency = sum(x.sum(0) for x in _chunks(train)) / len(train) + 0.5
+  frequency = np.clip(frequency, 1e-4, 1 - 1e-4)
+  ink = sum(x.sum(0) for x in _chunks(test)) / len(test) + 0.5
+  return float((-ink * np.log(frequency) - (1 - ink) * np.log1p(-frequency)).sum())
+
+
+def _chunks(images, size=2000):
+  """All images in turn as [up to size, H W C] float64 in [-0.5, 0.5], centred for precision."""
+  for start in range(0, len(images), size):
+    x = images.fetch(np.arange(start, min(start + size, len(images))))
+    yield x.reshape(len(x), -1) / (images.levels - 1) - 0.5

@@ -1,0 +1,270 @@
+"""The paper's figures from trained models: PNG at print quality, and the numbers as CSV beside it.
+
+Each function returns the paths it wrote. Drawing is matplotlib's; what is drawn comes from the same
+model functions as everything else.
+"""
+
+import csv
+import functools
+import os
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+from conv_draw.model import objective
+from conv_draw.report import pictures
+from conv_draw.training import evaluate, steps
+
+matplotlib.use('Agg')  # no display
+from matplotlib import pyplot as plt
+from matplotlib import ticker
+
+LEVELS = 9  # rows of figure 1: values of t
+SAMPLES = 4  # columns for each image of figure 1, left
+RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8)  # bits/dim of figure 3
+DPI = 300
+WIDTH = 6.5  # inches, of a printed page
+
+
+def stored_groups(iterations):
+  """The values of t that figure 1 shows: 0 (nothing stored) to T."""
+  return np.unique(np.round(np.linspace(0, iterations, LEVELS)).astype(int))
+
+
+def samples(config, model, params, image_size):
+  """Generated images (figure 4): `figures.samples` of them, [N, H, W, C] uint8."""
+  key = steps.random_key(config.evaluate.seed, steps.FIGURES, 0)
+  draw = jax.jit(
+      lambda params, key: model.pixels.mean(model.apply(
+          params, key, config.figures.samples, image_size, method='sample')))
+  return to_bytes(draw(params, key))
+
+
+@functools.cache
+def _compiled(model):
+  """(infer, decode), compiled once for all figures."""
+  return jax.jit(model.apply), jax.jit(
+      lambda params, keys, images, groups, temperature, generation_keys: model.pixels.mean(
+          model.apply(params, keys, images, groups, temperature, generation_key=generation_keys,
+                      method='reconstruct')))
+
+
+class Reconstructions:
+  """Some test images, and what the model makes of their first t groups of latents."""
+
+  def __init__(self, config, model, params, images, count):
+    """Chooses `count` of `images` (a `data.Images`), spread over the split."""
+    self._model, self._params = model, params
+    chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
+    self._images = images.fetch(chosen)
+    self.originals = to_bytes(self._images / (images.levels - 1))  # [N, H, W, C]
+    self._keys = lambda number: jax.vmap(lambda i: jax.random.fold_in(
+        steps.random_key(config.evaluate.seed, steps.FIGURES, number), i))(
+            jnp.arange(len(chosen)))
+    infer, self._decode = _compiled(model)
+    inference = infer(params, self._keys(1), self._images)
+    kl_nats = np.asarray(inference.kl_nats, np.float64).sum(1)  # [T, N]
+    self._stored_nats = np.concatenate([np.zeros((1, len(chosen))), kl_nats.cumsum(0)])
+
+  def at(self, groups, temperature, sample=0):
+    """[N, H, W, C] uint8: `groups` stored, the rest generated; another `sample`, another rest."""
+    return to_bytes(self._decode(
+        self._params, self._keys(1), self._images, groups, temperature, self._keys(2 + sample)))
+
+  def stored_bits_per_dim(self, groups):
+    """What the first `groups` groups cost, averaged over the images."""
+    return objective.bits_per_dim(
+        self._stored_nats[groups].mean(), self._images.shape[1:])
+
+  def psnr(self, decoded):
+    """Decibels, of the mean squared error over all the images."""
+    difference = (decoded.astype(float) - self.originals) / 255
+    return -10 * np.log10(max(np.mean(difference**2), 1e-12))
+
+
+def reconstructions(config, model, params, images):
+  """The originals, then t = 0..T groups stored, the rest at `figures.temperature`.
+
+  Returns:
+    uint8 [1 + levels, columns, H, W, C].
+  """
+  some = Reconstructions(config, model, params, images, config.figures.reconstructions)
+  rows = [some.at(t, config.figures.temperature) for t in stored_groups(model.steps)]
+  return np.stack([some.originals, *rows])
+
+
+def figure_1(config, model, params, images, directory):
+  """Progressive reconstructions: several samples of each image, and with the prior's means."""
+  paths = []
+  for name, temperature, each in (('samples', 1.0, SAMPLES), ('means', 0.0, 1)):
+    count = max(1, config.figures.reconstructions // each)
+    some = Reconstructions(config, model, params, images, count)
+    rows, labels, numbers = [some.originals.repeat(each, 0)], ['original'], []
+    for t in stored_groups(model.steps):
+      # [N, each, H, W, C] -> an image's samples side by side
+      drawn = np.stack([some.at(t, temperature, j) for j in range(each)], 1)
+      rows.append(drawn.reshape(-1, *drawn.shape[2:]))
+      bits = some.stored_bits_per_dim(t)
+      labels.append(f't = {t}\n{bits:.2f} bits/dim')
+      numbers.append((t, bits, np.mean([some.psnr(drawn[:, j]) for j in range(each)]),
+                      drawn.std(1).mean() / 255))
+    path = os.path.join(directory, f'figure_1_{name}')
+    paths += [_labelled_rows(path, np.stack(rows), labels), _write_csv(path, (
+        'groups', 'stored_bits_per_dim', 'psnr_db', 'standard_deviation_over_samples'), numbers)]
+  return paths
+
+
+def figure_2(config, model, params, images, directory):
+  """The information in bits by layer and iteration, over the test split."""
+  kl_nats = evaluate.evaluate(config, model, params, images).kl_nats  # [T, L]
+  bits = kl_nats / np.log(2)
+  figure, axes = plt.subplots(figsize=(WIDTH / 2, WIDTH / 3))
+  iterations = np.arange(1, len(bits) + 1)
+  for i in range(bits.shape[1]):
+    axes.plot(iterations, bits[:, i], marker='.', label=f'layer {i + 1}')
+  axes.set_xlabel('iteration')
+  axes.set_ylabel('KL (bits per image)')
+  axes.set_ylim(bottom=0)
+  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.legend(frameon=False)
+  path = os.path.join(directory, 'figure_2')
+  shape = images.shape
+  rows = [
+      (t + 1, i + 1, kl_nats[t, i], bits[t, i], objective.bits_per_dim(kl_nats[t, i], shape))
+      for i in range(bits.shape[1]) for t in range(len(bits))]
+  return [_save(figure, path), _write_csv(
+      path, ('iteration', 'layer', 'kl_nats', 'kl_bits', 'kl_bits_per_dim'), rows)]
+
+
+def figure_3(config, model, params, images, directory):
+  """Lossy compression at the paper's rates: originals, full and zero variance of the prior.
+
+  At each rate, t is the number of groups whose mean KL over the shown images is nearest to it. What
+  several rates have in common, as those above all that the model has, is drawn once.
+  """
+  some = Reconstructions(config, model, params, images, config.figures.reconstructions)
+  spent = np.array([some.stored_bits_per_dim(t) for t in range(model.steps + 1)])
+  rows, labels, numbers = [], [], []
+  for rate in RATES:
+    t = int(abs(spent - rate).argmin())
+    full, zero = some.at(t, 1.0), some.at(t, 0.0)
+    if t not in [row[1] for row in numbers]:
+      rows += [some.originals, full, zero]
+      labels += [f'{rate} bits/dim:\noriginal', f't = {t} ({spent[t]:.3f})\nfull variance',
+                 'zero variance']
+    numbers.append((rate, t, spent[t], some.psnr(full), some.psnr(zero)))
+  path = os.path.join(directory, 'figure_3')
+  return [_labelled_rows(path, np.stack(rows), labels), _write_csv(path, (
+      'rate_bits_per_dim', 'groups', 'stored_bits_per_dim', 'psnr_db_full_variance',
+      'psnr_db_zero_variance'), numbers)]
+
+
+def figure_4(config, model, params, images, directory):
+  """Samples."""
+  drawn = samples(config, model, params, images.shape[:2])
+  columns = int(np.ceil(np.sqrt(len(drawn))))
+  path = os.path.join(directory, 'figure_4')
+  grid = pictures.grid_of(drawn, columns)
+  rows = [
+      (i // columns, i % columns, x.mean() / 255, x.std() / 255) for i, x in enumerate(drawn)]
+  return [_labelled_rows(path, grid, [''] * len(grid)), _write_csv(
+      path, ('row', 'column', 'mean', 'standard_deviation'), rows)]
+
+
+def figure_5(runs, directory):
+  """Samples at several beta, two rows for each.
+
+  Args:
+    runs: (config, uint8 samples [N, H, W, C], last test line of metrics.jsonl or None) of each.
+  """
+  runs = sorted(runs, key=lambda run: run[0].objective.beta)
+  rows, labels, numbers = [], [], []
+  for config, drawn, test in runs:
+    half = max(1, len(drawn) // 2)
+    rows.append(drawn[: half * 2 or 1].reshape(-1, half, *drawn.shape[1:]))
+    labels += [f'beta = {config.objective.beta:g}'] + [''] * (len(rows[-1]) - 1)
+    test = test or {}
+    numbers.append((config.objective.beta, *(test.get(name, '') for name in (
+        'bits_per_dim', 'nats', 'reconstruction_nats', 'kl_nats', 'images'))))
+  path = os.path.join(directory, 'figure_5')
+  return [_labelled_rows(path, np.concatenate(rows), labels), _write_csv(path, (
+      'beta', 'test_bits_per_dim', 'test_nats', 'test_reconstruction_nats', 'test_kl_nats',
+      'test_images'), numbers)]
+
+
+def training(logs, unit, directory):
+  """Training loss and test bound by step, of a run and before it of those it started from.
+
+  Args:
+    logs: of each, the lines of its metrics.jsonl; the run itself last.
+    unit: 'nats' or 'bits_per_dim'.
+  """
+  figure, axes = plt.subplots(figsize=(WIDTH / 2, WIDTH / 3))
+  begin, points = 0, []
+  for lines in logs:
+    for split, style in (('train', 'C0-'), ('test', 'C3o')):
+      by_step = {  # what a spike undid has been measured again
+          begin + line['step']: line[unit] for line in lines
+          if line.get('split') == split and line.get('importance_samples', 1) == 1
+          and np.isfinite(line[unit])}
+      axes.plot(list(by_step), list(by_step.values()), style, linewidth=0.7, markersize=3,
+                label=split if not begin else None)
+      points += by_step.items()
+    axes.axvline(begin, color='0.8', linewidth=0.5)
+    begin = max((step for step, _ in points), default=0)
+  if not points:  # stopped before the first line
+    plt.close(figure)
+    return []
+  # From the end of the first tenth on: an untrained model would dwarf the rest.
+  shown = [value for step, value in points if step >= 0.1 * begin]
+  margin = 0.05 * (max(shown) - min(shown)) or 1
+  axes.set_ylim(min(shown) - margin, max(shown) + margin)
+  axes.set_xlabel('step')
+  axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))  # 20k
+  axes.set_ylabel(unit.replace('_per_', '/'))
+  axes.legend(frameon=False)
+  return [_save(figure, os.path.join(directory, 'training'))]
+
+
+def to_bytes(x):
+  """Pixel values in [0, 1] -> uint8 0..255."""
+  return np.asarray(jnp.round(255 * jnp.clip(x, 0, 1)), np.uint8)
+
+
+def _labelled_rows(path, grid, labels):
+  """Writes path.png: [rows, columns, H, W, C] with a label left of each row."""
+  pixels = pictures.picture(grid)
+  inches = WIDTH * 0.85
+  margin = WIDTH - inches if any(labels) else 0
+  height = inches * pixels.shape[0] / pixels.shape[1]
+  figure = plt.figure(figsize=(inches + margin, height))
+  axes = figure.add_axes([margin / (inches + margin), 0, inches / (inches + margin), 1])
+  axes.imshow(
+      pixels[..., 0] if grid.shape[-1] == 1 else pixels, cmap='gray', vmin=0, vmax=255,
+      interpolation='nearest', aspect='auto')
+  axes.set_axis_off()
+  each = pixels.shape[0] / len(labels)
+  size = min(7, 0.35 * 72 * height / len(labels))
+  for i, label in enumerate(labels):
+    axes.text(-0.01 * pixels.shape[1], (i + 0.5) * each, label, ha='right', va='center',
+              fontsize=size, linespacing=1.1)
+  return _save(figure, path)
+
+
+def _save(figure, path):
+  os.makedirs(os.path.dirname(path), exist_ok=True)
+  figure.savefig(path + '.png', dpi=DPI, bbox_inches='tight', pad_inches=0.03)
+  plt.close(figure)
+  return path + '.png'
+
+
+def _write_csv(path, header, rows):
+  os.makedirs(os.path.dirname(path), exist_ok=True)
+  with open(path + '.csv', 'w', newline='') as f:
+    writer = csv.writer(f)
+    writer.writerow(header)
+    writer.writerows(
+        [f'{value:.6g}' if isinstance(value, float) else value for value in row] for row in rows)
+  return path + '.csv'

@@ -1,0 +1,123 @@
+"""What `launch.py --mode` can do with a run, or with several."""
+
+import os
+
+from conv_draw.data import sets
+from conv_draw.errors import UserError
+from conv_draw.machine import devices
+from conv_draw.model import objective
+from conv_draw.report import baselines, figures, pictures, table
+from conv_draw.training import evaluate, loop, trained
+from conv_draw.workdir import config as config_lib
+from conv_draw.workdir import metrics as metrics_lib
+from conv_draw.workdir import published
+
+
+def run(mode, config, workdir):
+  """Runs one mode; what it finds goes to stdout, how it gets on to stderr.
+
+  Several processes train and evaluate together; the first one alone speaks and writes files.
+  """
+  if mode == 'train':
+    trained_run = trained.of_state(config, loop.train(config, workdir))
+  elif differing := [
+      k for k in config_lib.differences(config_lib.load(workdir), config)
+      if k.startswith('model.') or k == 'train.ema_decay']:
+    raise UserError(
+        f'{workdir} was trained with another {differing[0]}: leave out --config and '
+        f'--config.{differing[0]} to use the stored ones')
+  else:
+    trained_run = trained.load(config, workdir)
+  model, params, step, test_images = trained_run
+  if mode in ('train', 'evaluate'):
+    _evaluate(config, model, params, step, test_images, workdir)
+  if devices.primary():
+    _draw(mode, config, model, params, test_images, workdir)
+  devices.wait_for_all('done')
+
+
+def _draw(mode, config, model, params, test_images, workdir):
+  drawn = (config, model, params, test_images)
+  directory = os.path.join(workdir, 'figures')
+  if mode in ('train', 'sample', 'figures'):
+    path = os.path.join(directory, 'samples.png')
+    grid = figures.samples(config, model, params, test_images.shape[:2])
+    pictures.save_grid(path, pictures.grid_of(grid, columns=8))
+    print('wrote', path)
+  if mode in ('train', 'reconstruct', 'figures'):
+    path = os.path.join(directory, 'reconstructions.png')
+    pictures.save_grid(path, figures.reconstructions(*drawn))
+    print('wrote', path)
+  if mode == 'figures':
+    for figure in (figures.figure_1, figures.figure_2, figures.figure_3, figures.figure_4):
+      for path in figure(*drawn, directory):
+        print('wrote', path, flush=True)
+    unit = 'nats' if config.model.likelihood == 'bernoulli' else 'bits_per_dim'
+    logs = [metrics_lib.read_file(log) for log in trained.logs(workdir)]
+    for path in figures.training(logs, unit, directory):
+      print('wrote', path)
+
+
+def run_several(mode, workdirs):
+  """Runs a mode that looks at several trained runs: 'table', or 'figures' for figure 5."""
+  if mode == 'table':
+    print(table.markdown(workdirs))
+    return
+  runs = []
+  for workdir in workdirs:
+    config = config_lib.load(workdir)
+    model, params, _, images = trained.load(config, workdir)
+    tests = [line for line in metrics_lib.read(workdir) if line.get('split') == 'test']
+    runs.append((
+        config, figures.samples(config, model, params, images.shape[:2]),
+        tests[-1] if tests else None))
+  shapes = {drawn.shape for _, drawn, _ in runs}
+  if len(shapes) > 1:
+    raise UserError(
+        'figure 5 needs runs on images of one size with one number of --config.figures.samples; '
+        f'these have {" and ".join(map(str, sorted(shapes)))}')
+  parent = os.path.commonpath([os.path.dirname(os.path.abspath(w)) for w in workdirs])
+  for path in figures.figure_5(runs, os.path.join(parent, 'figures')):
+    print('wrote', path)
+
+
+def _evaluate(config, model, params, step, images, workdir):
+  """Prints the test likelihood beside the baselines' and adds it to metrics.jsonl."""
+  total = min(len(images), config.evaluate.max_images or len(images))
+  progress = metrics_lib.Progress(total, 0, 'image', devices.primary())
+  result = evaluate.evaluate(config, model, params, images, progress.at)
+  progress.close()
+  if not devices.primary():
+    return
+  k = config.evaluate.importance_samples
+  bound = f'importance-weighted bound, {k} samples' if k > 1 else 'variational bound'
+  print(f'{images.name}: {result.count} of {len(images)} images, {bound}, after {step} steps')
+  error = objective.bits_per_dim(result.standard_error_nats, images.shape)
+  _row(table.describe(config), result.nats, images.shape, '<',
+       f' +- {error:.4f}  (reconstruction {result.reconstruction_nats:.2f}, latents '
+       f'{result.kl_nats.sum():.2f}, standard error {result.standard_error_nats:.2f} nats)')
+  metrics = metrics_lib.Metrics(workdir, on=not published.is_one(workdir))
+  evaluate.write(metrics, step, result, images, config)
+  for name, nats in _baselines(config, images):
+    _row(name, nats, images.shape, ' ', f'  (all {len(images)} images)')
+    metrics.event(
+        step, 'baseline', name=name, nats=nats, data=images.name, images=len(images),
+        bits_per_dim=objective.bits_per_dim(nats, images.shape), of=len(images))
+  metrics.close()
+
+
+def _row(name, nats, shape, sign, rest=''):
+  bits = objective.bits_per_dim(nats, shape)
+  print(f'  {name:24} {sign} {nats:10.2f} nats  {sign} {bits:7.4f} bits/dim{rest}', flush=True)
+
+
+def _baselines(config, images):
+  """(name, nats per image) of the models that need no training, on the whole test split."""
+  train_images = sets.load(config.data, 'train')
+  if config.model.likelihood == 'bernoulli':
+    yield 'uniform', baselines.uniform_nats(images.shape, levels=2)
+    yield 'independent pixels', baselines.bernoulli_nats(train_images, images)
+    return
+  yield 'uniform', baselines.uniform_nats(images.shape, images.levels)
+  if baselines.gaussian_is_feasible(train_images):
+    yield ('multivariate Gaussian', baselines.multivariate_gaussian_nats(train_images, images))

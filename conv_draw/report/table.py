@@ -1,0 +1,107 @@
+"""Table 1 of the paper for runs of one's own, as Markdown, from what their workdirs hold."""
+
+from typing import NamedTuple
+
+from conv_draw.errors import UserError
+from conv_draw.training import trained
+from conv_draw.workdir import config as config_lib
+from conv_draw.workdir import metrics
+
+
+class Row(NamedTuple):
+  """One line; what a baseline does not have is empty."""
+
+  data: str  # data set, version, split and how many images of it were scored
+  bound: float  # on the test split, for sorting
+  model: str
+  test: str
+  weighted: str  # importance-weighted bound
+  parameters: str = ''
+  steps: str = ''  # with those of the runs it started from; likewise the time
+  time: str = ''
+  workdir: str = ''
+
+
+def markdown(workdirs):
+  """The table of those runs and of the baselines that were computed for the same data.
+
+  Raises:
+    UserError: names the workdir that is not a run, or has not been evaluated.
+  """
+  rows = {row for workdir in workdirs for row in _rows(workdir)}
+  lines = [
+      '| data | model | test (train) | importance weighted | parameters | steps | time | workdir |',
+      '|---|---|---|---|---|---|---|---|']
+  for row in sorted(rows, key=lambda row: (row.data, -row.bound)):
+    lines.append('| ' + ' | '.join((row.data, *row[2:])) + ' |')
+  return '\n'.join(lines)
+
+
+def describe(config):
+  """What the paper's table would call the model."""
+  m, o = config.model, config.objective
+  count = 1 + len(m.upper_features)
+  extras = [f'{count} layers'] if count > 1 else []
+  if o.samples > 1:
+    extras.append(f'{o.samples} samples')
+  if m.likelihood == 'logistic_mixture':
+    extras.append('logistic mixture')
+  if o.beta != 1:
+    extras.append(f'beta = {o.beta:g}')
+  if m.kind == 'vae':
+    name = 'IWAE' if o.bound == 'iwae' else 'Deep VAE' if m.stride else 'VAE'
+  else:
+    name = 'Conv DRAW' if m.stride else 'DRAW'
+  return name + (f' ({", ".join(extras)})' if extras else '')
+
+
+def _rows(workdir):
+  config, lines = config_lib.load(workdir), metrics.read(workdir)
+  tests = [line for line in lines if line.get('split') == 'test']
+  plain = [line for line in tests if line['importance_samples'] == 1]
+  weighted = [line for line in tests if line['importance_samples'] > 1]
+  stages = [
+      [line for line in metrics.read_file(log) if line.get('split') == 'train']
+      for log in trained.logs(workdir)]
+  starts = [line for line in lines if line.get('event') == 'start']
+  if not (plain and stages[-1] and starts):
+    raise UserError(
+        f'{workdir} has no test likelihood to put into a table: train it to its end, or run '
+        f'python launch.py --mode=evaluate --workdir={workdir}'
+        + (' --config.evaluate.importance_samples=1' if weighted else ''))
+  in_nats = config.model.likelihood == 'bernoulli'
+  unit = 'nats' if in_nats else 'bits_per_dim'
+  digits = 2 if in_nats else 3
+
+  def bound(line):
+    error = line['standard_error_nats'] * line[unit] / line['nats']
+    return f'< {line[unit]:.{digits}f} ± {error:.{digits}f}'
+
+  test, start = plain[-1], starts[-1]
+  before = sum(stage[-1]['step'] for stage in stages[:-1] if stage)
+  seconds = sum(line['seconds'] for stage in stages for line in stage)
+  data = _data(test, in_nats)
+  best = weighted and max(weighted, key=lambda line: (line['images'], line['importance_samples']))
+  yield Row(
+      data, test[unit], describe(config),
+      f'{bound(test)} ({stages[-1][-1][unit]:.{digits}f})',
+      f'{bound(best)}, {best["importance_samples"]} samples'
+      + ('' if best['images'] == test['images'] else f', {best["images"]:.0f} images')
+      if best else '',
+      f'{start["parameters"]:,}', f'{before + test["step"]:,}',
+      f'{_duration(seconds)} on {start["devices"]} {start["device_kind"]}', workdir)
+  for line in lines:
+    if line.get('event') == 'baseline':
+      text = f'{line[unit]:.{digits}f}'
+      yield Row(_data(line, in_nats), float(text), line['name'], text, '')
+
+
+def _data(line, in_nats):
+  some = '' if line['images'] == line['of'] else f'{line["images"]:.0f} of '
+  return f'{line["data"]}, {some}{line["of"]} images, {"nats" if in_nats else "bits/dim"}'
+
+
+def _duration(seconds):
+  if seconds < 5400:
+    return f'{seconds / 60:.1f} min'
+  return f'{seconds / 3600:.1f} h'

@@ -1,0 +1,156 @@
+"""The pure per-device steps that `jax.pmap` maps: TrainState, train_step, eval_step."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from conv_draw.model import objective
+from conv_draw.model.pixels import BernoulliPixels
+
+AXIS = 'devices'
+
+# All randomness is fold_in(seed, purpose, ...): no two purposes share a stream.
+INITIALISE, TRAIN, EVALUATE, FIGURES = range(4)
+
+
+@struct.dataclass
+class TrainState:
+  """All that a training run is, besides its configuration."""
+
+  step: Any  # int32, updates done
+  reverts: Any  # int32, how often a spike was reverted; moves data and RNG on
+  params: Any
+  opt_state: Any
+  ema_params: Any  # None without averaging
+
+
+def random_key(seed, purpose, *numbers):
+  """fold_in(seed, purpose, numbers...)."""
+  return functools.reduce(jax.random.fold_in, (purpose, *numbers), jax.random.key(seed))
+
+
+def create_optimizer(config):
+  """Adam (section 4) with the learning-rate schedule and clipping of `config.train`."""
+  t = config.train
+  if t.schedule == 'constant':
+    schedule = optax.schedules.constant_schedule(t.learning_rate)
+  elif t.schedule == 'cosine':
+    schedule = optax.schedules.cosine_decay_schedule(
+        t.learning_rate, max(1, t.steps - t.warmup_steps))
+  else:
+    raise ValueError(f'no schedule {t.schedule!r}: there are "constant" and "cosine"')
+  if t.warmup_steps:
+    warmup = optax.schedules.linear_schedule(0.0, t.learning_rate, t.warmup_steps)
+    schedule = optax.schedules.join_schedules([warmup, schedule], [t.warmup_steps])
+  clip = optax.clip_by_global_norm(t.clip_norm) if t.clip_norm > 0 else optax.identity()
+  optimizer = optax.chain(clip, optax.adam(schedule))
+  if t.part == 'decoder':
+    return optax.multi_transform({'train': optimizer, 'keep': optax.set_to_zero()}, _labels)
+  return optimizer
+
+
+def _labels(params):
+  """'keep' for the parameters that inference alone uses, 'train' for the others."""
+  inference = lambda path: path[1].key.startswith(('encoder', 'posterior'))
+  return jax.tree_util.tree_map_with_path(
+      lambda path, _: 'keep' if inference(path) else 'train', params)
+
+
+def create_state(config, model, optimizer, image_shape):
+  """A fresh `TrainState` for images of shape (H, W, C)."""
+  key = random_key(config.train.seed, INITIALISE)
+  params = jax.jit(model.init)(key, key, jnp.zeros((1, *image_shape), jnp.uint8))
+  ema_params = params if config.train.ema_decay else None
+  zero = jnp.zeros((), jnp.int32)
+  return TrainState(zero, zero, params, optimizer.init(params), ema_params)
+
+
+def binarise(keys, images):
+  """uint8 grey values as probabilities of 255 / 255: one draw per pixel, as 0 or 255."""
+  draw = lambda key, image: jax.random.bernoulli(key, image.astype(jnp.float32) / 255)
+  return jax.vmap(draw)(keys, images).astype(jnp.uint8) * 255
+
+
+def repeat(keys, images, samples, taken):
+  """Keys and images of several draws of the latents per image, an image's side by side.
+
+  Args:
+    keys: [B], one per image.
+    images: [B, ...].
+    samples: k, how many draws.
+    taken: numbers below this have been folded into the images' keys for other purposes.
+  Returns:
+    ([B k] keys, [B k, ...] images); both as they are if k = 1.
+  """
+  if samples == 1:
+    return keys, images
+  numbers = taken + jnp.arange(samples)
+  fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+  return fold(keys, numbers).reshape(-1), jnp.repeat(images, samples, 0)
+
+
+def train_step(state, images, *, model, optimizer, config):
+  """One Adam update on this device's share of the batch.
+
+  Args:
+    state: `TrainState`; the same on every device.
+    images: [B / devices, H, W, C] uint8.
+    model, optimizer, config: static.
+  Returns:
+    (new state, metrics): scalars in nats per image, averaged over the whole batch and measured
+    before the update. 'nats' is the loss at beta = 1; 'reconstruction_nats' and 'kl_nats' are
+    averages over all samples.
+  """
+  share = images.shape[0]
+  key = random_key(config.train.seed, TRAIN)
+  key = jax.random.fold_in(jax.random.fold_in(key, state.reverts), state.step)
+  # An image's noise depends on its place in the batch alone, not on the number of devices.
+  places = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
+  keys = jax.vmap(functools.partial(jax.random.fold_in, key))(places)
+  if isinstance(model.pixels, BernoulliPixels):
+    images = binarise(jax.vmap(lambda k: jax.random.fold_in(k, model.steps))(keys), images)
+  o = config.objective
+  keys, images = repeat(keys, images, o.samples, taken=model.steps + 1)
+
+  def loss_fn(params):
+    terms = objective.elbo(model, images, model.apply(params, keys, images))
+    return objective.loss(terms, o.beta, o.samples, o.bound), terms
+
+  (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+  gradients = jax.lax.pmean(gradients, AXIS)
+  updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  ema_params = state.ema_params
+  if ema_params is not None:
+    # The first steps count less, so that the average forgets the initialisation.
+    decay = jnp.minimum(config.train.ema_decay, (1 + state.step) / (10 + state.step))
+    ema_params = optax.incremental_update(params, ema_params, 1 - decay)
+  metrics = jax.lax.pmean({
+      'loss': loss,
+      'nats': objective.loss(terms, 1.0, o.samples, o.bound),
+      'reconstruction_nats': terms.reconstruction_nats.mean(),
+      'kl_nats': terms.kl_nats.sum((0, 1)).mean(),
+  }, AXIS)
+  metrics['gradient_norm'] = optax.tree.norm(gradients)
+  return TrainState(state.step + 1, state.reverts, params, opt_state, ema_params), metrics
+
+
+def eval_step(params, images, indices, sample, *, model, seed):
+  """Scores this device's share of a batch.
+
+  Args:
+    params: the same on every device.
+    images: [B / devices, H, W, C] uint8.
+    indices: [B / devices] the images' places in the split: their noise depends on nothing else.
+    sample: which of several independent draws of the latents.
+    model, seed: static.
+  Returns:
+    `objective.Elbo` of each image.
+  """
+  key = jax.random.fold_in(random_key(seed, EVALUATE), sample)
+  keys = jax.vmap(functools.partial(jax.random.fold_in, key))(indices)
+  return objective.elbo(model, images, model.apply(params, keys, images))

@@ -1,0 +1,105 @@
+"""Trained models that come with the package: workdirs with weights.npz in place of checkpoints.
+
+`python -m conv_draw.pretrained --workdir=runs/NAME --out=DIR` makes one of a run. All that reads a
+workdir takes them: `launch.py --mode=evaluate --workdir=DIR`, the codec, `train.start_from`.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+import zlib
+
+import jax
+import numpy as np
+
+from conv_draw.errors import UserError
+from conv_draw.workdir import metrics
+
+ROOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'pretrained')
+FILE = 'weights.npz'
+LINES = 300  # of a run's metrics.jsonl, at most
+
+
+def path(name):
+  """The workdir of a model that comes with the package: cifar10, cifar10_codec or omniglot."""
+  return os.path.join(ROOT, name)
+
+
+def is_one(workdir):
+  """Whether a workdir holds weights.npz, and so is to be read only."""
+  return os.path.exists(os.path.join(workdir, FILE))
+
+
+def read(workdir, like):
+  """(parameters, step) of weights.npz.
+
+  Args:
+    like: the parameters' structure, of arrays or `jax.ShapeDtypeStruct`s.
+  Raises:
+    UserError: damaged, or of another model.
+  """
+  file = os.path.join(workdir, FILE)
+  try:
+    with np.load(file, allow_pickle=False) as stored:
+      arrays = {name: stored[name] for name in stored.files}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+    raise UserError(f'{file} is damaged ({e}): restore it') from None
+  step = int(arrays.pop('step', 0))
+  leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+  names = [jax.tree_util.keystr(where) for where, _ in leaves]
+  if {n: a.shape for n, a in arrays.items()} != {
+      n: leaf.shape for n, (_, leaf) in zip(names, leaves, strict=True)}:
+    raise UserError(f'{file} is of a model of other shapes: leave config.model as it is stored')
+  values = [arrays[n].astype(leaf.dtype) for n, (_, leaf) in zip(names, leaves, strict=True)]
+  return jax.tree_util.tree_unflatten(structure, values), step
+
+
+def earlier_logs(workdir):
+  """Paths of metrics_1.jsonl, ...: of the runs that the model's run started from, oldest first."""
+  paths = []
+  while os.path.exists(path := os.path.join(workdir, f'metrics_{len(paths) + 1}.jsonl')):
+    paths.append(path)
+  return paths
+
+
+def write(workdir, logs, params, step, out):
+  """Makes `out` of a run: its config, what it knows of its data, thinned logs, and `params`.
+
+  Args:
+    logs: paths of metrics.jsonl of the runs it started from, oldest first, and of the run.
+  """
+  if os.path.exists(out):
+    raise UserError(f'{out} exists: name a new directory, or remove it')
+  new, out = out, out.rstrip('/') + '.tmp'  # whole or not at all
+  shutil.rmtree(out, ignore_errors=True)
+  os.makedirs(out)
+  arrays = {jax.tree_util.keystr(where): np.asarray(value)
+            for where, value in jax.tree_util.tree_leaves_with_path(params)}
+  np.savez_compressed(os.path.join(out, FILE), step=step, **arrays)
+  shutil.copy(os.path.join(workdir, 'images.json'), out)
+  with open(os.path.join(workdir, 'config.json')) as f:
+    stored = json.load(f)
+  stored['data']['data_dir'] = stored['train']['start_from'] = ''  # paths elsewhere
+  with open(os.path.join(out, 'config.json'), 'w') as f:
+    f.write(json.dumps(stored, indent=2) + '\n')
+  for i, log in enumerate(logs, 1):
+    name = 'metrics.jsonl' if i == len(logs) else f'metrics_{i}.jsonl'
+    with open(os.path.join(out, name), 'w') as f:
+      f.writelines(metrics.line(line) for line in _thinned(metrics.read_file(log)))
+  os.rename(out, new)
+
+
+def _thinned(lines):
+  """A log without most of its lines on training; those left have the time of those that are not."""
+  training = [i for i, line in enumerate(lines) if line.get('split') == 'train']
+  kept = {*training[:: -(-len(training) // LINES) or 1], *training[-1:]}
+  seconds, result = 0.0, []
+  for i, line in enumerate(lines):
+    if i in kept:
+      line, seconds = line | {'seconds': seconds + line['seconds']}, 0.0
+    elif line.get('split') == 'train':
+      seconds += line['seconds']
+      continue
+    result.append(line)
+  return result

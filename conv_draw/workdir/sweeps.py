@@ -1,0 +1,86 @@
+"""Sweeps: an experiment's `get_sweep()` lists settings, each a run in a workdir of its own."""
+
+import importlib.util
+import os
+
+from conv_draw.errors import UserError
+from conv_draw.workdir import config as config_lib
+
+SCHEDULERS = ('SLURM_ARRAY_TASK_ID', 'JOB_COMPLETION_INDEX')  # variables with a task's number
+BETAS = (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)  # figure 5
+
+
+def over_beta():
+  """The paper's sweep: a `get_sweep()` for an experiment."""
+  return [{'objective.beta': beta} for beta in BETAS]
+
+
+def points(config_file):
+  """The settings, dicts of dotted keys, that the sweep of an experiment file goes through.
+
+  Raises:
+    UserError: the experiment defines no sweep.
+  """
+  module = _module(config_file)
+  if not hasattr(module, 'get_sweep'):
+    raise UserError(f'{config_file} defines no sweep: give it a get_sweep()')
+  return module.get_sweep()
+
+
+def has_sweep(config_file):
+  return hasattr(_module(config_file), 'get_sweep')
+
+
+def _module(config_file):
+  spec = importlib.util.spec_from_file_location('experiment', config_file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def chosen(index, config_file, training):
+  """(which point to run, None for none; who says so).
+
+  Args:
+    index: of the command line: None = the scheduler's, -1 = none.
+    training: whether the scheduler is asked at all.
+  """
+  if index is not None:
+    return (None if index == -1 else index), '--sweep_index'
+  for name in SCHEDULERS if training else ():
+    if os.environ.get(name, '').isdigit() and has_sweep(config_file):
+      return int(os.environ[name]), f'{name} (--sweep_index=-1: none)'
+  return None, ''
+
+
+def directory(point):
+  """A name for the point's workdir, such as beta_0.4."""
+  return '_'.join(f'{key.rsplit(".", 1)[-1]}_{value}' for key, value in point.items())
+
+
+def listing(config_file, workdir):
+  """One line for each point: its index, workdir and settings."""
+  return '\n'.join(
+      f'{i}  {os.path.join(workdir, directory(point))}  '
+      + ' '.join(f'--config.{key}={value}' for key, value in point.items())
+      for i, point in enumerate(points(config_file)))
+
+
+def choose(config_file, workdir, index, config):
+  """Sets `config` to point `index` of the sweep; returns that point's workdir.
+
+  Raises:
+    UserError: there is no such point, or it is not one of settings that there are.
+  """
+  all_points = points(config_file)
+  if not 0 <= index < len(all_points):
+    raise UserError(
+        f'--sweep_index is {index}; the sweep of {config_file} has points 0 to '
+        f'{len(all_points) - 1}')
+  try:
+    config.update_from_flattened_dict(all_points[index])
+  except (AttributeError, KeyError, TypeError, ValueError) as e:
+    raise UserError(
+        f'point {index} of the sweep of {config_file} is {all_points[index]}: {e}') from e
+  config_lib.check(config)
+  return os.path.join(workdir, directory(all_points[index]))

@@ -1,0 +1,135 @@
+"""The stack of bits-back coding: pushing and popping undo each other, popping samples."""
+
+import math
+
+import numpy as np
+import pytest
+
+from conv_draw.codec.entropy import stream
+from conv_draw.codec.entropy.stack import Stack
+from conv_draw.errors import UserError
+from tests.codec.entropy.gaussians import SCALES, sample
+
+
+def words(n, seed=0):
+  return np.random.default_rng(seed).integers(0, 2**32, n, dtype=np.uint32)
+
+
+def test_pop_and_push_undo_each_other():
+  rng = np.random.default_rng(0)
+  for seed in range(20):
+    stack = Stack(words(1000, seed))
+    start, undo = stack.to_bytes(), []
+    for step in range(30):
+      n = int(rng.integers(0, 50))
+      _, mean, scale = sample(n, rng.choice(SCALES), step)
+      low, high = -int(rng.integers(1, 300)), int(rng.integers(1, 300))
+      before = stack.to_bytes()
+      if rng.random() < 0.5:
+        symbols = stack.pop(mean, scale, low, high)
+        undo.append((stack.push, symbols, mean, scale, low, high))
+      else:
+        symbols = rng.integers(low, high + 1, n)
+        stack.push(symbols, mean, scale, low, high)
+        undo.append((stack.pop, mean, scale, low, high))
+        again = Stack.from_bytes(stack.to_bytes())
+        np.testing.assert_array_equal(again.pop(mean, scale, low, high), symbols)
+        assert again.to_bytes() == before
+    for function, *arguments in undo[::-1]:
+      function(*arguments)
+    assert stack.to_bytes() == start
+    np.testing.assert_array_equal(stack.initial_words(), words(1000, seed))
+
+
+def test_popping_samples_and_pushing_costs():
+  n = 20_000
+  stack = Stack(words(40_000))
+  mean, scale = np.full(n, 2.0), np.full(n, 4.0)  # which are in the tables
+  before = stack.bits()
+  symbols = stack.pop(mean, scale, -32, 31)  # too few for any from beyond the tails
+  assert symbols.mean() == pytest.approx(2.0, abs=0.1)
+  assert symbols.std() == pytest.approx(4.0, abs=0.1)
+  assert before - stack.bits() == pytest.approx(
+      stream.code_length_bits(symbols, mean, scale), rel=1e-3)
+  before = stack.bits()
+  stack.push(symbols, mean * 0, scale * 2, -256, 255)
+  assert stack.bits() - before == pytest.approx(
+      stream.code_length_bits(symbols, mean * 0, scale * 2), rel=1e-3)
+  assert 8 * len(stack.to_bytes()) == pytest.approx(stack.bits(), abs=9)
+
+
+def test_means_outside_the_grid():
+  stack = Stack(words(100))
+  mean = np.array([-1e6, 1e6, -30.0, 30.0])
+  symbols = stack.pop(mean, np.array([1.0, 0.01, 100.0, 1.0]), -8, 7)
+  assert symbols[0] == -8 and symbols[1] == 7 and symbols[3] == 7
+  assert (abs(symbols + 0.5) <= 7.5).all()
+
+
+def test_stacks_run_out_of_bits():
+  stack = Stack(words(2))
+  with pytest.raises(UserError, match='ran out of bits'):
+    stack.pop(np.zeros(100), np.full(100, 9.0), -99, 99)
+  with pytest.raises(ValueError, match='initial_words'):
+    Stack(np.zeros(0, np.uint32))
+  with pytest.raises(ValueError, match='initial_words'):
+    Stack(np.zeros(3))
+
+
+def test_damaged_stacks():
+  for data in (b'', b'\1', b'\1\2\3\4', b'\1\2\3\4\5\0', b'\0' * 12):
+    with pytest.raises(UserError, match='damaged'):
+      Stack.from_bytes(data)
+  stack = Stack(np.zeros(4, np.uint32))
+  assert len(Stack.from_bytes(stack.to_bytes()).initial_words()) == 4
+  stack.push(np.array([3]), np.zeros(1), np.ones(1), -9, 9)
+  with pytest.raises(UserError, match='does not end where it began'):
+    stack.initial_words()
+  rng = np.random.default_rng(0)
+  for _ in range(100):
+    stack = Stack.from_bytes(rng.bytes(50) + b'\1')
+    try:
+      stack.pop(np.zeros(99), np.full(99, 5.0), -99, 99)
+    except UserError:
+      pass
+
+
+def test_stack_arguments():
+  stack = Stack(words(9))
+  with pytest.raises(ValueError, match=r'symbols must be in -9..9'):
+    stack.push(np.array([10]), np.zeros(1), np.ones(1), -9, 9)
+  for low, high in ((0, 0), (5, 1), (0, 2**22), (-(2**30), 0)):
+    with pytest.raises(ValueError, match=r'low..high'):
+      stack.pop(np.zeros(1), np.ones(1), low, high)
+  with pytest.raises(ValueError, match='logits'):
+    stack.pop_bits([math.nan])
+
+
+def test_bits_cost_what_they_should():
+  n = 20_000
+  logits = np.random.default_rng(0).normal(0, 3, n)
+  values = (np.random.default_rng(1).random(n) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
+  stack = Stack(words(10))
+  before = stack.bits()
+  stack.push_bits(values, logits)
+  expected = np.logaddexp(0, np.where(values == 1, -logits, logits)).sum() / np.log(2)
+  assert stack.bits() - before == pytest.approx(expected, rel=1e-3)
+  np.testing.assert_array_equal(stack.pop_bits(logits), values)
+  stack.push_bits(np.array([0, 1]), np.array([1e4, -1e4]))  # as good as impossible, not quite
+  np.testing.assert_array_equal(stack.pop_bits(np.array([1e4, -1e4])), [0, 1])
+
+
+def test_the_format_does_not_change():
+  """If this fails, archives of before cannot be read: constriction has changed."""
+  mean, scale = 1.75 * np.arange(12) - 9.3, np.ldexp(1.1, np.arange(-4, 8))
+  symbols = np.array([-9, -7, -6, -3, -2, 1, 70, 4, 9, -60, 300, -90_000])
+  stack = Stack(np.array([2**31, 2**20, 3_333_333] * 4, np.uint32))
+  np.testing.assert_array_equal(stack.pop(mean, scale, -50, 50), GOLDEN_POPPED)
+  stack.push(np.clip(symbols, -50, 50), mean, scale, -50, 50)
+  assert stack.to_bytes().hex() == GOLDEN_STACK
+
+
+GOLDEN_POPPED = [-9, -8, -6, -4, -3, 1, 0, -8, 12, 28, 15, -50]
+GOLDEN_STACK = (
+    '0000008000001000d5dc32000000008000001000d5dc32000000008000001000d5dc32004031eddf477d8f3d40'
+    '932e8c4835')

@@ -1,0 +1,78 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from conv_draw.model import latents
+from conv_draw.model.latents import DiagonalGaussian
+
+Q = DiagonalGaussian(jnp.array([0.3, -1.0]), jnp.array([-0.5, 0.2]))
+P = DiagonalGaussian(jnp.array([0.0, 0.5]), jnp.array([0.1, -0.3]))
+
+
+def test_kl_agrees_with_monte_carlo():
+  z = Q.at(jax.random.normal(jax.random.key(0), (400_000, 2)))
+  ratio = Q.log_prob(z) - P.log_prob(z)
+  error = ratio.std(0) / math.sqrt(len(z))
+  np.testing.assert_array_less(
+      abs(ratio.mean(0) - latents.kl_divergence(Q, P)), 4 * error)
+
+
+def test_kl_is_zero_only_where_the_two_agree():
+  np.testing.assert_allclose(latents.kl_divergence(Q, Q), 0, atol=1e-6)
+  assert (latents.kl_divergence(Q, P) > 0.01).all()
+
+
+@pytest.mark.parametrize('sigma', [0.01, 0.3, 5.0, 300.0])
+def test_bin_masses_are_scipys_and_sum_to_one(sigma):
+  prior = DiagonalGaussian(jnp.float32(0.3), jnp.log(jnp.float32(sigma)))
+  width, offset = 0.7, 0.2
+  z = offset + width * np.arange(-3000, 3001)
+  log_mass = latents.log_bin_mass(prior, jnp.asarray(z, jnp.float32), width)
+  assert float(jnp.exp(log_mass).sum()) == pytest.approx(1, abs=2e-3)
+  near = abs(z - 0.3) < 4 * sigma + width
+  expected = np.diff(scipy.stats.norm.cdf([z - width / 2, z + width / 2], 0.3, sigma), axis=0)[0]
+  np.testing.assert_allclose(np.exp(log_mass[near]), expected[near], rtol=2e-2, atol=1e-6)
+
+
+def test_bin_mass_has_a_gradient_everywhere():
+  def total(mean, log_sigma, width):
+    return latents.log_bin_mass(DiagonalGaussian(mean, log_sigma), 1.0, width).sum()
+
+  mean, log_sigma = jnp.meshgrid(jnp.linspace(-50, 50, 41), jnp.linspace(-5, 6, 23))
+  for width in (1e-2, 1.0, 100.0):
+    for gradient in jax.grad(total, (0, 1))(mean, log_sigma, width):
+      assert jnp.isfinite(gradient).all()
+
+
+def test_dither_is_uniform_over_a_bin_and_costs_its_mass():
+  q = latents.QuantisedPosterior(jnp.float32(0.8), jnp.float32(-1.0), True)
+  z = q.at(jax.random.normal(jax.random.key(0), (100_000,)))
+  assert float(z.std()) == pytest.approx(math.exp(-1), rel=1e-2)
+  assert float(z.max() - z.min()) == pytest.approx(float(q.width), rel=1e-3)
+  prior = DiagonalGaussian(jnp.float32(0.0), jnp.float32(0.0))
+  kl_nats, log_ratio = latents.latent_nats(q, prior, z)
+  np.testing.assert_array_equal(kl_nats, log_ratio)
+  # KL of the uniform from the prior smeared out by the dither, by numerical integration.
+  u = np.linspace(0.8 - float(q.width) / 2, 0.8 + float(q.width) / 2, 2001)
+  smeared = (scipy.stats.norm.cdf(u + float(q.width) / 2) - scipy.stats.norm.cdf(
+      u - float(q.width) / 2)) / float(q.width)
+  expected = np.mean(-np.log(float(q.width)) - np.log(smeared))
+  assert float(kl_nats.mean()) == pytest.approx(expected, rel=1e-2)
+
+
+def test_without_dither_the_mean_is_rounded_to_the_grid():
+  q = latents.QuantisedPosterior(jnp.linspace(-3, 3, 50), jnp.float32(-1.0), False)
+  z = q.at(jnp.ones(50))
+  cells = z / q.width
+  np.testing.assert_allclose(cells, np.round(cells), atol=1e-5)
+  assert (abs(z - q.mean) <= q.width / 2 + 1e-6).all()
+
+
+def test_log_prob_is_scipys():
+  z = np.array([0.1, 2.0])
+  expected = scipy.stats.norm.logpdf(z, Q.mean, np.exp(Q.log_sigma))
+  np.testing.assert_allclose(Q.log_prob(z), expected, rtol=1e-5)

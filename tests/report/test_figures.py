@@ -1,0 +1,144 @@
+import csv
+import os
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from conv_draw.data import sets
+from conv_draw.model.from_config import from_config
+from conv_draw.report import figures, pictures
+from conv_draw.training import evaluate, steps
+from experiments import digits
+from tests.tiny import tiny
+
+
+def test_grid_keeps_every_pixel_in_its_place(tmp_path):
+  grid = np.random.default_rng(0).integers(0, 256, (2, 3, 70, 65, 3)).astype(np.uint8)
+  path = str(tmp_path / 'figures' / 'grid.png')
+  pictures.save_grid(path, grid)
+  picture = np.asarray(Image.open(path))
+  assert picture.shape == (2 * 72, 3 * 67, 3)
+  np.testing.assert_array_equal(picture[72 + 1 : 72 + 71, 2 * 67 + 1 : 2 * 67 + 66], grid[1, 2])
+
+
+def test_small_grey_images_are_enlarged(tmp_path):
+  path = str(tmp_path / 'grid.png')
+  pictures.save_grid(path, np.full((1, 2, 8, 8, 1), 7, np.uint8))
+  picture = np.asarray(Image.open(path))
+  assert picture.shape == (66, 2 * 66) and (picture[1:65, 1:65] == 7).all()
+
+
+@pytest.fixture(scope='module')
+def trained():
+  config = tiny(digits.get_config())
+  config.model.update(upper_features=(3,), upper_latents=(2,), upper_strides=(0,))
+  images = sets.load(config.data, 'test')
+  model = from_config(config, images.shape, images.levels)
+  state = steps.create_state(config, model, steps.create_optimizer(config), images.shape)
+  return config, model, state.params, images
+
+
+def rows(path):
+  with open(path) as f:
+    return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
+
+
+def test_incomplete_last_row_is_white():
+  grid = pictures.grid_of(np.arange(5, dtype=np.uint8)[:, None, None, None], columns=3)
+  np.testing.assert_array_equal(grid[..., 0, 0, 0], [[0, 1, 2], [3, 4, 255]])
+
+
+def test_reconstructions_show_originals_then_rising_t(trained):
+  np.testing.assert_array_equal(figures.stored_groups(3), [0, 1, 2, 3])
+  np.testing.assert_array_equal(figures.stored_groups(32), np.arange(0, 33, 4))
+  grid = figures.reconstructions(*trained)
+  assert grid.shape == (5, 3, 8, 8, 1)
+  original = trained[3].fetch(np.array([0, 149, 299]))
+  np.testing.assert_array_equal(grid[0], np.round(original * (255 / 16)).astype(np.uint8))
+  assert (grid[1] == grid[1, :1]).all()  # nothing stored, prior mean: the same for all
+  assert (grid[4] != grid[4, :1]).any()
+
+
+def test_other_samples_complete_the_same_stored_latents(trained):
+  config, model, params, images = trained
+  params = jax.tree.map(lambda x: 3 * x, params)  # so that one grey value more can be seen
+  some = figures.Reconstructions(config, model, params, images, 2)
+  np.testing.assert_array_equal(some.at(3, 1.0, sample=0), some.at(3, 1.0, sample=1))
+  assert (some.at(1, 1.0, sample=0) != some.at(1, 1.0, sample=1)).any()
+  np.testing.assert_array_equal(some.at(1, 0.0, sample=0), some.at(1, 0.0, sample=1))
+  assert some.psnr(some.originals) == 120 and some.psnr(some.originals // 2) < 20
+
+
+@pytest.mark.parametrize('figure, names', [
+    (figures.figure_1, ['figure_1_samples', 'figure_1_means']), (figures.figure_2, ['figure_2']),
+    (figures.figure_3, ['figure_3']), (figures.figure_4, ['figure_4'])])
+def test_figures_are_pictures_with_numbers_beside_them(trained, tmp_path, figure, names):
+  paths = figure(*trained, str(tmp_path))
+  assert [os.path.basename(path) for path in paths] == [
+      name + end for name in names for end in ('.png', '.csv')]
+  for path in paths:
+    if path.endswith('.png'):
+      assert Image.open(path).info['dpi'] == pytest.approx((300, 300), abs=1)
+      assert np.asarray(Image.open(path)).std() > 0
+    else:
+      assert rows(path)
+
+
+def test_figure_2_is_what_evaluation_measures(trained, tmp_path):
+  config, model, params, images = trained
+  kl_nats = evaluate.evaluate(*trained).kl_nats
+  _, path = figures.figure_2(*trained, str(tmp_path))
+  table = rows(path)
+  assert [(row['layer'], row['iteration']) for row in table] == [
+      (layer, t) for layer in (1, 2) for t in (1, 2, 3)]
+  np.testing.assert_allclose([row['kl_nats'] for row in table], kl_nats.T.ravel(), rtol=1e-4)
+  np.testing.assert_allclose(
+      [row['kl_bits'] * np.log(2) for row in table], kl_nats.T.ravel(), rtol=1e-4)
+
+
+def test_figure_3_stores_the_groups_nearest_to_each_rate(trained, tmp_path, monkeypatch):
+  drawn = []
+  monkeypatch.setattr(figures, '_labelled_rows', lambda path, grid, labels: drawn.append(grid))
+  _, path = figures.figure_3(*trained, str(tmp_path))
+  assert len(drawn[0]) == 3 * len({row['groups'] for row in rows(path)}) < 3 * len(figures.RATES)
+  some = figures.Reconstructions(*trained, count=3)
+  spent = np.array([some.stored_bits_per_dim(t) for t in range(4)])
+  assert spent[0] == 0 and (np.diff(spent) > 0).all()
+  for row, rate in zip(rows(path), figures.RATES, strict=True):
+    assert row['rate_bits_per_dim'] == pytest.approx(rate)
+    assert abs(row['stored_bits_per_dim'] - rate) == pytest.approx(
+        abs(spent - rate).min(), abs=1e-5)
+
+
+def test_figure_5_orders_runs_by_beta(tmp_path):
+  runs = []
+  for beta in (1.0, 0.4):
+    config = tiny(digits.get_config())
+    config.objective.beta = beta
+    drawn = np.full((4, 8, 8, 1), int(255 * beta), np.uint8)
+    runs.append((config, drawn, {'bits_per_dim': 3 + beta}))
+  picture, path = figures.figure_5(runs, str(tmp_path))
+  with open(path) as f:
+    table = list(csv.DictReader(f))
+  assert [(row['beta'], row['test_bits_per_dim']) for row in table] == [('0.4', '3.4'), ('1', '4')]
+  grey = np.asarray(Image.open(picture).convert('L'))[:, -40]
+  assert 90 < np.median(grey[: len(grey) // 2]) < 110 and np.median(grey[len(grey) // 2 :]) > 250
+
+
+def test_training_curve_joins_the_runs_and_leaves_out_what_dwarfs_it(monkeypatch, tmp_path):
+  drawn = []
+  monkeypatch.setattr(figures, '_save', lambda figure, path: drawn.append(figure.axes[0]) or path)
+  train = lambda step, nats: {'step': step, 'split': 'train', 'nats': nats}
+  test = {'step': 20, 'split': 'test', 'nats': 3.5, 'importance_samples': 1}
+  first = [{'step': 0, 'event': 'start'}, train(1, 1000.0), train(10, 9.0), train(20, 5.0)]
+  second = [train(10, 4.0), train(10, 4.5), train(20, 3.0), test, test | {
+      'importance_samples': 100, 'nats': 2.0}]
+  assert figures.training([first, second], 'nats', str(tmp_path)) == [f'{tmp_path}/training']
+  lines = [np.stack(line.get_data(), 1).tolist() for line in drawn[0].lines]
+  assert [[1, 1000], [10, 9], [20, 5]] in lines and [[30, 4.5], [40, 3]] in lines
+  assert [[40, 3.5]] in lines
+  bottom, top = drawn[0].get_ylim()
+  assert 2.5 < bottom < 3 and 9 < top < 10
+  assert figures.training([[{'step': 0, 'event': 'start'}]], 'nats', str(tmp_path)) == []

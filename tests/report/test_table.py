@@ -1,0 +1,105 @@
+import pytest
+
+from conv_draw.errors import UserError
+from conv_draw.report import table
+from conv_draw.workdir import config as config_lib
+from conv_draw.workdir import metrics
+from experiments import digits, digits_iwae, digits_two_layer, omniglot
+from tests.tiny import tiny
+
+
+def write(workdir, config, nats, weighted=None):
+  """A workdir as training leaves it."""
+  config_lib.store(config, workdir)
+  lines = metrics.Metrics(workdir)
+  lines.event(0, 'start', data='x', parameters=12345, devices=2, device_kind='cpu')
+  for step, seconds in ((5, 30.0), (10, 90.0)):
+    lines.write(step, 'train', {'nats': nats - 1, 'bits_per_dim': (nats - 1) / 10,
+                                'seconds': seconds})
+  for k, value in ((1, nats), (64, weighted)):
+    if value:
+      lines.write(10, 'test', {
+          'nats': value, 'bits_per_dim': value / 10, 'standard_error_nats': 0.5, 'images': 300},
+          data='made 1.2, test', of=300, importance_samples=k)
+  lines.event(10, 'baseline', name='uniform', nats=80.0, bits_per_dim=8.0, data='made 1.2, test',
+              images=300, of=300)
+  lines.close()
+  return str(workdir)
+
+
+def test_rows_go_from_worst_to_best_with_units_errors_and_costs(tmp_path):
+  one = write(tmp_path / 'one', digits.get_config(), 25.0, weighted=24.5)
+  two = write(tmp_path / 'two', digits_iwae.get_config(), 31.0)
+  lines = table.markdown([one, two]).splitlines()
+  assert len(lines) == 5  # both runs computed the same baseline: it is shown once
+  cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
+  assert {len(row) for row in cells} == {8}
+  assert [row[1] for row in cells[2:]] == ['uniform', 'IWAE (2 layers, 50 samples)', 'Conv DRAW']
+  assert cells[4] == [
+      'made 1.2, test, 300 images, bits/dim', 'Conv DRAW', '< 2.500 ± 0.050 (2.400)',
+      '< 2.450 ± 0.050, 64 samples', '12,345', '10', '2.0 min on 2 cpu', one]
+
+
+def test_omniglot_is_in_nats_and_a_part_of_the_split_is_said(tmp_path):
+  workdir = write(tmp_path, omniglot.get_config(), 92.0)
+  lines = metrics.Metrics(workdir)
+  lines.write(10, 'test', {
+      'nats': 93.0, 'bits_per_dim': 9.3, 'standard_error_nats': 0.5, 'images': 20},
+      data='made 1.2, test', of=300, importance_samples=1)
+  lines.close()
+  line, = [line for line in table.markdown([workdir]).splitlines() if 'Conv DRAW' in line]
+  assert '20 of 300 images, nats' in line and '< 93.00 ± 0.50 (91.00)' in line
+
+
+@pytest.mark.parametrize('change, name', [
+    (dict(), 'Conv DRAW'), (dict(stride=0), 'DRAW'), (dict(kind='vae'), 'Deep VAE'),
+    (dict(kind='vae', stride=0), 'VAE'),
+    (dict(likelihood='logistic_mixture'), 'Conv DRAW (logistic mixture)')])
+def test_models_have_the_papers_names(change, name):
+  config = digits.get_config()
+  config.model.update(**change)
+  assert table.describe(config) == name
+
+
+def test_layers_and_beta_are_told():
+  config = digits_two_layer.get_config()
+  config.objective.beta = 0.4
+  assert table.describe(config) == 'Conv DRAW (2 layers, beta = 0.4)'
+
+
+def test_runs_without_a_test_likelihood_are_named(tmp_path):
+  config_lib.store(tiny(digits.get_config()), tmp_path)
+  with pytest.raises(UserError, match='metrics.jsonl'):
+    table.markdown([str(tmp_path)])
+  metrics.Metrics(tmp_path).close()
+  with pytest.raises(UserError, match='mode=evaluate'):
+    table.markdown([str(tmp_path)])
+
+
+def test_costs_are_those_of_all_runs_it_came_from(tmp_path):
+  config = digits.get_config()
+  first = write(tmp_path / 'first', config, 30.0)
+  config.train.start_from = first
+  second = write(tmp_path / 'second', config, 25.0)
+  line, = [line for line in table.markdown([second]).splitlines() if 'Conv DRAW' in line]
+  assert '| 20 | 4.0 min on 2 cpu |' in line
+
+
+def test_one_image_alone_has_no_standard_error(tmp_path):
+  workdir = write(tmp_path, digits.get_config(), 25.0)
+  lines = metrics.Metrics(workdir)
+  lines.write(10, 'test', {
+      'nats': 26.0, 'bits_per_dim': 2.6, 'standard_error_nats': float('inf'), 'images': 1},
+      data='made 1.2, test', of=300, importance_samples=1)
+  lines.close()
+  assert '< 2.600 ± inf' in table.markdown([workdir])
+
+
+def test_runs_with_weighted_bounds_alone_are_told_how_to_get_the_other(tmp_path):
+  workdir = str(tmp_path)
+  config_lib.store(digits.get_config(), workdir)
+  lines = metrics.Metrics(workdir)
+  lines.write(10, 'test', {'nats': 24.0}, importance_samples=64)
+  lines.close()
+  with pytest.raises(UserError, match='evaluate.importance_samples=1$'):
+    table.markdown([workdir])

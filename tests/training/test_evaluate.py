@@ -1,0 +1,87 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from conv_draw.data import sets
+from conv_draw.model import objective
+from conv_draw.model.from_config import from_config
+from conv_draw.report import baselines
+from conv_draw.training import evaluate, steps
+
+
+@pytest.fixture
+def trained(config):
+  images = sets.load(config.data, 'test')
+  model = from_config(config, images.shape, images.levels)
+  state = steps.create_state(config, model, steps.create_optimizer(config), images.shape)
+  return model, state.params, images
+
+
+def test_every_image_counts_once_whatever_the_batch(config, trained):
+  model, params, images = trained
+  config.evaluate.max_images = 21  # no multiple of either batch size
+  config.evaluate.batch_size = 16
+  one = evaluate.evaluate(config, model, params, images)
+  config.evaluate.batch_size = 8
+  two = evaluate.evaluate(config, model, params, images)
+  key = steps.random_key(config.evaluate.seed, steps.EVALUATE, 0)
+  keys = jax.vmap(functools.partial(jax.random.fold_in, key))(np.arange(21))
+  batch = images.fetch(np.arange(21))
+  terms = objective.elbo(model, batch, jax.jit(model.apply)(params, keys, batch))
+  for result in (one, two):
+    assert result.count == 21
+    assert result.nats == pytest.approx(float(terms.nats.mean()), rel=1e-5)
+    assert result.standard_error_nats == pytest.approx(
+        float(np.std(terms.nats, ddof=1)) / np.sqrt(21), rel=1e-3)
+    np.testing.assert_allclose(result.kl_nats, terms.kl_nats.mean(-1), rtol=1e-4)
+    assert result.nats == pytest.approx(
+        result.reconstruction_nats + result.kl_nats.sum(), rel=1e-9)
+
+
+def test_more_importance_samples_do_not_loosen_the_bound(config, trained):
+  model, params, images = trained
+  bounds = []
+  for k in (1, 2, 8):
+    config.evaluate.importance_samples = k
+    result = evaluate.evaluate(config, model, params, images)
+    assert result.nats <= result.elbo_nats + 0.5
+    bounds.append(result.nats)
+  assert bounds[2] <= bounds[1] + 0.05 <= bounds[0] + 0.1
+
+
+def test_uniform_baseline_is_eight_bits():
+  assert objective.bits_per_dim(
+      baselines.uniform_nats((32, 32, 3), 256), (32, 32, 3)) == pytest.approx(8)
+
+
+def test_gaussian_baseline_on_digits_is_the_documented_number(config):
+  train, test = sets.load(config.data, 'train'), sets.load(config.data, 'test')
+  nats = baselines.multivariate_gaussian_nats(train, test)
+  assert objective.bits_per_dim(nats, test.shape) == pytest.approx(2.948, abs=0.002)
+
+
+def test_gaussian_baseline_attains_the_entropy_of_gaussian_pixels():
+  source = np.random.default_rng(0)
+  mixing = np.array([[20.0, 0, 0], [15, 10, 0], [-5, 5, 8]])
+  pixels = np.clip(np.round(128 + source.normal(size=(20_000, 3)) @ mixing.T), 0, 255)
+  pixels = pixels.astype(np.uint8).reshape(-1, 1, 1, 3)
+  split = lambda part: sets.Images('made', (1, 1, 3), 256, part.__getitem__, len(part))
+  nats = baselines.multivariate_gaussian_nats(split(pixels[:15_000]), split(pixels[15_000:]))
+  covariance = mixing @ mixing.T + np.eye(3) / 12
+  entropy = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * covariance)[1]
+  assert nats == pytest.approx(entropy, rel=5e-3)
+
+
+def test_gaussian_needs_more_images_than_dimensions(config):
+  assert baselines.gaussian_is_feasible(sets.load(config.data, 'train'))
+  few = sets.Images('few', (8, 8, 1), 17, lambda indices: np.zeros((len(indices), 8, 8, 1)), 63)
+  assert not baselines.gaussian_is_feasible(few)
+
+
+def test_bernoulli_baseline_is_the_entropy_of_independent_ink():
+  ink = (np.random.default_rng(0).random((20_000, 2, 1, 1)) < [[[0.1]], [[0.5]]]) * np.uint8(255)
+  images = sets.Images('made', (2, 1, 1), 256, ink.__getitem__, len(ink))
+  entropy = -sum(p * np.log(p) + (1 - p) * np.log(1 - p) for p in (0.1, 0.5))
+  assert baselines.bernoulli_nats(images, images) == pytest.approx(entropy, rel=1e-2)

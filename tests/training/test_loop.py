@@ -1,0 +1,242 @@
+import contextlib
+import dataclasses
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from conv_draw.data import sets
+from conv_draw.errors import Preempted, UserError
+from conv_draw.report import table
+from conv_draw.training import evaluate, loop
+from conv_draw.workdir import config as config_lib
+
+
+def lines(workdir):
+  with open(os.path.join(workdir, 'metrics.jsonl')) as f:
+    return [json.loads(line) for line in f]
+
+
+def hooked(hook):
+  """`sets.load` whose training images pass through `hook(number of the call, images)`."""
+  calls = []
+
+  def load(data_config, split):
+    images = sets.load(data_config, split)
+    if split == 'test':
+      return images
+
+    def fetch(indices):
+      calls.append(indices)
+      return hook(len(calls) - 1, images.fetch(indices))
+
+    return dataclasses.replace(images, fetch=fetch)
+
+  return load
+
+
+def assert_same_bits(one, two):
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  return str(tmp_path / 'run')
+
+
+def test_resumed_run_is_the_uninterrupted_one(config, tmp_path):
+  config.train.ema_decay = 0.9
+  whole = loop.train(config, str(tmp_path / 'whole'))
+
+  def die(call, images):
+    if call == 10:
+      raise KeyboardInterrupt
+    return images
+
+  with pytest.raises(KeyboardInterrupt):
+    loop.train(config, str(tmp_path / 'cut'), load=hooked(die))
+  resumed = loop.train(config, str(tmp_path / 'cut'))
+  assert [line['step'] for line in lines(tmp_path / 'cut') if line.get('event') == 'resume'] == [8]
+  assert int(whole.step) == int(resumed.step) == 12
+  assert_same_bits(whole, resumed)
+
+
+def test_finished_run_does_nothing_and_can_be_prolonged(config, workdir):
+  config.train.steps = 4
+  done = loop.train(config, workdir)
+  assert_same_bits(done, loop.train(config, workdir))
+  config.train.steps = 8
+  assert int(loop.train(config, workdir).step) == 8
+  assert config_lib.load(workdir).train.steps == 8
+
+
+def test_metrics_of_a_run(config, workdir):
+  loop.train(config, workdir)
+  logged = [line for line in lines(workdir) if line.get('split') == 'train']
+  assert [line['step'] for line in logged] == [2, 4, 6, 8, 10, 12]
+  for line in logged[1:]:
+    assert line['nats'] == pytest.approx(line['reconstruction_nats'] + line['kl_nats'], rel=1e-4)
+    assert line['bits_per_dim'] == pytest.approx(line['nats'] / 64 / np.log(2))
+    assert line['images_per_second'] > 0
+  assert any(name.startswith('events.out.tfevents') for name in os.listdir(workdir))
+
+
+def test_last_interval_is_logged_and_evaluations_fall_in_between(config, workdir):
+  config.train.update(steps=7, log_every=5, checkpoint_every=4, evaluate_every=3)
+  loop.train(config, workdir)
+  logged = lines(workdir)
+  steps = lambda split: [line['step'] for line in logged if line.get('split') == split]
+  assert steps('train') == [5, 7] and steps('test') == [3, 6]
+  # What training evaluates on its way can be put into a table.
+  assert '24 of 300 images' in table.markdown([workdir])
+
+
+def test_injected_spike_is_reverted_and_training_goes_on(config, tmp_path):
+  config.train.update(steps=60, checkpoint_every=5, learning_rate=3e-3)
+
+  def spike(call, images):
+    return np.full_like(images, 255) if call == 33 else images
+
+  healthy = str(tmp_path / 'healthy')
+  loop.train(config, healthy)
+  spiked = str(tmp_path / 'spiked')
+  state = loop.train(config, spiked, load=hooked(spike))
+  (event,) = [line for line in lines(spiked) if line.get('event') == 'revert']
+  assert event['step'] == 33
+  assert event['to_step'] == 30  # three healthy losses since, which config.spikes.trust_after asks
+  assert int(state.reverts) == 1 and int(state.step) == 60
+  trained = lambda workdir: [line for line in lines(workdir) if line.get('split') == 'train']
+  assert trained(spiked)[-1]['nats'] == pytest.approx(trained(healthy)[-1]['nats'], rel=0.1)
+  assert trained(spiked)[-1]['nats'] < 0.9 * trained(spiked)[0]['nats']
+
+
+def test_decoder_is_trained_on_from_another_run(config, tmp_path):
+  config.model.posterior = 'constant'
+  config.train.update(steps=4, ema_decay=0.5)
+  first = loop.train(config, str(tmp_path / 'first'))
+  config.train.update(start_from=str(tmp_path / 'first'), part='decoder')
+  second = loop.train(config, str(tmp_path / 'second'))
+  for name, value in second.params['params'].items():
+    same = np.array_equal(value, first.ema_params['params'][name])
+    assert same == name.startswith(('encoder', 'posterior')), name
+  config.model.features = 5
+  with pytest.raises(UserError, match='start_from'):
+    loop.train(config, str(tmp_path / 'third'))
+  assert not (tmp_path / 'third' / 'config.json').exists()  # nothing stands in the way of another
+
+
+def test_runs_say_what_they_run_on(config, workdir):
+  state = loop.train(config, workdir)
+  (start,) = [line for line in lines(workdir) if line.get('event') == 'start']
+  assert start['parameters'] == sum(x.size for x in jax.tree.leaves(state.params))
+  assert start['devices'] == 8 and start['device_kind'] == 'cpu' and 'digits' in start['data']
+  assert all(
+      line['seconds'] > 0 for line in lines(workdir) if line.get('split') == 'train')
+
+
+def test_data_moves_on_after_a_revert(config, workdir):
+  config.train.update(steps=40, checkpoint_every=5)
+  seen = []
+
+  def record(call, images):
+    seen.append(images.copy())
+    return np.full_like(images, 255) if call == 33 else images
+
+  loop.train(config, workdir, load=hooked(record))
+  # Call 34 was the prefetch of step 34; call 35 is step 30 again, with other images.
+  assert not (seen[35] == seen[30]).all()
+
+
+def test_endless_spikes_end_the_run_with_a_named_error(config, workdir):
+  config.train.update(steps=60, checkpoint_every=5)
+  config.spikes.max_reverts = 2
+
+  def broken(call, images):
+    return np.full_like(images, 255) if call >= 30 else images
+
+  with pytest.raises(UserError, match='diverges: 2 reverts'):
+    loop.train(config, workdir, load=hooked(broken))
+  assert len([line for line in lines(workdir) if line.get('event') == 'revert']) == 2
+
+
+def test_workdir_of_another_config_is_refused_untouched(config, workdir):
+  config.train.steps = 4
+  loop.train(config, workdir)
+  before = config_lib.load(workdir)
+  config.model.features = 5
+  with pytest.raises(UserError, match='model.features was 4, is 5'):
+    loop.train(config, workdir)
+  assert config_lib.load(workdir) == before
+
+
+def test_what_diverged_can_be_continued(config, workdir):
+  """The run ends soon after a checkpoint that nothing has shown to be sound: it must not stay."""
+  config.train.update(steps=60, checkpoint_every=5)
+  config.spikes.max_reverts = 1
+
+  def broken(call, images):  # step 37; after one prefetch and seven steps from 30 again, step 36
+    return np.full_like(images, 255) if call in (37, 45) else images
+
+  with pytest.raises(UserError, match='diverges: 1 reverts'):
+    loop.train(config, workdir, load=hooked(broken))
+  assert max(int(step) for step in os.listdir(f'{workdir}/checkpoints')) == 30
+
+  def once(call, images):
+    return np.full_like(images, 255) if call == 6 else images  # step 36 again
+
+  assert int(loop.train(config, workdir, load=hooked(once)).step) == 60
+
+
+@pytest.mark.parametrize('when', ['evaluating', 'done'])
+def test_sigterm_is_heeded_wherever_the_loop_is(config, workdir, monkeypatch, when):
+  config.train.update(steps=6, checkpoint_every=4, evaluate_every=3)
+  whole = loop.train(config, f'{workdir}_whole')
+  told, asked = [], []
+
+  @contextlib.contextmanager
+  def noted():
+    yield lambda step: asked.append(step) or bool(told) or when == 'done' and asked.count(6) > 1
+
+  scored = evaluate.evaluate
+
+  def evaluating(*arguments):
+    told.append(when == 'evaluating')
+    return scored(*arguments)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(loop.preemption, 'noted', noted)
+    if when == 'evaluating':
+      patched.setattr(loop.evaluate, 'evaluate', evaluating)
+    with pytest.raises(Preempted, match='saved at step'):
+      loop.train(config, workdir)
+  at = {'evaluating': 3, 'done': 6}[when]
+  assert [line['step'] for line in lines(workdir) if line.get('event') == 'preempted'] == [at]
+  assert str(at) in os.listdir(f'{workdir}/checkpoints')
+  assert_same_bits(whole, loop.train(config, workdir))
+
+
+def test_an_interval_counts_all_its_steps_and_all_its_time(monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(loop.time, 'monotonic', lambda: now[0])
+  interval = loop._Interval((8, 8, 1), 4)
+
+  def step(nats, seconds):
+    now[0] += seconds
+    interval.add({'nats': nats})
+
+  step(9.0, 50)  # compiles
+  step(7.0, 2)
+  with interval.paused():
+    now[0] += 100
+  step(5.0, 2)
+  line = interval.close()
+  assert line['nats'] == 7 and line['seconds'] == 154 and line['images_per_second'] == 2
+  step(1000.0, 2)
+  interval.forget()  # undone, but it took its time
+  step(6.0, 2)
+  step(4.0, 1)
+  line = interval.close()
+  assert line['nats'] == 5 and line['seconds'] == 5 and line['images_per_second'] == 4

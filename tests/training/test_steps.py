@@ -1,0 +1,185 @@
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from conv_draw import BernoulliPixels
+from conv_draw.errors import UserError
+from conv_draw.machine import devices
+from conv_draw.model import objective
+from conv_draw.model.conv_draw import Inference, image_keys
+from conv_draw.model.from_config import from_config
+from conv_draw.training import steps
+
+
+@pytest.fixture(scope='module')
+def batch():
+  return np.random.default_rng(0).integers(0, 17, (8, 8, 8, 1)).astype(np.uint8)
+
+
+def run(config, batch, count, number=2):
+  """(state, first metrics) after `number` steps on `count` of the simulated devices."""
+  model = from_config(config, batch.shape[1:], 17)
+  optimizer = steps.create_optimizer(config)
+  state = steps.create_state(config, model, optimizer, batch.shape[1:])
+  step = jax.pmap(
+      functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
+      axis_name=steps.AXIS, devices=jax.devices()[:count])
+  spread = jax.tree.map(lambda x: np.broadcast_to(x, (count, *x.shape)), state)
+  share = batch.reshape(count, -1, *batch.shape[1:])
+  spread, first = step(spread, share)
+  for _ in range(number - 1):
+    spread, _ = step(spread, share)
+  return state, jax.tree.map(lambda x: np.asarray(x)[0], (spread, first))
+
+
+def test_eight_devices_update_as_one(config, batch):
+  config.train.ema_decay = 0.9
+  _, (one, one_metrics) = run(config, batch, 1)
+  initial, (eight, eight_metrics) = run(config, batch, 8)
+  assert one_metrics['loss'] == pytest.approx(float(eight_metrics['loss']), rel=1e-5)
+  assert eight.step == 2
+  for tree in ('params', 'ema_params'):
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=2e-5),
+        getattr(one, tree), getattr(eight, tree))
+  moved = jax.tree.map(lambda a, b: abs(a - b).max(), initial.params, eight.params)
+  assert min(jax.tree.leaves(moved)) > 0  # every parameter learns
+
+
+def test_loss_is_measured_before_the_update(config, batch):
+  initial, (_, metrics) = run(config, batch, 1, number=1)
+  model = from_config(config, batch.shape[1:], 17)
+  key = jax.random.fold_in(jax.random.fold_in(
+      steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
+  terms = objective.elbo(model, batch, jax.jit(model.apply)(initial.params, key, batch))
+  assert metrics['loss'] == pytest.approx(float(terms.nats.mean()), rel=1e-5)
+
+
+def test_beta_changes_the_loss_and_not_the_likelihood(config, batch):
+  _, (_, one) = run(config, batch, 1, number=1)
+  config.objective.beta = 0.25
+  _, (_, quarter) = run(config, batch, 1, number=1)
+  assert quarter['nats'] == pytest.approx(float(one['nats']), rel=1e-6)
+  assert quarter['loss'] == pytest.approx(
+      0.25 * one['reconstruction_nats'] + one['kl_nats'], rel=1e-5)
+
+
+def test_one_sample_has_the_images_own_key(batch):
+  keys = image_keys(jax.random.key(0), 8)
+  same = steps.repeat(keys, batch, 1, taken=4)
+  assert same[0] is keys and same[1] is batch
+
+
+def test_samples_of_an_image_lie_side_by_side_with_keys_of_their_own(batch):
+  keys = image_keys(jax.random.key(0), 8)
+  own, images = steps.repeat(keys, batch, 3, taken=4)
+  np.testing.assert_array_equal(images.reshape(8, 3, 8, 8, 1), np.stack(3 * [batch], 1))
+  # The numbers before 4 are the latents', the binarisation's.
+  taken = [jax.random.fold_in(key, number) for key in keys for number in range(4)]
+  numbers = {tuple(jax.random.key_data(key).tolist()) for key in [*own, *keys, *taken]}
+  assert len(numbers) == 24 + 8 + 32
+
+
+def test_samples_train_the_bound_on_any_number_of_devices(config, batch):
+  config.objective.update(samples=3, bound='iwae', beta=0.5)
+  initial, (state, metrics) = run(config, batch, 2, number=1)
+  model = from_config(config, batch.shape[1:], 17)
+  key = jax.random.fold_in(jax.random.fold_in(
+      steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
+  keys, images = steps.repeat(image_keys(key, 8), batch, 3, taken=model.steps + 1)
+  terms = objective.elbo(model, images, jax.jit(model.apply)(initial.params, keys, images))
+  assert metrics['loss'] == pytest.approx(float(objective.loss(terms, 0.5, 3, 'iwae')), rel=1e-5)
+  assert metrics['nats'] == pytest.approx(float(objective.loss(terms, 1.0, 3, 'iwae')), rel=1e-5)
+  assert metrics['reconstruction_nats'] == pytest.approx(
+      float(terms.reconstruction_nats.mean()), rel=1e-5)
+  assert metrics['kl_nats'] == pytest.approx(float(terms.kl_nats.sum((0, 1)).mean()), rel=1e-5)
+  assert metrics['nats'] < objective.loss(terms, 1.0, 1, 'iwae')  # the samples differ
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize('bound', ['elbo', 'iwae'])
+def test_all_samples_of_an_image_see_one_binarisation(config, bound):
+  config.objective.update(samples=5, bound=bound)
+
+  def apply(params, keys, images):  # nothing is random but the binarisation
+    del keys
+    canvas = jnp.broadcast_to(params['logit'], images.shape)
+    return Inference(canvas, jnp.zeros((1, 1, len(images))), jnp.zeros(len(images)))
+
+  model = types.SimpleNamespace(
+      pixels=BernoulliPixels(), steps=1, apply=apply, unit_interval=lambda images: images / 255)
+  optimizer = optax.sgd(0.0)
+  params = {'logit': jnp.array(3.0)}
+  zero = jnp.zeros((), jnp.int32)
+  state = steps.TrainState(zero, zero, params, optimizer.init(params), None)
+  step = jax.vmap(
+      functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
+      axis_name=steps.AXIS)
+  grey = jnp.full((1, 8, 4, 4, 1), 128, jnp.uint8)
+  _, metrics = step(jax.tree.map(lambda x: x[None], state), grey)
+  # Where the samples of an image agree, the average of their weights is that of any of them.
+  assert metrics['nats'] == pytest.approx(float(metrics['reconstruction_nats'][0]), rel=1e-6)
+
+
+def test_average_lags_behind_the_parameters(config, batch):
+  config.train.ema_decay = 0.99
+  initial, (state, _) = run(config, batch, 1, number=1)
+  # At the first step the average keeps a tenth of what it was.
+  jax.tree.map(
+      lambda a, b, mean: np.testing.assert_allclose(mean, 0.1 * a + 0.9 * b, atol=1e-6),
+      initial.params, state.params, state.ema_params)
+
+
+def test_clipping_bounds_the_gradient(config):
+  config.train.clip_norm = 1.0
+  optimizer = steps.create_optimizer(config)
+  params = {'w': jnp.ones(3)}
+  state = optimizer.init(params)
+  _, state = optimizer.update({'w': jnp.full(3, 1e6)}, state, params)
+  first_moment = state[1][0].mu['w']
+  assert jnp.linalg.norm(first_moment) == pytest.approx(0.1, rel=1e-4)  # (1 - b1) * clip_norm
+
+
+def test_learning_rate_schedule(config):
+  config.train.update(
+      schedule='cosine', warmup_steps=10, steps=110, learning_rate=1e-2, clip_norm=0.0)
+  optimizer = steps.create_optimizer(config)
+  params = {'w': jnp.zeros(())}
+  state, sizes = optimizer.init(params), []
+  update = jax.jit(optimizer.update)
+  for _ in range(110):
+    change, state = update({'w': jnp.ones(())}, state, params)
+    sizes.append(-float(change['w']))  # Adam's step for a constant gradient is the rate itself
+  assert sizes[0] == pytest.approx(0, abs=1e-6)
+  assert max(sizes) == pytest.approx(1e-2, rel=1e-2) and sizes.index(max(sizes)) == 10
+  assert sizes[60] == pytest.approx(5e-3, rel=1e-2)
+  assert sizes[-1] < 1e-5
+
+
+def test_binarisation_draws_ink_with_its_probability():
+  grey = np.full((2000, 4, 4, 1), 64, np.uint8)
+  grey[:, 0] = 0
+  grey[:, 1] = 255
+  keys = image_keys(jax.random.key(0), 2000)
+  drawn = np.asarray(steps.binarise(keys, grey))
+  assert set(np.unique(drawn)) == {0, 255}
+  assert (drawn[:, 0] == 0).all() and (drawn[:, 1] == 255).all()
+  assert (drawn[:, 2:] / 255).mean() == pytest.approx(64 / 255, abs=0.01)
+  assert (drawn[0, 2:] != drawn[1, 2:]).any()
+
+
+def test_purposes_and_steps_have_their_own_randomness():
+  keys = {
+      tuple(jax.random.key_data(steps.random_key(*numbers)).tolist())
+      for numbers in [(0, 1), (0, 2), (1, 1), (0, 1, 0), (0, 1, 1), (0, 1, 0, 0)]}
+  assert len(keys) == 6
+
+
+def test_batch_that_devices_do_not_divide():
+  with pytest.raises(UserError, match='train.batch_size is 12.*8 devices'):
+    devices.check_batch_size('train.batch_size', 12)

@@ -1,0 +1,100 @@
+import os
+
+import pytest
+
+from conv_draw.errors import UserError
+from conv_draw.workdir import config as config_lib
+from experiments import default
+
+
+def test_stored_config_comes_back_with_its_types(config, tmp_path):
+  config.train.clip_norm = 1.0
+  config_lib.store(config, tmp_path)
+  stored = config_lib.load(tmp_path)
+  assert stored == config and isinstance(stored.train.clip_norm, float)
+  assert os.listdir(tmp_path) == ['config.json']
+
+
+@pytest.mark.parametrize('key, value', [
+    ('model.likelihood', 'poisson'), ('model.kernel', 4), ('model.steps', 0),
+    ('model.compute_dtype', 'int8'), ('train.batch_size', 0), ('train.schedule', 'linear'),
+    ('data.name', 'omniglot'),
+    ('train.learning_rate', -1.0), ('train.learning_rate', float('nan')), ('train.seed', -1),
+    ('train.ema_decay', 1.0), ('evaluate.importance_samples', 0), ('data.hold_out', 1.5),
+    ('data.workers', -1)])
+def test_values_without_sense_are_named(config, key, value):
+  config_lib.check(config)
+  section, name = key.split('.')
+  config[section][name] = value
+  with pytest.raises(UserError, match=key):
+    config_lib.check(config)
+
+
+def test_setting_of_another_version_is_named(config):
+  del config.unlock().model.kind
+  with pytest.raises(UserError, match='model.kind.*another version'):
+    config_lib.check(config)
+
+
+@pytest.mark.parametrize('upper, words', [
+    (dict(upper_features=(4,)), 'one for each'),
+    (dict(upper_features=(4,), upper_latents=(0,), upper_strides=(2,)), 'upper_latents'),
+    (dict(upper_features=('a',), upper_latents=(2,), upper_strides=(2,)), 'upper_features'),
+    (dict(upper_features=(4, 4), upper_latents=(2, 2), upper_strides=(0, 2)), 'fully connected')])
+def test_upper_layers_must_agree(config, upper, words):
+  config.model.update(**upper)
+  with pytest.raises(UserError, match=words):
+    config_lib.check(config)
+
+
+def test_stored_tuples_come_back_as_tuples(config, tmp_path):
+  config.model.update(upper_features=(4,), upper_latents=(2,), upper_strides=(0,))
+  config_lib.store(config, tmp_path)
+  config_lib.check_continues(config, tmp_path)
+  assert config_lib.load(tmp_path).model.upper_features == (4,)
+
+
+def test_differences_name_the_keys(config):
+  other = config.copy_and_resolve_references()
+  other.model.features = 99
+  other.train.seed = 3
+  assert config_lib.differences(config, other) == ['model.features', 'train.seed']
+
+
+def test_only_what_was_computed_must_stay(config, tmp_path):
+  config_lib.check_continues(config, tmp_path)  # nothing stored yet
+  config_lib.store(config, tmp_path)
+  config.train.steps = 100
+  config.data.data_dir = 'elsewhere'
+  config.evaluate.importance_samples = 5
+  config_lib.check_continues(config, tmp_path)
+  config.objective.beta = 0.5
+  with pytest.raises(UserError, match='objective.beta was 1.0, is 0.5'):
+    config_lib.check_continues(config, tmp_path)
+
+
+def test_damaged_config_is_named(tmp_path):
+  (tmp_path / 'config.json').write_text('{"data": ')
+  with pytest.raises(UserError, match='config.json'):
+    config_lib.load(tmp_path)
+
+
+def test_every_setting_is_asked_for(config):
+  """So that a config of another version ends in one line, whichever setting it lacks."""
+  known = (*config_lib.CHOICES, *config_lib.AT_LEAST_ONE, *config_lib.NOT_NEGATIVE,
+           *config_lib.OTHERS)
+  assert sorted(known) == sorted(config_lib._flat(default.get_config().to_dict()))
+
+
+@pytest.mark.parametrize('text, word', [
+    ('[]', 'another version'), ('3', 'not readable'), ('{', 'not readable')])
+def test_what_is_no_config_is_named(tmp_path, text, word):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(UserError, match=word):
+    config_lib.load(tmp_path)
+
+
+def test_text_in_place_of_a_number_is_named(config):
+  config.unlock()['model'] = config.model.to_dict() | {'steps': 'x'}
+  with pytest.raises(UserError, match='model.steps.*number'):
+    config_lib.check(config)

@@ -1,0 +1,115 @@
+"""Models that come with the package, and how one is made of a run."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from conv_draw.codec.coder import Coder
+from conv_draw.errors import UserError
+from conv_draw.training import trained
+from conv_draw.workdir import config as config_lib
+from conv_draw.workdir import metrics, published, sweeps
+from tests.program import ROOT, TINY, launch
+
+NAMES = sorted(
+    name for name in os.listdir(published.path('')) if published.is_one(published.path(name)))
+
+
+def test_there_are_models():
+  assert NAMES == ['cifar10', 'cifar10_codec', 'omniglot']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_model_loads_is_small_and_says_what_it_is(name):
+  workdir = published.path(name)
+  assert os.path.getsize(f'{workdir}/{published.FILE}') < 8e6
+  _, params, step, _ = trained.load_model(config_lib.load(workdir), workdir)
+  entries = metrics.read(workdir)
+  assert step == max(e['step'] for e in entries) and entries[0]['parameters'] == sum(
+      x.size for x in params['params'].values() for x in _leaves(x))
+  with open(f'{workdir}/README.md') as f:
+    card = f.read()
+  test = [e for e in entries if e.get('split') == 'test'][-1]
+  assert f'{test["bits_per_dim"]:.3f}' in card or f'{test["nats"]:.2f}' in card
+
+
+def test_figure_5_is_of_the_models_beside_it_on_all_images():
+  with open(f'{ROOT}/docs/omniglot_figure_5.csv', newline='') as f:
+    rows = list(csv.DictReader(f))
+  assert [float(row['beta']) for row in rows] == list(sweeps.BETAS)
+  for row in rows:
+    workdir = f'{ROOT}/conv_draw/pretrained/omniglot_beta/beta_{row["beta"]}'
+    workdir = published.path('omniglot') if row['beta'] == '1' else workdir
+    config = config_lib.load(workdir)
+    assert config.objective.beta == float(row['beta'])
+    trained.load_model(config, workdir)
+    test = [e for e in metrics.read(workdir) if e.get('split') == 'test'][-1]
+    assert int(row['test_images']) == test['images'] == 8115
+    assert float(row['test_nats']) == pytest.approx(test['nats'], rel=1e-5)
+
+
+def _leaves(tree):
+  return [leaf for x in tree.values() for leaf in _leaves(x)] if isinstance(tree, dict) else [tree]
+
+
+def test_codec_model_codes_better_than_raw():
+  coder = Coder.load(published.path('cifar10_codec'))
+  ramp = np.arange(16, dtype=np.uint8)
+  image = np.stack([8 * ramp[:, None] + ramp, 200 - 6 * ramp[:, None] - ramp,
+                    np.full((16, 16), 90)], -1).astype(np.uint8)
+  coded = coder.encode(image, lossless=True)
+  np.testing.assert_array_equal(coder.decode(coded.data)[0], image)
+  assert len(coded.data) < 0.8 * image.size
+
+
+@pytest.fixture(scope='module')
+def made(run, tmp_path_factory):
+  out = str(tmp_path_factory.mktemp('published') / 'model')
+  done = subprocess.run(
+      [sys.executable, '-m', 'conv_draw.pretrained', f'--workdir={run[0]}', f'--out={out}'],
+      cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  return out
+
+
+def test_made_of_a_run_it_gives_the_runs_figures_and_stays_as_it_is(run, made):
+  before = metrics.read(made)
+  status, out, error = launch('--mode=evaluate', f'--workdir={made}')
+  assert status == 0, error
+  result = [line for line in out.splitlines() if 'Conv DRAW' in line]
+  assert result and result == [line for line in run[1].splitlines() if 'Conv DRAW' in line]
+  assert metrics.read(made) == before
+  assert sorted(os.listdir(made)) == [
+      'config.json', 'images.json', 'metrics.jsonl', 'weights.npz']
+
+
+def test_it_is_not_trained_on_but_started_from(made, tmp_path):
+  status, _, error = launch(*TINY, f'--workdir={made}')
+  assert status == 2 and 'train.start_from' in error and len(error.splitlines()) == 1
+  workdir = str(tmp_path / 'next')
+  status, _, error = launch(
+      *TINY, f'--workdir={workdir}', f'--config.train.start_from={made}',
+      '--config.train.steps=1', '--config.evaluate.max_images=1')
+  assert status == 0, error
+  # What is made of that run has the logs of both.
+  _, params, step, _ = trained.load_model(config_lib.load(workdir), workdir)
+  out = str(tmp_path / 'out')
+  published.write(workdir, trained.logs(workdir), params, step, out)
+  logs = [metrics.read_file(log) for log in trained.logs(out)]
+  assert logs == [metrics.read(made), metrics.read(workdir)]
+
+
+def test_damaged_and_other_models_are_refused(made, tmp_path):
+  config = config_lib.load(made)
+  config.unlock().model.features = 5
+  with pytest.raises(UserError, match='other shapes'):
+    trained.load_model(config, made)
+  damaged = shutil.copytree(made, tmp_path / 'damaged')
+  os.truncate(damaged / published.FILE, 1000)
+  with pytest.raises(UserError, match='is damaged'):
+    trained.load_model(config_lib.load(damaged), str(damaged))
