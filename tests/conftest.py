@@ -31,13 +31,13 @@ def config():
 
 @pytest.fixture(scope='session')
 def images():
-  """[3, 7, 9, 2] uint8 of 17 levels: both sides odd, so that every test meets padding."""
+  """[3, 7, 9, 2] uint8 of 17 grey levels: both sides odd, so that every test meets padding."""
   return np.random.default_rng(0).integers(0, 17, (3, 7, 9, 2)).astype(np.uint8)
 
 
 @pytest.fixture(scope='session')
 def model():
-  return ConvDraw(channels=2, pixels=GaussianPixels(17), steps=3, features=4, latents=2)
+  return ConvDraw(channels=2, pixels=GaussianPixels(17), iterations=3, features=4, latents=2)
 
 
 @pytest.fixture(scope='session')

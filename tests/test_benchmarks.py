@@ -14,8 +14,8 @@ from benchmarks import scaling, work
 from conv_draw import GaussianPixels
 from conv_draw.model import layers, objective
 from conv_draw.model.conv_draw import ConvDraw
+from tests.program import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PEER = '''
 import json, sys
 fast = '--channels_last' in sys.argv
@@ -44,7 +44,7 @@ def test_benchmark_prints_one_line_of_json_with_the_ratio(tmp_path):
 def test_multiplications_are_those_of_the_compiled_plain_convolutions(config, monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')  # the plain path
   config.model.update(steps=2, features=8, latents=3)
-  model = ConvDraw(channels=1, pixels=GaussianPixels(17), steps=2, features=8, latents=3)
+  model = ConvDraw(channels=1, pixels=GaussianPixels(17), iterations=2, features=8, latents=3)
   shape = (8, 8, 1)
   key = jax.random.key(0)
   images = np.zeros((1, *shape), np.uint8)
@@ -74,7 +74,7 @@ def test_accelerators_get_bfloat16_convolutions_and_float32_sums(images, monkeyp
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert isinstance(layers.grid((4, 4), 5, jnp.float32), layers.PlainGrid)
   model = ConvDraw(
-      channels=2, pixels=GaussianPixels(17), steps=3, features=4, latents=2,
+      channels=2, pixels=GaussianPixels(17), iterations=3, features=4, latents=2,
       compute_dtype=jnp.bfloat16)
   key = jax.random.key(0)
   params = jax.eval_shape(model.init, key, key, images)

@@ -34,7 +34,7 @@ def encode(network, images, seed=0):
 
   Args:
     network: `network.Network` of a model with Gaussian posteriors, for one image at a time.
-    images: [N, H, W, C] uint8 of 0..levels-1.
+    images: [N, H, W, C] uint8 of 0..grey_levels-1.
     seed: of the initial bits.
   Returns:
     (bytes, number of initial bits, `Rates`).
@@ -44,7 +44,7 @@ def encode(network, images, seed=0):
   for image in images:
     drawn = []  # symbols, in the order in which they were taken from the stack
     state, seen = network.begin(), network.see(image[None])
-    for t in range(network.model.steps):
+    for t in range(network.model.iterations):
       posteriors, state = network.posteriors(t, seen, state)
       zs = [None] * len(posteriors)
       for i in reversed(range(len(posteriors))):
@@ -76,7 +76,7 @@ def decode(network, data, count, seed=0):
   for _ in range(count):
     drawn = []  # [(symbols, z of each layer)] by iteration
     state = network.begin()
-    for t in range(network.model.steps):
+    for t in range(network.model.iterations):
       symbols, zs = [None] * len(network.shapes), [None] * len(network.shapes)
       for i in reversed(range(len(zs))):
         symbols[i] = stack.pop(*_grid_prior(int(np.prod(network.shapes[i]))), LOW, HIGH)
@@ -106,7 +106,7 @@ def decode(network, data, count, seed=0):
 
 def initial_words(network, seed):
   """Random uint32 words to draw the first image's latents from, as many as that can take."""
-  bits = network.model.steps * BITS_PER_LATENT * sum(int(np.prod(s)) for s in network.shapes)
+  bits = network.model.iterations * BITS_PER_LATENT * sum(int(np.prod(s)) for s in network.shapes)
   return np.random.Generator(np.random.PCG64(seed)).integers(
       0, 2**32, bits // 32 + 2, dtype=np.uint32)
 

@@ -69,7 +69,7 @@ class Coder:
     """One image to the bytes of a file, which have been decoded again before they are returned.
 
     Args:
-      image: [H, W, C] uint8 of 0..levels-1.
+      image: [H, W, C] uint8 of 0..grey_levels-1.
       lossless: store the pixels behind the latents.
       groups: how many groups of latents to store; None: all.
       bits_per_dim: store as many groups as fit into this rate, the file's overhead included.
@@ -92,8 +92,8 @@ class Coder:
     network, tiling = self._tiled((height, width), side)
     header = container.Header(
         container.LOSSLESS if lossless else container.LOSSY, width, height, channels,
-        self.model.pixels.levels, self.model.steps, side, _grouping(image, lossless), SEED,
-        self.fingerprint, self.name)
+        self.model.pixels.grey_levels, self.model.iterations, side, _grouping(image, lossless),
+        SEED, self.fingerprint, self.name)
     ends = container.ends(header)
     segments, bits = image_lib.encode(network, tiling, image, ends, SEED, lossless, measure)
     segments = segments[:groups]
@@ -122,8 +122,8 @@ class Coder:
     self._check_posterior(BINS)
     header, segments = container.read(data, partial, source=source)
     self._check_header(source, header)
-    if header.groups != self.model.steps:
-      raise UserError(f'{source} has {header.groups} groups, its model {self.model.steps}')
+    if header.groups != self.model.iterations:
+      raise UserError(f'{source} has {header.groups} groups, its model {self.model.iterations}')
     network, tiling = self._tiled((header.height, header.width), header.tile, source)
     self._check_not_empty(source, segments, tiling)
     image = image_lib.decode(
@@ -135,7 +135,7 @@ class Coder:
     """Many images to the bytes of an archive, which have been decoded again before.
 
     Args:
-      images: [N, H, W, C] uint8 of 0..levels-1, at most `tiles.AT_ONCE` pixels each.
+      images: [N, H, W, C] uint8 of 0..grey_levels-1, at most `tiles.AT_ONCE` pixels each.
       names: of their files.
       source: what messages call the images.
     Returns:
@@ -156,7 +156,7 @@ class Coder:
       raise UserError(f'{source} was not archived: it would not decode to what went in')
     count, height, width, channels = images.shape
     header = archive_file.Header(
-        count, width, height, channels, self.model.pixels.levels, initial_bits, SEED,
+        count, width, height, channels, self.model.pixels.grey_levels, initial_bits, SEED,
         self.fingerprint, self.name)
     return archive_file.write(header, names, payload), initial_bits, rates
 
@@ -212,10 +212,10 @@ class Coder:
     self._check_levels(source, image)
 
   def _check_levels(self, source, pixels):
-    if pixels.max() >= self.model.pixels.levels:
+    if pixels.max() >= self.model.pixels.grey_levels:
       raise UserError(
           f'{source} has pixels up to {pixels.max()}, but the model knows '
-          f'{self.model.pixels.levels} values: use a model of 8-bit images')
+          f'{self.model.pixels.grey_levels} values: use a model of 8-bit images')
 
   def _check_header(self, source, header):
     if header.fingerprint != self.fingerprint:
@@ -223,8 +223,9 @@ class Coder:
           f'{source} was written with another model, {header.name} ({header.fingerprint.hex()}); '
           f'this is {self.name} ({self.fingerprint.hex()}): give the --workdir of that one')
     shape = header.height, header.width, header.channels
-    if header.channels > self.model.channels or header.levels != self.model.pixels.levels:
-      raise UserError(f'{source} says {shape}, {header.levels} levels, which its model has not')
+    if header.channels > self.model.channels or header.grey_levels != self.model.pixels.grey_levels:
+      raise UserError(
+          f'{source} says {shape}, {header.grey_levels} levels, which its model has not')
     if not self._fits(shape[:2]):
       raise UserError(f'{source} says {shape}, a size that its model does not take')
 

@@ -143,9 +143,9 @@ def _names(folder, extensions):
 
 def _report(path, image, coded, model, lossless):
   payload = 8 * sum(len(segment.payload) for segment in coded.segments)
-  error = np.mean((coded.decoded.astype(float) - image) ** 2) / (model.pixels.levels - 1) ** 2
+  error = np.mean((coded.decoded.astype(float) - image) ** 2) / (model.pixels.grey_levels - 1) ** 2
   quality = 'lossless' if lossless else (
-      f'{len(coded.segments)} of {model.steps} groups, '
+      f'{len(coded.segments)} of {model.iterations} groups, '
       f'PSNR {-10 * np.log10(max(error, 1e-12)):.2f} dB')
   return (
       f'{path}: {image.shape[1]}x{image.shape[0]}, {quality}; {len(coded.data):,} bytes, '

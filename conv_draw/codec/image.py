@@ -26,8 +26,8 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
   Args:
     network: `network.Network` of a model with posterior 'uniform' or 'rounded', for tiles.
     tiling: `tiles.Tiling` of the image.
-    image: [H, W, C] uint8 of 0..levels-1. A grey one (C = 1) is shown to a colour model as three
-      equal channels, of which it stores the first.
+    image: [H, W, C] uint8 of 0..grey_levels-1. A grey one (C = 1) is shown to a colour model as
+      three equal channels, of which it stores the first.
     ends: the last group in each segment of latents, ascending, of which the last one is T.
     seed: of the dither.
     measure: find out what coding promises to cost, which takes as long as coding does.
@@ -40,7 +40,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
     state, seen = network.begin(), network.see(_for_model(network, tiles))
-    for t in range(network.model.steps):
+    for t in range(network.model.iterations):
       segment = np.searchsorted(ends, t + 1)
       posteriors, state = network.posteriors(t, seen, state)
       zs = [None] * len(posteriors)
@@ -79,7 +79,7 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0):
   image = np.zeros((*tiling.size, channels), np.uint8)
   for chunk, numbers in enumerate(tiling.chunks()):
     state = network.begin()
-    for t in range(network.model.steps):
+    for t in range(network.model.iterations):
       reader = readers.get((container.LATENTS, ends[np.searchsorted(ends, t + 1)]))
       zs = [None] * len(network.shapes)
       for i in reversed(range(len(zs))):

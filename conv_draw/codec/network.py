@@ -20,8 +20,9 @@ LEAST_LOG_MASS = -30.0  # nats
 
 def fingerprint(model, params):
   """8 bytes that tell models apart: of the parameters and of all that they are used with."""
+  pixels = repr(model.pixels).replace('grey_levels=', 'levels=')  # as the first files have it
   settings = (
-      model.channels, repr(model.pixels), model.steps, model.kernel,
+      model.channels, pixels, model.iterations, model.kernel,
       [tuple(layer) for layer in model.all_layers], model.posterior, str(np.dtype(
           model.compute_dtype)))
   digest = hashlib.blake2b(repr(settings).encode(), digest_size=8)
@@ -54,7 +55,7 @@ class Network:
     """For B = `batch` images of (H, W); `clock` is to measure the time that calls take."""
     size = tuple(image_size)
     self.model, self.image_size, self.batch = model, size, batch
-    shapes = [level.size for level in model.apply(params, size, method='levels')]
+    shapes = [g.size for g in model.apply(params, size, method='geometry')]
     self.shapes = [  # of each layer's latents
         (*shape, layer.latents) for shape, layer in zip(shapes, model.all_layers, strict=True)]
     weights = jax.jit(lambda params: model.apply(params, size, method='prepare'))(params)
@@ -142,29 +143,29 @@ class Network:
   def pixel_gaussians(self, canvas):
     """(mean, scale) in grey levels, float64 [..., C], of `GaussianPixels` [..., R]."""
     mean, log_sigma = np.split(canvas.astype(np.float64), 2, -1)
-    # A network may be as sure as it likes; the coder's tables end at 2^12 levels and 2^-4.
-    scale = np.exp(np.clip(log_sigma, -20, 5)) * (self.model.pixels.levels - 1)
-    return mean * (self.model.pixels.levels - 1), scale
+    # A network may be as sure as it likes; the coder's tables end at 2^12 grey levels and 2^-4.
+    scale = np.exp(np.clip(log_sigma, -20, 5)) * (self.model.pixels.grey_levels - 1)
+    return mean * (self.model.pixels.grey_levels - 1), scale
 
   def pixel_decisions(self, canvas, earlier):
     """Channel c of `LogisticMixturePixels` as yes-or-no questions, of its values' bits.
 
     Args:
       canvas: [n, R].
-      earlier: [n, c] of 0..levels-1: the channels before.
+      earlier: [n, c] of 0..grey_levels-1: the channels before.
     Returns:
-      float64 [n, 2^k - 1] logits, levels <= 2^k: entry 2^d - 1 + v is that of bit k - 1 - d being
-      1, if the d bits above it are the number v.
+      float64 [n, 2^k - 1] logits, grey_levels <= 2^k: entry 2^d - 1 + v is that of bit k - 1 - d
+      being 1, if the d bits above it are the number v.
     """
-    x = earlier.astype(np.float32) / (self.model.pixels.levels - 1)
+    x = earlier.astype(np.float32) / (self.model.pixels.grey_levels - 1)
     with self._clock:
       return np.asarray(self._decisions(canvas, x), np.float64)
 
   def mean_images(self, canvas):
-    """[B, H, W, C] uint8 of 0..levels-1: what is shown of pixels that were not stored."""
-    levels = self.model.pixels.levels
+    """[B, H, W, C] uint8 of 0..grey_levels-1: what is shown of pixels that were not stored."""
+    grey_levels = self.model.pixels.grey_levels
     mean = np.asarray(self.model.pixels.mean(canvas), np.float64)
-    return np.rint((levels - 1) * np.clip(mean, 0, 1)).astype(np.uint8)
+    return np.rint((grey_levels - 1) * np.clip(mean, 0, 1)).astype(np.uint8)
 
   def _shaped(self, zs):
     return [
@@ -186,9 +187,9 @@ def _flat(mean_and_sigma, name):
 
 
 def _decisions(log_masses):
-  """log P of [..., levels] values -> logits of their bits, in the order of `pixel_decisions`."""
-  levels = log_masses.shape[-1]
-  padding = 2 ** math.ceil(math.log2(levels)) - levels
+  """log P of [..., grey_levels] values -> logits of their bits, in `pixel_decisions`' order."""
+  grey_levels = log_masses.shape[-1]
+  padding = 2 ** math.ceil(math.log2(grey_levels)) - grey_levels
   # All values are possible, so that no bit follows from impossible ones.
   masses = jnp.maximum(log_masses, LEAST_LOG_MASS)
   masses = jnp.pad(masses, [(0, 0)] * (masses.ndim - 1) + [(0, padding)],

@@ -26,17 +26,18 @@ def write(writer, network, canvas, images, inside, measure=False):
   Returns:
     -log2 P of them, summed, if `measure`; else NaN.
   """
-  distribution, levels, at = network.model.pixels, network.model.pixels.levels, np.nonzero(inside)
+  distribution, at = network.model.pixels, np.nonzero(inside)
+  grey_levels = distribution.grey_levels
   values, bits = images[at].astype(np.int64), []
   if isinstance(distribution, GaussianPixels):
     parameters = _gaussians(network, canvas[at], values.shape[-1])
-    writer.pixels(values.ravel(), *parameters, levels, _tolerance(levels))
+    writer.pixels(values.ravel(), *parameters, grey_levels, _tolerance(grey_levels))
     if measure:
-      bits.append(stream.pixel_code_length_bits(values.ravel(), *parameters, levels))
+      bits.append(stream.pixel_code_length_bits(values.ravel(), *parameters, grey_levels))
     return sum(bits) if measure else math.nan
   if isinstance(distribution, BernoulliPixels):
     logits = canvas[at][:, : values.shape[-1]].ravel()
-    questions = [(values.ravel() // (levels - 1), logits)]
+    questions = [(values.ravel() // (grey_levels - 1), logits)]
   else:
     questions = _questions_about(network, canvas[at], values)
   for answers, logits in questions:
@@ -52,14 +53,15 @@ def read(reader, network, canvas, inside, channels):
   Raises:
     UserError: what another model or machine wrote.
   """
-  distribution, levels, at = network.model.pixels, network.model.pixels.levels, np.nonzero(inside)
+  distribution, at = network.model.pixels, np.nonzero(inside)
+  grey_levels = distribution.grey_levels
   images = np.zeros((*inside.shape, channels), np.uint8)
   if isinstance(distribution, GaussianPixels):
     images[at] = reader.pixels(
-        *_gaussians(network, canvas[at], channels), levels).reshape(images[at].shape)
+        *_gaussians(network, canvas[at], channels), grey_levels).reshape(images[at].shape)
   elif isinstance(distribution, BernoulliPixels):
     bits = reader.bits(canvas[at][:, :channels].ravel())
-    images[at] = bits.reshape(images[at].shape) * (levels - 1)
+    images[at] = bits.reshape(images[at].shape) * (grey_levels - 1)
   else:
     images[at] = _answers(network, canvas[at], reader.bits, channels)
   return images
@@ -67,13 +69,13 @@ def read(reader, network, canvas, inside, channels):
 
 def push(stack, network, canvas, image):
   """Pushes the pixels of image [H, W, C] onto a `stack.Stack`."""
-  distribution, levels = network.model.pixels, network.model.pixels.levels
+  distribution, grey_levels = network.model.pixels, network.model.pixels.grey_levels
   values = image.astype(np.int64)
   if isinstance(distribution, GaussianPixels):
     parameters = _gaussians(network, canvas[0], network.model.channels)
-    stack.push_pixels(values.ravel(), *parameters, levels)
+    stack.push_pixels(values.ravel(), *parameters, grey_levels)
   elif isinstance(distribution, BernoulliPixels):
-    stack.push_bits(values.ravel() // (levels - 1), canvas[0].ravel())
+    stack.push_bits(values.ravel() // (grey_levels - 1), canvas[0].ravel())
   else:
     flat = (-1, canvas.shape[-1]), (-1, values.shape[-1])
     questions = _questions_about(network, canvas[0].reshape(flat[0]), values.reshape(flat[1]))
@@ -83,11 +85,11 @@ def push(stack, network, canvas, image):
 
 def pop(stack, network, canvas):
   """Undoes `push`: [H, W, C] uint8."""
-  distribution, levels = network.model.pixels, network.model.pixels.levels
+  distribution, grey_levels = network.model.pixels, network.model.pixels.grey_levels
   if isinstance(distribution, GaussianPixels):
-    values = stack.pop_pixels(*_gaussians(network, canvas[0], network.model.channels), levels)
+    values = stack.pop_pixels(*_gaussians(network, canvas[0], network.model.channels), grey_levels)
   elif isinstance(distribution, BernoulliPixels):
-    values = stack.pop_bits(canvas[0].ravel()) * (levels - 1)
+    values = stack.pop_bits(canvas[0].ravel()) * (grey_levels - 1)
   else:
     values = _answers(
         network, canvas[0].reshape(-1, canvas.shape[-1]), stack.pop_bits, network.model.channels)
@@ -98,8 +100,8 @@ def _gaussians(network, canvas, channels):
   return [x[..., :channels].ravel() for x in network.pixel_gaussians(canvas)]
 
 
-def _tolerance(levels):
-  return snapping.Tolerance(CANVAS_ERROR * (levels - 1), LOG2_SCALE_ERROR)
+def _tolerance(grey_levels):
+  return snapping.Tolerance(CANVAS_ERROR * (grey_levels - 1), LOG2_SCALE_ERROR)
 
 
 # Mixtures: a pixel's channels in turn, of each the bits of its value, most significant first ------
@@ -124,9 +126,9 @@ def _answers(network, canvas, ask, channels):
       value = np.zeros(len(tree), np.int64)
       for depth in range(_depth(tree)):
         value = 2 * value + ask(_at(tree, depth, value))
-      if value.max(initial=0) >= network.model.pixels.levels:
+      if value.max(initial=0) >= network.model.pixels.grey_levels:
         raise UserError(stream.DAMAGED.format(
-            f'a pixel is {value.max()} of {network.model.pixels.levels} levels'))
+            f'a pixel is {value.max()} of {network.model.pixels.grey_levels} levels'))
       values[block, c] = value
   return values.astype(np.uint8)
 

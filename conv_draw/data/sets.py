@@ -30,14 +30,14 @@ class Images:
   Attributes:
     name: what to print beside every number measured on it.
     shape: (H, W, C) of every image.
-    levels: number of grey levels; pixel values are 0..levels-1.
+    grey_levels: number of grey levels; pixel values are 0..grey_levels-1.
     fetch: int array [N] of indices below `size` -> uint8 [N, H, W, C].
     size: number of images.
     on_disk: whether fetch reads and decodes files. If so, it can be sent to another process.
   """
   name: str
   shape: tuple[int, int, int]
-  levels: int
+  grey_levels: int
   fetch: Callable[[np.ndarray], np.ndarray]
   size: int
   on_disk: bool = False
@@ -67,11 +67,11 @@ def load(data_config, split: str) -> Images:
     images = _photos(split)
   elif name == 'cifar10':
     label, pixels = tfds.cifar10(data_dir, split)
-    images = _in_memory(label, pixels, levels=256)
+    images = _in_memory(label, pixels, grey_levels=256)
   elif name == 'omniglot':
     label, pixels = tfds.omniglot(
         data_dir, split, data_config.split_by, data_config.binarisation_seed)
-    images = _in_memory(label, pixels, levels=256)
+    images = _in_memory(label, pixels, grey_levels=256)
   elif name in ('imagenet32', 'imagenet64'):
     side = 32 if name == 'imagenet32' else 64
     label, size, fetch = tfds.imagenet(data_dir, split, side)
@@ -165,9 +165,9 @@ def eval_batches(images: Images, batch_size: int, max_images: int = 0
 # Data sets that come with scikit-learn ----------------------------------------------------------
 
 
-def _in_memory(name: str, pixels: np.ndarray, levels: int) -> Images:
+def _in_memory(name: str, pixels: np.ndarray, grey_levels: int) -> Images:
   """Images over uint8 [N, H, W, C] held in memory."""
-  return Images(name, pixels.shape[1:], levels, lambda indices: pixels[indices], len(pixels))
+  return Images(name, pixels.shape[1:], grey_levels, lambda indices: pixels[indices], len(pixels))
 
 
 def _digits(split: str) -> Images:
@@ -175,7 +175,7 @@ def _digits(split: str) -> Images:
   from sklearn import datasets  # Slow to import, and most data sets do without it.
   pixels = datasets.load_digits().images.astype(np.uint8)[..., None]
   rows = slice(-DIGITS_TEST, None) if split == 'test' else slice(None, -DIGITS_TEST)
-  return _in_memory(f'digits (scikit-learn), {split}', pixels[rows], levels=17)
+  return _in_memory(f'digits (scikit-learn), {split}', pixels[rows], grey_levels=17)
 
 
 def _photos(split: str) -> Images:

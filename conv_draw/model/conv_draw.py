@@ -56,11 +56,11 @@ class Inference(NamedTuple):
   log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the z that was drawn
 
 
-def step(levels, weights, pixels, inside, image, state, posterior_of, draw_latent):
+def step(geometry, weights, pixels, inside, image, state, posterior_of, draw_latent):
   """Iteration t of convolutional DRAW: equations (1) to (7), for any number of layers (figure 2).
 
   Args:
-    levels: `Level` of each layer, the layer nearest the pixels first.
+    geometry: `Geometry` of each layer, the layer nearest the pixels first.
     weights: `Weights` of each layer, prepared.
     pixels: the pixel distribution, for mu(r).
     inside: [h, w, s*s, 1], 0 on the padding of images whose size the stride does not divide, 1
@@ -73,27 +73,27 @@ def step(levels, weights, pixels, inside, image, state, posterior_of, draw_laten
     (`State` after iteration t, `Output`).
   """
   states, canvas = list(state.layers), state.canvas
-  posteriors = [None] * len(levels)
+  posteriors = [None] * len(geometry)
 
   if image is not None:  # up through the encoders
     below = ((image.x - pixels.mean(canvas)) * inside).reshape(*image.x.shape[:3], -1)  # (1)
-    for i, (level, w, s) in enumerate(zip(levels, weights, state.layers, strict=True)):
+    for i, (g, w, s) in enumerate(zip(geometry, weights, state.layers, strict=True)):
       if i > 0:
-        below = layers.space_to_depth(levels[i - 1].grid.leave(below), level.block)
-      gates = (image.gates if i == 0 else w.encoder_bias) + level.grid.convolve([
-          (_read(level, below), w.encoder_below), (s.h_e, w.encoder_h_e), (s.h_d, w.encoder_h_d),
+        below = layers.space_to_depth(geometry[i - 1].grid.leave(below), g.block)
+      gates = (image.gates if i == 0 else w.encoder_bias) + g.grid.convolve([
+          (_read(g, below), w.encoder_below), (s.h_e, w.encoder_h_e), (s.h_d, w.encoder_h_d),
           *_above(s.above, w.encoder_above)])
       below, c_e = layers.lstm(gates, s.c_e)  # (2)
-      states[i] = s = s._replace(h_e=level.grid.transform(below), c_e=c_e)
+      states[i] = s = s._replace(h_e=g.grid.transform(below), c_e=c_e)
       posteriors[i] = posterior_of(
-          i, _maps(level, [(s.h_e, w.posterior)], w.posterior_bias))  # (3)
+          i, _maps(g, [(s.h_e, w.posterior)], w.posterior_bias))  # (3)
 
   zs, kls, log_ratios = [], [], []
   above = None
-  for i in reversed(range(len(levels))):  # down through the decoders
-    level, w, s, posterior = levels[i], weights[i], states[i], posteriors[i]
+  for i in reversed(range(len(geometry))):  # down through the decoders
+    g, w, s, posterior = geometry[i], weights[i], states[i], posteriors[i]
     prior = DiagonalGaussian.split(_maps(
-        level, [(s.h_d, w.prior), *_above(above, w.prior_above)], w.prior_bias))  # (4)
+        g, [(s.h_d, w.prior), *_above(above, w.prior_above)], w.prior_bias))  # (4)
     z = draw_latent(i, posterior, prior)
     zs.append(z)
     if image is not None:
@@ -102,17 +102,17 @@ def step(levels, weights, pixels, inside, image, state, posterior_of, draw_laten
       kls.append(kl_nats.sum(everywhere))  # (5)
       log_ratios.append(log_ratio_nats.sum(everywhere))
 
-    terms = [(_read(level, z), w.decoder_latent), (s.h_d, w.decoder_h_d)]
+    terms = [(_read(g, z), w.decoder_latent), (s.h_d, w.decoder_h_d)]
     if i == 0:
       read = (canvas * inside).reshape(*canvas.shape[:3], -1)
-      terms.append((_read(level, read), w.decoder_canvas))
-    gates = w.decoder_bias + level.grid.convolve([*terms, *_above(above, w.decoder_above)])
+      terms.append((_read(g, read), w.decoder_canvas))
+    gates = w.decoder_bias + g.grid.convolve([*terms, *_above(above, w.decoder_above)])
     h_d, c_d = layers.lstm(gates, s.c_d)  # (6)
-    h_d = level.grid.transform(h_d)
+    h_d = g.grid.transform(h_d)
     states[i] = s._replace(h_d=h_d, c_d=c_d, above=above)
-    down = level.grid.leave(level.grid.convolve([(h_d, w.down)]))
+    down = g.grid.leave(g.grid.convolve([(h_d, w.down)]))
     if i > 0:
-      above = _read(levels[i - 1], layers.depth_to_space(down, level.block, level.below))
+      above = _read(geometry[i - 1], layers.depth_to_space(down, g.block, g.below))
 
   canvas = canvas + down.reshape(canvas.shape)  # (7)
   output = Output(tuple(zs[::-1]), None, None)
@@ -122,9 +122,9 @@ def step(levels, weights, pixels, inside, image, state, posterior_of, draw_laten
   return State(tuple(states), canvas), output
 
 
-def _read(level, x):
+def _read(g, x):
   """[B, h, w, C] -> ready to be convolved."""
-  return level.grid.transform(level.grid.enter(x))
+  return g.grid.transform(g.grid.enter(x))
 
 
 def _above(x, kernel):
@@ -132,9 +132,9 @@ def _above(x, kernel):
   return [] if kernel is None else [(x, kernel)]
 
 
-def _maps(level, terms, bias):
+def _maps(g, terms, bias):
   """[B, h, w, C] of a sum of convolutions."""
-  return level.grid.leave(level.grid.convolve(terms)) + bias
+  return g.grid.leave(g.grid.convolve(terms)) + bias
 
 
 class ConvDraw(nn.Module):
@@ -154,7 +154,7 @@ class ConvDraw(nn.Module):
   Attributes:
     channels: C, of the images.
     pixels: the pixel distribution, `pixels.GaussianPixels` or another.
-    steps: T, iterations.
+    iterations: T.
     features: F, LSTM feature maps of the layer nearest the pixels.
     latents: Z, latent maps per iteration of that layer.
     kernel: side of all kernels, odd.
@@ -171,7 +171,7 @@ class ConvDraw(nn.Module):
 
   channels: int
   pixels: Any
-  steps: int = 32
+  iterations: int = 32
   features: int = 160
   latents: int = 12
   kernel: int = 5
@@ -200,7 +200,7 @@ class ConvDraw(nn.Module):
     for i, layer in enumerate(self.all_layers):
       raw.append(weights_lib.create(
           self.param, i, self.all_layers, self.kernel, sizes[i], *below,
-          0 if self.posterior == 'gaussian' else self.steps))
+          0 if self.posterior == 'gaussian' else self.iterations))
       below = (layer.features, layer.features)
     self.raw = tuple(raw)
     # A bias of all pixels; or of each, where they have weights of their own.
@@ -221,7 +221,7 @@ class ConvDraw(nn.Module):
 
     Args:
       key: one PRNG key, or [B] of them.
-      images: [B, H, W, C] uint8, values 0..levels-1.
+      images: [B, H, W, C] uint8, values 0..grey_levels-1.
       temperature: scales the posterior's standard deviation; 0 infers with posterior means.
     Returns:
       `Inference`.
@@ -240,7 +240,7 @@ class ConvDraw(nn.Module):
 
     Args:
       key: one PRNG key, or [B] of them.
-      images: [B, H, W, C] uint8, values 0..levels-1.
+      images: [B, H, W, C] uint8, values 0..grey_levels-1.
       groups: int or [B] ints in 0..T: z_t comes from the posterior for t <= groups.
       temperature: of the prior that generates the other groups: 1 full variance, 0 its mean.
       posterior_temperature: of the posterior, likewise.
@@ -280,8 +280,8 @@ class ConvDraw(nn.Module):
         lambda t: keys, (count, *image_size, self.channels), None, draw_latent)[0]
 
   def unit_interval(self, images):
-    """uint8 values 0..levels-1 -> x in [0, 1], float32."""
-    return images.astype(jnp.float32) / (self.pixels.levels - 1)
+    """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
+    return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
 
   def _unroll(self, keys_at, shape, images, draw_latent):
     """T iterations of `step` by `jax.lax.scan`.
@@ -305,7 +305,7 @@ class ConvDraw(nn.Module):
       def draw(i, posterior, prior):
         # Layer 1 draws from the image's key, the layers above from keys of their own.
         layer_keys = keys if i == 0 else jax.vmap(
-            lambda k: jax.random.fold_in(k, self.steps + i))(keys)
+            lambda k: jax.random.fold_in(k, self.iterations + i))(keys)
         shape = prior.mean.shape[1:]
         noise = jax.vmap(lambda k: jax.random.normal(
             jax.random.fold_in(k, t), shape))(layer_keys)
@@ -318,32 +318,32 @@ class ConvDraw(nn.Module):
     if self.remat:
       iterate = jax.checkpoint(iterate, prevent_cse=False)
     state, outputs = jax.lax.scan(
-        iterate, self.initial_state(b, image_size), jnp.arange(self.steps))
+        iterate, self.initial_state(b, image_size), jnp.arange(self.iterations))
     return self.canvas(state, image_size), outputs
 
   def prepare(self, image_size):
     """`Weights` of each layer as `iterate` wants them, for images of (H, W)."""
     self._check_size(image_size)
-    return weights_lib.prepare(self.levels(image_size), self.all_layers, self.raw)
+    return weights_lib.prepare(self.geometry(image_size), self.all_layers, self.raw)
 
   def see(self, images):
     """[B, H, W, C] uint8 -> `Image`, as `iterate` wants it."""
-    level = self.levels(images.shape[1:3])[0]
-    x = layers.space_to_depth(self.unit_interval(images), level.block)
-    kernel = level.grid.prepare(weights_lib.strided(
+    g = self.geometry(images.shape[1:3])[0]
+    x = layers.space_to_depth(self.unit_interval(images), g.block)
+    kernel = g.grid.prepare(weights_lib.strided(
         self.all_layers[0], self.encoder_image))
-    gates = level.grid.convolve([(_read(level, x), kernel)]) + self.raw[0].encoder_bias
-    return Image(x.reshape(*x.shape[:3], level.block[0] * level.block[1], -1), gates)
+    gates = g.grid.convolve([(_read(g, x), kernel)]) + self.raw[0].encoder_bias
+    return Image(x.reshape(*x.shape[:3], g.block[0] * g.block[1], -1), gates)
 
   def initial_state(self, batch, image_size):
     """`State` before the first iteration: h = c = 0, r_0 a learned bias."""
-    levels, states = self.levels(image_size), []
-    for i, (level, layer) in enumerate(zip(levels, self.all_layers, strict=True)):
-      zeros = level.grid.zeros(batch, layer.features)
-      h_0 = level.grid.transform(zeros)
-      above = h_0 if i + 1 < len(levels) else None
+    geometry, states = self.geometry(image_size), []
+    for i, (g, layer) in enumerate(zip(geometry, self.all_layers, strict=True)):
+      zeros = g.grid.zeros(batch, layer.features)
+      h_0 = g.grid.transform(zeros)
+      above = h_0 if i + 1 < len(geometry) else None
       states.append(LayerState(h_0, zeros, h_0, zeros, above))
-    (a, b), size = levels[0].block, levels[0].size
+    (a, b), size = geometry[0].block, geometry[0].size
     r = self.initial_canvas.shape[-1]
     bias = self.initial_canvas.reshape(-1, r)  # [1, R]; fully connected: [H W, R]
     canvas = jnp.broadcast_to(bias, (batch, *size, a * b, r))
@@ -362,8 +362,8 @@ class ConvDraw(nn.Module):
     Returns:
       (`State`, `Output`).
     """
-    levels = self.levels(image_size)
-    inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), levels[0].block)[0, ..., None]
+    geometry = self.geometry(image_size)
+    inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), geometry[0].block)[0, ..., None]
 
     def posterior_of(i, maps):
       if self.posterior == 'gaussian':
@@ -373,13 +373,13 @@ class ConvDraw(nn.Module):
         return DiagonalGaussian(mean, jnp.broadcast_to(log_sigma, mean.shape))
       return QuantisedPosterior(mean, log_sigma, dithered=self.posterior == 'uniform')
 
-    return step(levels, weights, self.pixels, inside, image, state, posterior_of, draw_latent)
+    return step(geometry, weights, self.pixels, inside, image, state, posterior_of, draw_latent)
 
   def canvas(self, state, image_size):
     """[B, H, W, R] the canvas r of a `State`."""
-    level = self.levels(image_size)[0]
+    g = self.geometry(image_size)[0]
     canvas = state.canvas.reshape(*state.canvas.shape[:3], -1)
-    return layers.depth_to_space(canvas, level.block, image_size)
+    return layers.depth_to_space(canvas, g.block, image_size)
 
   def bin_widths(self, i):
     """[T, Z] widths of the bins of layer i's latents, with posterior 'rounded' or 'uniform'."""
@@ -401,9 +401,9 @@ class ConvDraw(nn.Module):
         jax.random.fold_in(k, DITHER + t), z.shape[1:]))(keys)
     return q.at(temperature * noise)
 
-  def levels(self, image_size):
-    """`weights.Level` of each layer, for images of (H, W)."""
-    return weights_lib.levels(self.all_layers, self.kernel, image_size, self.compute_dtype)
+  def geometry(self, image_size):
+    """`weights.Geometry` of each layer, for images of (H, W)."""
+    return weights_lib.geometry(self.all_layers, self.kernel, image_size, self.compute_dtype)
 
 
 # Adam moves every parameter by about the learning rate a step, but a bin must grow to fifty times

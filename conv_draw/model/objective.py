@@ -25,7 +25,7 @@ def elbo(model, images, inference):
 
   Args:
     model: `ConvDraw`, for its pixel distribution.
-    images: [B, H, W, C] uint8 in 0..levels-1.
+    images: [B, H, W, C] uint8 in 0..grey_levels-1.
     inference: `model.Inference` of those images.
   """
   cost = model.pixels.cost(model.unit_interval(images), inference.canvas)

@@ -31,22 +31,22 @@ def gaussian_cost(x, mean, log_sigma, bin_width):
   )
 
 
-def logistic_log_mass(value, mean, log_scale, levels):
+def logistic_log_mass(value, mean, log_scale, grey_levels):
   """log of the mass that a logistic distribution gives to the bin of a pixel value, elementwise.
 
-  The bin of value v reaches from v - 1/2 to v + 1/2; those of 0 and levels - 1 reach to infinity.
+  The bin of value v reaches from v - 1/2 to v + 1/2; the first and the last reach to infinity.
   Exact, also far out in the tails, and with finite gradients: of edges a > b in standard units,
   sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)).
 
   Args:
-    value: 0, 1, ..., levels - 1, as floats. Whole numbers, so that bins share their edges exactly
-      and the masses sum to 1 in float32 too.
-    mean, log_scale: of the logistic, of pixels in [0, 1]: value / (levels - 1).
-    levels: how many values there are.
+    value: 0, 1, ..., grey_levels - 1, as floats. Whole numbers, so that bins share their edges
+      exactly and the masses sum to 1 in float32 too.
+    mean, log_scale: of the logistic, of pixels in [0, 1]: value / (grey_levels - 1).
+    grey_levels: how many values there are.
   """
-  per_bin = jnp.exp(-log_scale) / (levels - 1)  # the width of a bin in standard units
-  distance = value - mean * (levels - 1)
-  first, last = value == 0, value == levels - 1
+  per_bin = jnp.exp(-log_scale) / (grey_levels - 1)  # the width of a bin in standard units
+  distance = value - mean * (grey_levels - 1)
+  first, last = value == 0, value == grey_levels - 1
   a = jnp.where(last, jnp.inf, (distance + 0.5) * per_bin)
   b = jnp.where(first, -jnp.inf, (distance - 0.5) * per_bin)
   width = jnp.where(first | last, jnp.inf, per_bin)
@@ -64,9 +64,9 @@ def clipped_logistic_mean(mean, scale):
 
 @dataclasses.dataclass(frozen=True)
 class GaussianPixels:
-  """Pixels with `levels` values; the canvas holds mu and alpha = log sigma per channel (8, 9)."""
+  """Gaussian pixels; the canvas holds mu and alpha = log sigma per channel (8, 9)."""
 
-  levels: int = 256
+  grey_levels: int = 256
 
   def canvas_channels(self, channels):
     return 2 * channels
@@ -82,7 +82,7 @@ class GaussianPixels:
   def cost(self, x, canvas):
     """L^x in nats per pixel and channel: x [..., C] in [0, 1], canvas [..., 2 C] -> [..., C]."""
     mean, log_sigma = jnp.split(canvas, 2, axis=-1)  # (8)
-    return gaussian_cost(x, mean, log_sigma, 1 / (self.levels - 1))
+    return gaussian_cost(x, mean, log_sigma, 1 / (self.grey_levels - 1))
 
 
 class LogisticMixture(NamedTuple):
@@ -102,7 +102,7 @@ class LogisticMixture(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LogisticMixturePixels:
-  """Pixels with `levels` values: a discretised mixture of K logistics (Salimans et al., 2017).
+  """Pixels with `grey_levels` values: a discretised mixture of K logistics (Salimans et al., 2017).
 
   A pixel has one component for all its C channels. Given it, channel c is logistic with a mean
   that is linear in the channels before; a value gets the mass of its bin. So the masses of all
@@ -115,7 +115,7 @@ class LogisticMixturePixels:
     C (C-1) / 2 rows slopes before tanh: of channel 1 in 0, of 2 in 0, of 2 in 1, of 3 in 0, ...
   """
 
-  levels: int = 256
+  grey_levels: int = 256
   mixtures: int = 5  # K
 
   def canvas_channels(self, channels):
@@ -132,8 +132,8 @@ class LogisticMixturePixels:
   def mean(self, canvas):
     """mu(r) of equation (1): [..., R] -> [..., C] in [0, 1], the expectation of the pixel.
 
-    Exact but for the rounding to `levels` values, if C = 1. Else channels before c enter the mean
-    of a component's channel c as their own means in that component.
+    Exact but for the rounding to `grey_levels` values, if C = 1. Else channels before c enter the
+    mean of a component's channel c as their own means in that component.
     """
     mixture = self._split(canvas)
     weights = jnp.exp(mixture.log_weights)
@@ -156,15 +156,15 @@ class LogisticMixturePixels:
       canvas: [..., R].
       earlier: [..., c] in [0, 1], the channels before channel c, with c < C.
     Returns:
-      [..., levels] minus the `cost` in nats of 0, 1 / (levels - 1), ..., 1.
+      [..., grey_levels] minus the `cost` in nats of 0, 1 / (grey_levels - 1), ..., 1.
     """
     mixture = self._split(canvas)
     _, log_weights = self._observe(mixture, earlier)
     c = earlier.shape[-1]
     mean = mixture.mean_given([earlier[..., i : i + 1] for i in range(c)])
     log_masses = logistic_log_mass(
-        jnp.arange(self.levels, dtype=jnp.float32)[:, None], mean[..., None, :],
-        mixture.log_scales[c][..., None, :], self.levels)
+        jnp.arange(self.grey_levels, dtype=jnp.float32)[:, None], mean[..., None, :],
+        mixture.log_scales[c][..., None, :], self.grey_levels)
     return jax.nn.logsumexp(log_weights[..., None, :] + log_masses, -1)
 
   def _split(self, canvas):
@@ -176,7 +176,7 @@ class LogisticMixturePixels:
           f'{canvas.shape[-1]} canvas channels are those of no image with {self.mixtures} mixtures')
     # Rows of their own, not slices of one array, whose gradient would be a sum of padded ones.
     rows = jnp.split(canvas, count, -1)
-    bin_width = 1 / (self.levels - 1)
+    bin_width = 1 / (self.grey_levels - 1)
     clip = lambda log_scale: jnp.clip(log_scale, math.log(bin_width / 20), 2.0)
     return LogisticMixture(
         jax.nn.log_softmax(rows[0]), rows[1 : c + 1],
@@ -193,8 +193,8 @@ class LogisticMixturePixels:
     for c in range(x.shape[-1]):
       value = x[..., c : c + 1]
       log_masses = logistic_log_mass(
-          jnp.round(value * (self.levels - 1)), mixture.mean_given(earlier),
-          mixture.log_scales[c], self.levels)
+          jnp.round(value * (self.grey_levels - 1)), mixture.mean_given(earlier),
+          mixture.log_scales[c], self.grey_levels)
       joint = log_weights + log_masses
       costs.append(-jax.nn.logsumexp(joint, -1, keepdims=True))
       # Not joint + cost, which would not sum to 1 where the cost is large.
@@ -207,7 +207,7 @@ class LogisticMixturePixels:
 class BernoulliPixels:
   """Binary pixels; the canvas holds one logit per channel."""
 
-  levels: int = 256  # the two values are stored as 0 and levels - 1
+  grey_levels: int = 256  # the two values are stored as 0 and grey_levels - 1
 
   def canvas_channels(self, channels):
     return channels
@@ -223,13 +223,13 @@ class BernoulliPixels:
     return jax.nn.softplus(canvas) - x * canvas
 
 
-def from_name(likelihood, levels, mixtures=5):
+def from_name(likelihood, grey_levels, mixtures=5):
   """The pixel distribution named by `config.model.likelihood`; `mixtures` is K of a mixture."""
   if likelihood == 'gaussian':
-    return GaussianPixels(levels)
+    return GaussianPixels(grey_levels)
   if likelihood == 'logistic_mixture':
-    return LogisticMixturePixels(levels, mixtures)
+    return LogisticMixturePixels(grey_levels, mixtures)
   if likelihood == 'bernoulli':
-    return BernoulliPixels(levels)
+    return BernoulliPixels(grey_levels)
   raise ValueError(
       f'no likelihood {likelihood!r}: there are "gaussian", "logistic_mixture" and "bernoulli"')

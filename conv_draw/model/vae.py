@@ -51,14 +51,14 @@ class Vae(nn.Module):
   image_size: tuple[int, int] | None = None
   compute_dtype: jnp.dtype = jnp.float32
 
-  steps = 1
+  iterations = 1
 
   def __call__(self, key, images, temperature=1.0):
     """Infers: z_l ~ q_l in every layer.
 
     Args:
       key: one PRNG key, or [B] of them.
-      images: [B, H, W, C] uint8, values 0..levels-1.
+      images: [B, H, W, C] uint8, values 0..grey_levels-1.
       temperature: scales the posterior's standard deviation; 0 infers with posterior means.
     Returns:
       `Inference`, its layers from the pixels up.
@@ -73,7 +73,7 @@ class Vae(nn.Module):
 
     Args:
       key: one PRNG key, or [B] of them.
-      images: [B, H, W, C] uint8, values 0..levels-1.
+      images: [B, H, W, C] uint8, values 0..grey_levels-1.
       groups: int or [B] ints in 0..1: 1 takes z from the posterior, 0 from the prior.
       temperature: of the prior: 1 full variance, 0 its mean.
       posterior_temperature: of the posterior, likewise.
@@ -109,8 +109,8 @@ class Vae(nn.Module):
         lambda noise, posterior, prior: prior.at(temperature * noise)).canvas
 
   def unit_interval(self, images):
-    """uint8 values 0..levels-1 -> x in [0, 1], float32."""
-    return images.astype(jnp.float32) / (self.pixels.levels - 1)
+    """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
+    return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
 
   @nn.compact
   def _generate(self, key, shape, images, draw_latent):
@@ -136,7 +136,7 @@ class Vae(nn.Module):
     for i in reversed(range(len(stack))):
       layer = stack[i]
       # Number `steps` is left to binarisation, as `ConvDraw` leaves it.
-      noise = standard_normal(keys, i and self.steps + i, (*sizes[i + 1], layer.latents))
+      noise = standard_normal(keys, i and self.iterations + i, (*sizes[i + 1], layer.latents))
       if above:
         prior = self._gaussian(f'prior_{i}', layer, above)
       else:

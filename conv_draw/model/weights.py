@@ -9,7 +9,7 @@ from flax import linen as nn
 from conv_draw.model import layers
 
 
-class Level(NamedTuple):
+class Geometry(NamedTuple):
   """Where a layer lives: what its maps look like and how to convolve them."""
 
   grid: Any  # `layers.grid`
@@ -55,11 +55,11 @@ def sizes(all_layers, image_size):
   return found
 
 
-def levels(all_layers, kernel, image_size, dtype):
-  """`Level` of each layer, for images of (H, W)."""
+def geometry(all_layers, kernel, image_size, dtype):
+  """`Geometry` of each layer, for images of (H, W)."""
   size = sizes(all_layers, image_size)
   return tuple(
-      Level(
+      Geometry(
           layers.grid(its, kernel if layer.stride else 1, dtype), its, layer.block(below), below)
       for layer, below, its in zip(all_layers, size[:-1], size[1:], strict=True))
 
@@ -125,10 +125,10 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths):
   return Weights(**w)
 
 
-def prepare(levels_, all_layers, raw):
+def prepare(geometry, all_layers, raw):
   """`Weights` of each layer as `step` reads them, from those that `create` made."""
   prepared = []
-  for level, layer, w in zip(levels_, all_layers, raw, strict=True):
+  for g, layer, w in zip(geometry, all_layers, raw, strict=True):
     change = {}
     for name, value in w._asdict().items():
       if value is None or name.endswith(('bias', 'log_sigma')):
@@ -137,7 +137,7 @@ def prepare(levels_, all_layers, raw):
         value = strided(layer, value)
       if name == 'down':
         value = layers.adjoint_kernel(value)
-      change[name] = level.grid.prepare(value)
+      change[name] = g.grid.prepare(value)
     prepared.append(w._replace(**change))
   return tuple(prepared)
 

@@ -10,9 +10,9 @@ from conv_draw.model.pixels import gaussian_cost
 MAX_DIMENSIONS = 4096
 
 
-def uniform_nats(image_shape, levels):
-  """Nats per image of shape (H, W, C) if all of a pixel's `levels` values are equally likely."""
-  return math.prod(image_shape) * math.log(levels)
+def uniform_nats(image_shape, grey_levels):
+  """Nats per image of shape (H, W, C) if all values of a pixel are equally likely."""
+  return math.prod(image_shape) * math.log(grey_levels)
 
 
 def gaussian_is_feasible(train):
@@ -30,7 +30,7 @@ def multivariate_gaussian_nats(train, test):
   Args:
     train, test: `data.Images` for which `gaussian_is_feasible`.
   """
-  bin_width = 1 / (train.levels - 1)
+  bin_width = 1 / (train.grey_levels - 1)
   size = math.prod(train.shape)
   total, squares = np.zeros(size), np.zeros((size, size))
   for x in _chunks(train):
@@ -59,4 +59,4 @@ def _chunks(images, size=2000):
   """All images in turn as [up to size, H W C] float64 in [-0.5, 0.5], centred for precision."""
   for start in range(0, len(images), size):
     x = images.fetch(np.arange(start, min(start + size, len(images))))
-    yield x.reshape(len(x), -1) / (images.levels - 1) - 0.5
+    yield x.reshape(len(x), -1) / (images.grey_levels - 1) - 0.5

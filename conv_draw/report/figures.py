@@ -59,7 +59,7 @@ class Reconstructions:
     self._model, self._params = model, params
     chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
     self._images = images.fetch(chosen)
-    self.originals = to_bytes(self._images / (images.levels - 1))  # [N, H, W, C]
+    self.originals = to_bytes(self._images / (images.grey_levels - 1))  # [N, H, W, C]
     self._keys = lambda number: jax.vmap(lambda i: jax.random.fold_in(
         steps.random_key(config.evaluate.seed, steps.FIGURES, number), i))(
             jnp.arange(len(chosen)))
@@ -88,10 +88,10 @@ def reconstructions(config, model, params, images):
   """The originals, then t = 0..T groups stored, the rest at `figures.temperature`.
 
   Returns:
-    uint8 [1 + levels, columns, H, W, C].
+    uint8 [1 + grey_levels, columns, H, W, C].
   """
   some = Reconstructions(config, model, params, images, config.figures.reconstructions)
-  rows = [some.at(t, config.figures.temperature) for t in stored_groups(model.steps)]
+  rows = [some.at(t, config.figures.temperature) for t in stored_groups(model.iterations)]
   return np.stack([some.originals, *rows])
 
 
@@ -102,7 +102,7 @@ def figure_1(config, model, params, images, directory):
     count = max(1, config.figures.reconstructions // each)
     some = Reconstructions(config, model, params, images, count)
     rows, labels, numbers = [some.originals.repeat(each, 0)], ['original'], []
-    for t in stored_groups(model.steps):
+    for t in stored_groups(model.iterations):
       # [N, each, H, W, C] -> an image's samples side by side
       drawn = np.stack([some.at(t, temperature, j) for j in range(each)], 1)
       rows.append(drawn.reshape(-1, *drawn.shape[2:]))
@@ -145,7 +145,7 @@ def figure_3(config, model, params, images, directory):
   several rates have in common, as those above all that the model has, is drawn once.
   """
   some = Reconstructions(config, model, params, images, config.figures.reconstructions)
-  spent = np.array([some.stored_bits_per_dim(t) for t in range(model.steps + 1)])
+  spent = np.array([some.stored_bits_per_dim(t) for t in range(model.iterations + 1)])
   rows, labels, numbers = [], [], []
   for rate in RATES:
     t = int(abs(spent - rate).argmin())

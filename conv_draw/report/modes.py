@@ -115,9 +115,9 @@ def _baselines(config, images):
   """(name, nats per image) of the models that need no training, on the whole test split."""
   train_images = sets.load(config.data, 'train')
   if config.model.likelihood == 'bernoulli':
-    yield 'uniform', baselines.uniform_nats(images.shape, levels=2)
+    yield 'uniform', baselines.uniform_nats(images.shape, grey_levels=2)
     yield 'independent pixels', baselines.bernoulli_nats(train_images, images)
     return
-  yield 'uniform', baselines.uniform_nats(images.shape, images.levels)
+  yield 'uniform', baselines.uniform_nats(images.shape, images.grey_levels)
   if baselines.gaussian_is_feasible(train_images):
     yield ('multivariate Gaussian', baselines.multivariate_gaussian_nats(train_images, images))

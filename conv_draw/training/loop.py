@@ -40,7 +40,7 @@ def train(config, workdir, load=sets.load):
                     f'--config.train.start_from={workdir} to begin with its parameters')
   config_lib.check_continues(config, workdir)
   images, test_images = load(config.data, 'train'), load(config.data, 'test')
-  model = from_config(config, images.shape, images.levels)
+  model = from_config(config, images.shape, images.grey_levels)
   optimizer = steps.create_optimizer(config)
   initial_state = steps.create_state(config, model, optimizer, images.shape)
   train_step = jax.pmap(

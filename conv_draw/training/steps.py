@@ -112,9 +112,9 @@ def train_step(state, images, *, model, optimizer, config):
   places = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
   keys = jax.vmap(functools.partial(jax.random.fold_in, key))(places)
   if isinstance(model.pixels, BernoulliPixels):
-    images = binarise(jax.vmap(lambda k: jax.random.fold_in(k, model.steps))(keys), images)
+    images = binarise(jax.vmap(lambda k: jax.random.fold_in(k, model.iterations))(keys), images)
   o = config.objective
-  keys, images = repeat(keys, images, o.samples, taken=model.steps + 1)
+  keys, images = repeat(keys, images, o.samples, taken=model.iterations + 1)
 
   def loss_fn(params):
     terms = objective.elbo(model, images, model.apply(params, keys, images))

@@ -22,13 +22,13 @@ def load(config, workdir):
     UserError: no such run, or data that is missing.
   """
   images = sets.load(config.data, 'test')
-  return *_restore(config, workdir, images.shape, images.levels), images
+  return *_restore(config, workdir, images.shape, images.grey_levels), images
 
 
 def of_state(config, state):
   """The same of the `TrainState` that training has returned."""
   images = sets.load(config.data, 'test')
-  model = from_config(config, images.shape, images.levels)
+  model = from_config(config, images.shape, images.grey_levels)
   params = state.params if state.ema_params is None else state.ema_params
   return model, params, int(state.step), images
 
@@ -43,14 +43,14 @@ def load_model(config, workdir):
   try:
     with open(path) as f:
       stored = json.load(f)
-    shape, levels = tuple(stored['shape']), stored['levels']
+    shape, grey_levels = tuple(stored['shape']), stored['levels']
   except FileNotFoundError:
     raise UserError(
         f'{path} does not exist: name the workdir of a trained run (if it is one, train it again '
         'with the same command, which adds the file)') from None
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise UserError(f'{path} is not readable ({e!r}): restore it') from None
-  return *_restore(config, workdir, shape, levels), shape
+  return *_restore(config, workdir, shape, grey_levels), shape
 
 
 def logs(workdir):
@@ -67,12 +67,12 @@ def store_images(workdir, images):
   """Writes `images.json`, what a model has to know of its data, whole or not at all."""
   path = os.path.join(workdir, 'images.json')
   with open(path + '.tmp', 'w') as f:
-    f.write(json.dumps({'name': images.name, 'shape': images.shape, 'levels': images.levels}))
+    f.write(json.dumps({'name': images.name, 'shape': images.shape, 'levels': images.grey_levels}))
   os.replace(path + '.tmp', path)
 
 
-def _restore(config, workdir, shape, levels):
-  model = from_config(config, shape, levels)
+def _restore(config, workdir, shape, grey_levels):
+  model = from_config(config, shape, grey_levels)
   optimizer = steps.create_optimizer(config)
   like = jax.eval_shape(lambda: steps.create_state(config, model, optimizer, shape))
   if published.is_one(workdir):

@@ -14,7 +14,7 @@ SIZE = (5, 6)
 
 def build(seed=0, **settings):
   settings = dict(pixels=GaussianPixels(17)) | settings
-  model = ConvDraw(channels=1, steps=2, features=4, latents=2, image_size=SIZE, **settings)
+  model = ConvDraw(channels=1, iterations=2, features=4, latents=2, image_size=SIZE, **settings)
   key = jax.random.key(seed)
   params = jax.jit(model.init)(key, key, np.zeros((1, *SIZE, 1), np.uint8))
   # Posteriors that say something: as after training, far narrower than the prior and elsewhere.
@@ -77,13 +77,13 @@ def test_fingerprint_tells_parameters_and_settings_apart(network):
   other = {'params': {'a': np.array([1, np.nextafter(*np.float32([1, 2]))], np.float32)}}
   assert len({
       one, network_lib.fingerprint(model, other),
-      network_lib.fingerprint(model.clone(steps=3), params)}) == 3
+      network_lib.fingerprint(model.clone(iterations=3), params)}) == 3
 
 
 def test_walking_step_by_step_is_what_apply_does(network, images):
   """The canvas from posterior means, iteration by iteration, and from the whole scan."""
   state, seen = network.begin(), network.see(images[:1])
-  for t in range(network.model.steps):
+  for t in range(network.model.iterations):
     posteriors, state = network.posteriors(t, seen, state)
     state = network.advance(t, state, [mean.astype(np.float32) for mean, _ in posteriors])
   params = {'params': network_params(network)}

@@ -11,8 +11,8 @@ from PIL import Image
 
 from conv_draw.codec import files
 from conv_draw.errors import UserError
+from tests.program import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TINY = (
     '--config=experiments/digits.py', '--config.data.name=folder', '--config.model.features=4',
     '--config.model.steps=2', '--config.model.latents=2', '--config.train.batch_size=2',

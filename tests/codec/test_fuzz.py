@@ -20,7 +20,8 @@ SHAPES = [(16, 12, 3), (16, 12, 1)]
 @pytest.fixture(scope='module')
 def coder():
   model = ConvDraw(
-      channels=3, pixels=GaussianPixels(256), steps=3, features=4, latents=2, posterior='uniform')
+      channels=3, pixels=GaussianPixels(256), iterations=3, features=4, latents=2,
+      posterior='uniform')
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, np.zeros((1, 8, 8, 3), np.uint8))
   params['params']['posterior'] = 20 * params['params']['posterior']

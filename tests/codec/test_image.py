@@ -19,7 +19,7 @@ def trained(channels=1, **settings):
   """(model, parameters)."""
   settings = dict(pixels=GaussianPixels(17), posterior='uniform') | settings
   model = ConvDraw(
-      channels=channels, steps=3, features=4, latents=2, image_size=SIZE, **settings)
+      channels=channels, iterations=3, features=4, latents=2, image_size=SIZE, **settings)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, np.zeros((1, *SIZE, channels), np.uint8))
   p = params['params']

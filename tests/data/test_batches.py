@@ -207,8 +207,8 @@ def test_run_with_workers_is_the_run_without(config, tmp_path):
     for i in range(count):
       pixels = np.random.default_rng(i).integers(0, 17, (8, 8), np.uint8)
       Image.fromarray(pixels).save(tmp_path / 'data' / split / f'{i}.png')
-  # With the shape and levels of digits: another test has compiled the model.
-  load = lambda *args: dataclasses.replace(sets.load(*args), levels=17)
+  # With the shape and grey_levels of digits: another test has compiled the model.
+  load = lambda *args: dataclasses.replace(sets.load(*args), grey_levels=17)
   config.data.update(name='folder', data_dir=str(tmp_path / 'data'))
   config.train.steps = 7
   whole = loop.train(config, str(tmp_path / 'whole'), load)

@@ -30,7 +30,7 @@ def test_folder_holds_out_by_name(tmp_path):
   train, test = (sets.load(config('folder', tmp_path / 'a', hold_out=0.25), split)
                  for split in ('train', 'test'))
   assert (len(train), len(test)) == (15, 5)
-  assert train.shape == (8, 10, 3) and train.levels == 256
+  assert train.shape == (8, 10, 3) and train.grey_levels == 256
   assert len(digests(train) | digests(test)) == 20
   expected = {hashlib.sha256(noise(8, 10, 3, seed=i).tobytes()).digest() for i in range(20)}
   held_out = everything(test)

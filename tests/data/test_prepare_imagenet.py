@@ -58,7 +58,7 @@ def test_imagenet_round_trip(archives, tmp_path, monkeypatch):
   assert [p.name for p in (tmp_path / 'data').iterdir()] == ['downsampled_imagenet']
   for split, archive in (('train', 'train'), ('test', 'valid')):
     images = sets.load(config('imagenet32', tmp_path / 'data'), split)
-    assert images.shape == (32, 32, 3) and images.levels == 256
+    assert images.shape == (32, 32, 3) and images.grey_levels == 256
     assert images.name == f'downsampled_imagenet/32x32 2.0.0, {split}'
     np.testing.assert_array_equal(everything(images), pixels[archive])
     np.testing.assert_array_equal(images.fetch(np.array([2, 0, 2])), pixels[archive][[2, 0, 2]])

@@ -80,7 +80,7 @@ def test_digits():
   train, test = (sets.load(config('digits'), split) for split in ('train', 'test'))
   assert (len(train), len(test)) == (1497, 300)
   for images in (train, test):
-    assert images.shape == (8, 8, 1) and images.levels == 17
+    assert images.shape == (8, 8, 1) and images.grey_levels == 17
     assert everything(images).dtype == np.uint8
     assert everything(images).max() == 16
   assert not digests(train) & digests(test)

@@ -61,7 +61,7 @@ def test_binarisation_samples_the_probabilities_reproducibly():
 def test_cifar10():
   train, test = (sets.load(real('cifar10'), split) for split in ('train', 'test'))
   assert (len(train), len(test)) == (50000, 10000)
-  assert train.shape == (32, 32, 3) and train.levels == 256
+  assert train.shape == (32, 32, 3) and train.grey_levels == 256
   assert 'cifar10 3.0.2' in test.name and 'test' in test.name
   assert not digests(train) & digests(test)
   # The channel means that everybody quotes.
@@ -73,7 +73,7 @@ def test_cifar10():
 def test_omniglot_by_drawer():
   train, test = (sets.load(real('omniglot'), split) for split in ('train', 'test'))
   assert (len(train), len(test)) == (24345, 8115)
-  assert train.shape == (28, 28, 1) and train.levels == 256
+  assert train.shape == (28, 28, 1) and train.grey_levels == 256
   assert 'split by drawer' in train.name
   grey, black = everything(train), everything(test)
   assert len(np.unique(grey)) > 10 and set(np.unique(black)) == {0, 255}

@@ -19,7 +19,7 @@ def paper(model, params, keys, images):
   images and maps, and matrix products for fully connected layers."""
   p = params['params']
   k = model.kernel
-  x = images / (model.pixels.levels - 1)
+  x = images / (model.pixels.grey_levels - 1)
   b = len(x)
   name = lambda n, i: n if i == 0 else f'{n}_{i + 1}'
 
@@ -57,7 +57,7 @@ def paper(model, params, keys, images):
     return conv(brought, p[name(f'{reader}_above', i)])
 
   kls = []
-  for t in range(model.steps):
+  for t in range(model.iterations):
     posteriors, kl = [], [None] * len(stack)
     error = x - model.pixels.mean(r)
     for i, layer in enumerate(stack):
@@ -74,7 +74,7 @@ def paper(model, params, keys, images):
     for i in reversed(range(len(stack))):
       prior = DiagonalGaussian.split(
           conv(h_d[i], p[name('prior', i)]) + from_above(i, 'prior') + p[name('prior_bias', i)])
-      fold = lambda key: jax.random.fold_in(key, model.steps + i) if i else key  # noqa: B023
+      fold = lambda key: jax.random.fold_in(key, model.iterations + i) if i else key  # noqa: B023
       noise = jax.vmap(lambda key: jax.random.normal(
           jax.random.fold_in(fold(key), t), (*sizes[i + 1], stack[i].latents)))(keys)  # noqa: B023
       z = posteriors[i].at(noise)
@@ -102,7 +102,8 @@ UPPER = {
     (BernoulliPixels(), 'one layer', (7, 9))])
 def test_recurrence_is_the_papers(pixels, upper, size):
   model = ConvDraw(
-      channels=2, pixels=pixels, steps=3, features=4, latents=2, image_size=size, **UPPER[upper])
+      channels=2, pixels=pixels, iterations=3, features=4, latents=2, image_size=size,
+      **UPPER[upper])
   images = np.random.default_rng(0).integers(0, 17, (2, *size, 2)).astype(np.uint8)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, images)
@@ -114,7 +115,7 @@ def test_recurrence_is_the_papers(pixels, upper, size):
 
 
 def test_one_layer_computes_what_it_did_before_there_were_more():
-  model = ConvDraw(channels=2, pixels=GaussianPixels(17), steps=4, features=8, latents=3)
+  model = ConvDraw(channels=2, pixels=GaussianPixels(17), iterations=4, features=8, latents=3)
   images = np.random.default_rng(0).integers(0, 17, (3, 7, 9, 2)).astype(np.uint8)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, images)
@@ -125,7 +126,7 @@ def test_one_layer_computes_what_it_did_before_there_were_more():
 @pytest.mark.parametrize('image_size', [None, (7, 8)])
 def test_fully_connected_layers_fit_one_size(image_size, images):
   model = ConvDraw(
-      channels=2, pixels=GaussianPixels(17), steps=2, features=3, latents=2, stride=0,
+      channels=2, pixels=GaussianPixels(17), iterations=2, features=3, latents=2, stride=0,
       image_size=image_size)
   key = jax.random.key(0)
   with pytest.raises(ValueError, match='image_size'):
@@ -135,7 +136,7 @@ def test_fully_connected_layers_fit_one_size(image_size, images):
 @pytest.mark.parametrize('kernel, stride', [(3, 1), (3, 2), (5, 3)])
 def test_other_kernels_and_strides(kernel, stride, images):
   model = ConvDraw(
-      channels=2, pixels=GaussianPixels(17), steps=2, features=3, latents=2, kernel=kernel,
+      channels=2, pixels=GaussianPixels(17), iterations=2, features=3, latents=2, kernel=kernel,
       stride=stride)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, images)
@@ -178,7 +179,8 @@ def test_generated_groups_can_have_keys_of_their_own(params, images, reconstruct
 @pytest.mark.parametrize('posterior', ['constant', 'rounded', 'uniform'])
 def test_posteriors_of_fixed_width(posterior, images):
   model = ConvDraw(
-      channels=2, pixels=GaussianPixels(17), steps=2, features=3, latents=2, posterior=posterior)
+      channels=2, pixels=GaussianPixels(17), iterations=2, features=3, latents=2,
+      posterior=posterior)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, images)
   assert params['params']['posterior_log_sigma'].shape == (2, 2)

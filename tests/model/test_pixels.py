@@ -14,8 +14,8 @@ from conv_draw.model.pixels import LogisticMixturePixels
 
 @pytest.mark.parametrize('x, mean, sigma, levels', [
     (0.5, 0.48, 0.1, 256), (0.0, 0.1, 0.003, 256), (1.0, 0.9, 0.02, 17), (0.25, 0.25, 0.001, 17)])
-def test_gaussian_cost_is_the_kl_to_the_bin_and_bounds_its_mass(x, mean, sigma, levels):
-  s = 1 / (levels - 1)
+def test_gaussian_cost_is_the_kl_to_the_bin_and_bounds_its_mass(x, mean, sigma, grey_levels):
+  s = 1 / (grey_levels - 1)
   cost = float(pixels_lib.gaussian_cost(x, mean, math.log(sigma), s))
   expected, _ = scipy.integrate.quad(
       lambda u: (math.log(1 / s) - scipy.stats.norm.logpdf(u, mean, sigma)) / s,
@@ -62,16 +62,16 @@ def mixture_canvas(pixels, channels, count, spread, log_scale, seed=0):
 
 def mixture_costs(pixels, x, canvas):
   """Reference in float64 for one pixel: -log P(x_c | x_<c) [C] from sums of probabilities."""
-  k, c, levels = pixels.mixtures, len(x), pixels.levels
+  k, c, grey_levels = pixels.mixtures, len(x), pixels.grey_levels
   x, rows = np.asarray(x, np.float64), np.asarray(canvas, np.float64).reshape(-1, k)
-  s = 1 / (levels - 1)
+  s = 1 / (grey_levels - 1)
   scales = np.exp(np.clip(rows[1 + c : 1 + 2 * c], np.log(s / 20), 2))
   slopes = iter(np.tanh(rows[1 + 2 * c :]))
   joint, costs = scipy.special.softmax(rows[0]), []
   for channel in range(c):
     mean = rows[1 + channel] + sum(next(slopes) * (x[j] - 0.5) for j in range(channel))
-    edges = [-np.inf, *(np.arange(levels - 1) + 0.5) * s, np.inf]
-    value = round(x[channel] * (levels - 1))
+    edges = [-np.inf, *(np.arange(grey_levels - 1) + 0.5) * s, np.inf]
+    value = round(x[channel] * (grey_levels - 1))
     upper, lower = (
         (edges[v] - mean) / scales[channel] for v in (value + 1, value))
     # Of the two tails, the difference of the smaller ones keeps its digits.
@@ -109,13 +109,14 @@ def test_mixture_cost_is_the_log_mass_of_the_value(channels):
         cost[:, c], -log_masses[np.arange(200), values[:, c]], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('channels, levels, mixtures, spread, log_scale', [
+@pytest.mark.parametrize('channels, grey_levels, mixtures, spread, log_scale', [
     (1, 256, 5, 0.3, -3), (3, 256, 5, 0.3, -3), (3, 256, 10, 0.1, -4.5), (3, 17, 1, 0.2, -3),
     (3, 256, 5, 0.1, 30), (2, 2, 3, 0.3, 0), (4, 65536, 2, 0.3, -3)])
-def test_mixture_cost_agrees_with_float64(channels, levels, mixtures, spread, log_scale):
-  pixels = LogisticMixturePixels(levels, mixtures)
+def test_mixture_cost_agrees_with_float64(channels, grey_levels, mixtures, spread, log_scale):
+  pixels = LogisticMixturePixels(grey_levels, mixtures)
   canvas = mixture_canvas(pixels, channels, 100, spread, log_scale)
-  x = np.random.default_rng(1).integers(0, levels, (100, channels)) / np.float32(levels - 1)
+  values = np.random.default_rng(1).integers(0, grey_levels, (100, channels))
+  x = values / np.float32(grey_levels - 1)
   x[:5], x[5:10] = 0, 1
   expected = [mixture_costs(pixels, *pair) for pair in zip(x, canvas, strict=True)]
   np.testing.assert_allclose(jax.jit(pixels.cost)(x, canvas), expected, rtol=1e-4, atol=1e-4)

@@ -107,7 +107,7 @@ def test_sizes_are_those_of_burda_et_al():
 def test_shapes(model, params, images, infer):
   inferred = infer(params, jax.random.key(0), images)
   assert inferred.canvas.shape == (3, *SIZE, 4)
-  assert inferred.kl_nats.shape == (model.steps, 2, 3)
+  assert inferred.kl_nats.shape == (model.iterations, 2, 3)
   assert inferred.log_ratio_nats.shape == (3,)
   terms = objective.elbo(model, images, inferred)
   assert terms.nats.shape == (3,)

@@ -35,7 +35,7 @@ def trained():
   config = tiny(digits.get_config())
   config.model.update(upper_features=(3,), upper_latents=(2,), upper_strides=(0,))
   images = sets.load(config.data, 'test')
-  model = from_config(config, images.shape, images.levels)
+  model = from_config(config, images.shape, images.grey_levels)
   state = steps.create_state(config, model, steps.create_optimizer(config), images.shape)
   return config, model, state.params, images
 

@@ -14,7 +14,7 @@ from conv_draw.training import evaluate, steps
 @pytest.fixture
 def trained(config):
   images = sets.load(config.data, 'test')
-  model = from_config(config, images.shape, images.levels)
+  model = from_config(config, images.shape, images.grey_levels)
   state = steps.create_state(config, model, steps.create_optimizer(config), images.shape)
   return model, state.params, images
 

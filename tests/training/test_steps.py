@@ -91,7 +91,7 @@ def test_samples_train_the_bound_on_any_number_of_devices(config, batch):
   model = from_config(config, batch.shape[1:], 17)
   key = jax.random.fold_in(jax.random.fold_in(
       steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
-  keys, images = steps.repeat(image_keys(key, 8), batch, 3, taken=model.steps + 1)
+  keys, images = steps.repeat(image_keys(key, 8), batch, 3, taken=model.iterations + 1)
   terms = objective.elbo(model, images, jax.jit(model.apply)(initial.params, keys, images))
   assert metrics['loss'] == pytest.approx(float(objective.loss(terms, 0.5, 3, 'iwae')), rel=1e-5)
   assert metrics['nats'] == pytest.approx(float(objective.loss(terms, 1.0, 3, 'iwae')), rel=1e-5)
@@ -112,7 +112,8 @@ def test_all_samples_of_an_image_see_one_binarisation(config, bound):
     return Inference(canvas, jnp.zeros((1, 1, len(images))), jnp.zeros(len(images)))
 
   model = types.SimpleNamespace(
-      pixels=BernoulliPixels(), steps=1, apply=apply, unit_interval=lambda images: images / 255)
+      pixels=BernoulliPixels(), iterations=1, apply=apply,
+      unit_interval=lambda images: images / 255)
   optimizer = optax.sgd(0.0)
   params = {'logit': jnp.array(3.0)}
   zero = jnp.zeros((), jnp.int32)

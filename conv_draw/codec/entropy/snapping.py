@@ -23,7 +23,7 @@ import numpy as np
 # between systems in the last bit.
 PER_OCTAVE = 8
 FINEST, COARSEST = -64, 96  # j of the scales 2^-8 and 2^12
-FINEST_PIXELS = -32  # 2^-4 levels: a pixel is never certain beyond reason
+FINEST_PIXELS = -32  # 2^-4 grey_levels: a pixel is never certain beyond reason
 ROOTS = np.array([  # 2^(k / 8)
     1.0, 1.0905077326652577, 1.189207115002721, 1.2968395546510096,
     1.4142135623730951, 1.5422108254079407, 1.681792830507429, 1.8340080864093424])
@@ -70,11 +70,11 @@ class Support(NamedTuple):
 INTEGERS = Support()
 
 
-def pixel_support(levels):
-  """`Support` of pixels 0..levels-1."""
-  if not 2 <= levels <= 2**16:
-    raise ValueError(f'levels must be in 2..65536, not {levels}')
-  return Support(0, int(levels) - 1, FINEST_PIXELS)
+def pixel_support(grey_levels):
+  """`Support` of pixels 0..grey_levels-1."""
+  if not 2 <= grey_levels <= 2**16:
+    raise ValueError(f'levels must be in 2..65536, not {grey_levels}')
+  return Support(0, int(grey_levels) - 1, FINEST_PIXELS)
 
 
 class Snapped(NamedTuple):

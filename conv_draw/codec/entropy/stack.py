@@ -63,13 +63,13 @@ class Stack:
     """Returns int64 [n]. Raises UserError if the stack has run out of bits."""
     return self._pop(mean, scale, _support(low, high))
 
-  def push_pixels(self, values, mean, scale, levels=256):
-    """Integers [n] of 0..levels-1 under Gaussians in the same units, as `entropy.Writer.pixels`."""
-    self._push(values, mean, scale, snapping.pixel_support(levels))
+  def push_pixels(self, values, mean, scale, grey_levels=256):
+    """Integers [n] of 0..grey_levels-1 under Gaussians in the same units, as `Writer.pixels`."""
+    self._push(values, mean, scale, snapping.pixel_support(grey_levels))
 
-  def pop_pixels(self, mean, scale, levels=256):
-    return self._pop(mean, scale, snapping.pixel_support(levels)).astype(
-        np.uint8 if levels <= 256 else np.uint16)
+  def pop_pixels(self, mean, scale, grey_levels=256):
+    return self._pop(mean, scale, snapping.pixel_support(grey_levels)).astype(
+        np.uint8 if grey_levels <= 256 else np.uint16)
 
   def push_bits(self, values, logits):
     """Values [n] of 0 and 1, of which 1 has the probability sigmoid(logit)."""

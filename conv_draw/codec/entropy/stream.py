@@ -67,8 +67,8 @@ class _Unbounded:
       yield reach, at, QuantizedGaussian(-reach, reach), (self._offset[at], self._scale[at])
 
 
-def _pixel_model(snapped, levels):
-  return QuantizedGaussian(0, levels - 1), snapped.values()
+def _pixel_model(snapped, grey_levels):
+  return QuantizedGaussian(0, grey_levels - 1), snapped.values()
 
 
 # Streams ------------------------------------------------------------------------------------------
@@ -89,12 +89,12 @@ class Writer:
     symbols = snapping.integers(symbols, len(mean), -SYMBOL_LIMIT, SYMBOL_LIMIT)
     self._unbounded(symbols, _Unbounded(self._snap(mean, scale, tolerance, INTEGERS)))
 
-  def pixels(self, values, mean, scale, levels=256, tolerance=TOLERANCE):
-    """Integers [n] of 0..levels-1 under Gaussians in the same units."""
+  def pixels(self, values, mean, scale, grey_levels=256, tolerance=TOLERANCE):
+    """Integers [n] of 0..grey_levels-1 under Gaussians in the same units."""
     mean, scale = snapping.parameters(mean, scale)
-    support = snapping.pixel_support(levels)
-    values = snapping.integers(values, len(mean), 0, levels - 1, 'pixels')
-    model, parameters = _pixel_model(self._snap(mean, scale, tolerance, support), levels)
+    support = snapping.pixel_support(grey_levels)
+    values = snapping.integers(values, len(mean), 0, grey_levels - 1, 'pixels')
+    model, parameters = _pixel_model(self._snap(mean, scale, tolerance, support), grey_levels)
     self.encode(values, model, *parameters)
 
   def bits(self, values, logits, tolerance=TOLERANCE):
@@ -201,13 +201,13 @@ class Reader:
     """Returns int64 [n]."""
     return self._unbounded(_Unbounded(self._snap(*snapping.parameters(mean, scale), INTEGERS)))
 
-  def pixels(self, mean, scale, levels=256):
-    """Returns uint8 [n], or uint16 if levels > 256."""
-    support = snapping.pixel_support(levels)
+  def pixels(self, mean, scale, grey_levels=256):
+    """Returns uint8 [n], or uint16 if grey_levels > 256."""
+    support = snapping.pixel_support(grey_levels)
     snapped = self._snap(*snapping.parameters(mean, scale), support)
-    model, parameters = _pixel_model(snapped, levels)
+    model, parameters = _pixel_model(snapped, grey_levels)
     values = self.decode(len(snapped.j), model, *parameters)
-    return values.astype(np.uint8 if levels <= 256 else np.uint16)
+    return values.astype(np.uint8 if grey_levels <= 256 else np.uint16)
 
   def bits(self, logits):
     """Returns uint8 [n]."""
@@ -349,11 +349,11 @@ def code_length_bits(symbols, mean, scale):
   return float(bits + np.sum(2 * np.frexp(excess + 1.0)[1] - 1))
 
 
-def pixel_code_length_bits(values, mean, scale, levels=256):
+def pixel_code_length_bits(values, mean, scale, grey_levels=256):
   """Likewise for pixels [n]."""
-  snapped = snapping.snap(mean, scale, snapping.pixel_support(levels))
-  values = snapping.integers(values, len(snapped.j), 0, levels - 1, 'pixels')
-  return _gaussian_bits(values, *snapped.values(), 0, levels - 1)
+  snapped = snapping.snap(mean, scale, snapping.pixel_support(grey_levels))
+  values = snapping.integers(values, len(snapped.j), 0, grey_levels - 1, 'pixels')
+  return _gaussian_bits(values, *snapped.values(), 0, grey_levels - 1)
 
 
 def bit_code_length_bits(values, logits):

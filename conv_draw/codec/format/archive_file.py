@@ -28,7 +28,7 @@ class Header(NamedTuple):
   width: int  # pixels, of each
   height: int
   channels: int  # 1 or 3
-  levels: int  # pixels are 0..levels-1
+  grey_levels: int  # pixels are 0..grey_levels-1
   initial_bits: int  # that bits-back coding started from, drawn from the seed
   seed: int
   fingerprint: bytes  # 8 bytes, of the model
@@ -114,7 +114,7 @@ def describe_file(path, partial=False):
 def _header_bytes(header):
   name = header.name.encode()
   head = framing.ARCHIVE_MAGIC + bytes([framing.VERSION]) + _HEADER.pack(
-      0, header.count, header.width, header.height, header.channels, header.levels,
+      0, header.count, header.width, header.height, header.channels, header.grey_levels,
       header.initial_bits, header.seed, header.fingerprint, len(name)) + name
   return head + framing.checksum(CHECKSUM, head)
 

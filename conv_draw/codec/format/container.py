@@ -32,7 +32,7 @@ class Header(NamedTuple):
   width: int  # pixels
   height: int  # pixels
   channels: int  # 1 or 3
-  levels: int  # pixels are 0..levels-1
+  grey_levels: int  # pixels are 0..grey_levels-1
   groups: int  # of latents in the complete file, T of the model
   tile: int  # side in pixels of the tiles coded one by one; 0: the image is coded whole
   grouping: int  # of groups into segments: EACH, DOUBLING or ALL
@@ -169,7 +169,7 @@ def _header_bytes(header):
   for flag, there, field in (
       (_LOSSLESS, header.mode == LOSSLESS, b''),
       (_COLOUR, header.channels == 3, b''),
-      (_LEVELS, header.levels != _USUAL_LEVELS, bytes([header.levels - 1])),
+      (_LEVELS, header.grey_levels != _USUAL_LEVELS, bytes([header.grey_levels - 1])),
       (_TILE, header.tile, framing.varint(header.tile)),
       (_SEED, header.seed, framing.varint(header.seed))):
     if there:
@@ -189,7 +189,7 @@ def _read_header(cursor):
     flags = cursor.take(1)[0]
     framing.check_flags(flags, _KNOWN, source)
     width, height, groups = cursor.varint(), cursor.varint(), cursor.varint()
-    levels = cursor.take(1)[0] + 1 if flags & _LEVELS else _USUAL_LEVELS
+    grey_levels = cursor.take(1)[0] + 1 if flags & _LEVELS else _USUAL_LEVELS
     tile = cursor.varint() if flags & _TILE else 0
     seed = cursor.varint() if flags & _SEED else 0
     fingerprint = cursor.take(framing.FINGERPRINT)
@@ -198,8 +198,9 @@ def _read_header(cursor):
   except framing.Cut:
     raise framing.cut_header(source) from None
   header = Header(
-      LOSSLESS if flags & _LOSSLESS else LOSSY, width, height, 3 if flags & _COLOUR else 1, levels,
-      groups, tile, flags // _GROUPING, seed, fingerprint, framing.decode_name(name, source))
+      LOSSLESS if flags & _LOSSLESS else LOSSY, width, height, 3 if flags & _COLOUR else 1,
+      grey_levels, groups, tile, flags // _GROUPING, seed, fingerprint,
+      framing.decode_name(name, source))
   _check_header(header, source)
   if cursor.data[: cursor.offset] != _header_bytes(header):
     raise UserError(

@@ -185,8 +185,8 @@ def check_image(header, source):
         ' in all: scale the image down, or cut it up')
   if header.channels not in (1, 3):
     raise UserError(f'{source} has {header.channels} channels; it can be 1 (grey) or 3 (RGB)')
-  if not 2 <= header.levels <= 256:
-    raise UserError(f'{source} has {header.levels} pixel values; it can be 2 to 256')
+  if not 2 <= header.grey_levels <= 256:
+    raise UserError(f'{source} has {header.grey_levels} pixel values; it can be 2 to 256')
   if not 0 <= header.seed < 2**32:
     raise UserError(f'{source} has seed {header.seed}; it can be 0 to 2**32 - 1')
   assert len(header.fingerprint) == FINGERPRINT, header.fingerprint
@@ -226,7 +226,7 @@ def size_text(header):
   channels = 'channel' if header.channels == 1 else 'channels'
   return (
       f'{header.width} x {header.height} pixels, {header.channels} {channels}, '
-      f'{header.levels} levels')
+      f'{header.grey_levels} levels')
 
 
 def model_lines(header):

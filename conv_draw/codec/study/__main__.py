@@ -74,8 +74,8 @@ class Speed(NamedTuple):
 
 
 def study(coder, images, progress=print):
-  """Stores images [N, H, W, C] uint8 of 0..levels-1 in every way: ([`Point`], [`Speed`])."""
-  shown = to_bytes(images, coder.model.pixels.levels)
+  """Stores images [N, H, W, C] uint8 of 0..grey_levels-1 in every way: ([`Point`], [`Speed`])."""
+  shown = to_bytes(images, coder.model.pixels.grey_levels)
   points, speeds = [], []
   for protocol in PROTOCOLS:
     of_protocol = _parts(images) if protocol == 'sheet' else list(images)
@@ -83,16 +83,16 @@ def study(coder, images, progress=print):
     found, speed = _ours(coder, protocol, of_protocol, images, shown)
     points += found
     speeds += speed
-    parts = [to_bytes(part, coder.model.pixels.levels) for part in of_protocol]
+    parts = [to_bytes(part, coder.model.pixels.grey_levels) for part in of_protocol]
     for setting in classical.lossless() + classical.lossy():
       progress(f'{protocol}: {setting.codec}, {setting.name}')
       points.append(_classical(protocol, setting, parts, shown))
   return points, speeds
 
 
-def to_bytes(images, levels):
-  """Values 0..levels-1 as 0..255."""
-  return np.rint(images * (255 / (levels - 1))).astype(np.uint8)
+def to_bytes(images, grey_levels):
+  """Values 0..grey_levels-1 as 0..255."""
+  return np.rint(images * (255 / (grey_levels - 1))).astype(np.uint8)
 
 
 def at_rate(points, rate):
@@ -121,13 +121,13 @@ def _ours(coder, protocol, parts, images, shown):
       size = sum(len(file.data) for file in coded)
       points.append(_point(protocol, OURS, 'lossless', True, size, None, shown))
       continue
-    for groups in range(coder.model.steps + 1):
+    for groups in range(coder.model.iterations + 1):
       size, decoded = 0, []
       for file in coded:
         part = container.write(file.header, file.segments[:groups])
         size += len(part)
         decoded.append(coder.decode(part)[0])
-      decoded = to_bytes(_images(decoded, images), coder.model.pixels.levels)
+      decoded = to_bytes(_images(decoded, images), coder.model.pixels.grey_levels)
       points.append(_point(
           protocol, OURS, f'{groups} groups', False, size, decoded, shown))
   return points, speeds
@@ -275,7 +275,7 @@ def main(argv):
     report = sys.stderr if sys.stderr.isatty() else None
     progress = lambda text: report and print(f'\r{text:60}', end='', file=report, flush=True)
     points, speeds = study(coder, images, progress)
-    shown = to_bytes(images, coder.model.pixels.levels)
+    shown = to_bytes(images, coder.model.pixels.grey_levels)
     metric, _ = quality.similarity(shown[:1], shown[:1])
     write_csv(os.path.join(out, 'study.csv'), points, metric)
     plot(os.path.join(out, 'study.png'), points, metric)

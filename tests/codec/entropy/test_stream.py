@@ -30,15 +30,15 @@ def decode_integers(data, mean, scale):
   return symbols
 
 
-def encode_pixels(values, mean, scale, levels=256, tolerance=stream.TOLERANCE):
+def encode_pixels(values, mean, scale, grey_levels=256, tolerance=stream.TOLERANCE):
   writer = Writer()
-  writer.pixels(values, mean, scale, levels, tolerance)
+  writer.pixels(values, mean, scale, grey_levels, tolerance)
   return writer.to_bytes()
 
 
-def decode_pixels(data, mean, scale, levels=256):
+def decode_pixels(data, mean, scale, grey_levels=256):
   reader = Reader(data)
-  values = reader.pixels(mean, scale, levels)
+  values = reader.pixels(mean, scale, grey_levels)
   reader.finish()
   return values
 
@@ -178,22 +178,22 @@ def test_nothing_takes_no_bytes():
 # Pixels and bits ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('levels', [2, 17, 256, 1000])
+@pytest.mark.parametrize('grey_levels', [2, 17, 256, 1000])
 @pytest.mark.parametrize('scale', [1e-3, 0.1, 1.0, 20.0, 1e3])
-def test_pixels(levels, scale):
+def test_pixels(grey_levels, scale):
   rng = np.random.default_rng(0)
-  mean = rng.uniform(-0.3, 1.3, 20_000) * levels
+  mean = rng.uniform(-0.3, 1.3, 20_000) * grey_levels
   scale = scale * 2 ** rng.uniform(-0.5, 0.5, 20_000)
-  values = np.clip(np.rint(rng.normal(mean, scale)), 0, levels - 1).astype(np.int64)
-  exact = encode_pixels(values, mean, scale, levels, tolerance=0)
-  bits = stream.pixel_code_length_bits(values, mean, scale, levels)
+  values = np.clip(np.rint(rng.normal(mean, scale)), 0, grey_levels - 1).astype(np.int64)
+  exact = encode_pixels(values, mean, scale, grey_levels, tolerance=0)
+  bits = stream.pixel_code_length_bits(values, mean, scale, grey_levels)
   assert abs(8 * len(exact) - bits) < 0.001 * bits + 64
-  data = encode_pixels(values, mean, scale, levels, 1e-5)
+  data = encode_pixels(values, mean, scale, grey_levels, 1e-5)
   for seed in range(3):
     there = elsewhere(mean, scale, 1e-5, seed)
-    decoded = decode_pixels(data, *there, levels)
+    decoded = decode_pixels(data, *there, grey_levels)
     np.testing.assert_array_equal(decoded, values)
-    assert decoded.dtype == (np.uint8 if levels <= 256 else np.uint16)
+    assert decoded.dtype == (np.uint8 if grey_levels <= 256 else np.uint16)
 
 
 def test_pixels_masses_sum_to_one():
@@ -387,7 +387,7 @@ def test_impossible_arguments():
   with pytest.raises(ValueError, match='logits is not finite'):
     encode_bits(np.array([0, 1]), [0.0, math.nan])
   with pytest.raises(ValueError, match='levels'):
-    encode_pixels(np.array([0, 0]), zeros, ones, levels=1)
+    encode_pixels(np.array([0, 0]), zeros, ones, grey_levels=1)
   for tolerance in (-1.0, math.nan, Tolerance(np.array([1.0, -1.0])), Tolerance(0.1, 2.0)):
     with pytest.raises(ValueError, match='tolerances'):
       encode_integers(np.array([0, 0]), zeros, ones, tolerance)

@@ -17,11 +17,11 @@ from tests.codec.format.test_framing import refused as refused_by
 FORMAT = os.path.join(os.path.dirname(archive_file.__file__), 'FORMAT.md')
 FINGERPRINT = bytes(range(8))
 HEADER = Header(
-    count=3, width=5, height=4, channels=1, levels=17, initial_bits=64, seed=7,
+    count=3, width=5, height=4, channels=1, grey_levels=17, initial_bits=64, seed=7,
     fingerprint=FINGERPRINT, name='digits')
 NAMES = ['a.png', 'ü b.png', '...c']
 IMAGE_HEADER = container.Header(
-    mode=container.LOSSY, width=5, height=4, channels=1, levels=17, groups=2, tile=0,
+    mode=container.LOSSY, width=5, height=4, channels=1, grey_levels=17, groups=2, tile=0,
     grouping=container.EACH, seed=7, fingerprint=FINGERPRINT, name='digits')
 IMAGE = container.write(IMAGE_HEADER, [container.Segment(container.LATENTS, 1, b'payload')])
 DATA = archive_file.write(HEADER, NAMES, b'payload')
@@ -49,7 +49,7 @@ def test_the_example_of_the_format_is_what_is_written():
     block = re.findall(r'```hex\n(.*?)```', f.read(), re.DOTALL)[2]
   example = bytes.fromhex(''.join(line.split('#')[0] for line in block.splitlines()))
   header = Header(
-      count=2, width=8, height=8, channels=1, levels=17, initial_bits=32, seed=0,
+      count=2, width=8, height=8, channels=1, grey_levels=17, initial_bits=32, seed=0,
       fingerprint=FINGERPRINT, name='digits')
   assert archive_file.write(header, ['a.png', 'b.png'], b'\xaa\xbb\xcc') == example
   assert len(example) == 94

@@ -20,11 +20,11 @@ from tests.codec.format.test_framing import refused as refused_by
 FORMAT = os.path.join(os.path.dirname(container.__file__), 'FORMAT.md')
 FINGERPRINT = bytes(range(8))
 HEADER = Header(
-    mode=container.LOSSLESS, width=5, height=4, channels=3, levels=256, groups=3, tile=0,
+    mode=container.LOSSLESS, width=5, height=4, channels=3, grey_levels=256, groups=3, tile=0,
     grouping=container.EACH, seed=7, fingerprint=FINGERPRINT, name='dígits')
 DOUBLING = HEADER._replace(groups=11, grouping=container.DOUBLING)
 FULL = HEADER._replace(  # all that can be stored, and the longest numbers
-    width=65_535, height=1024, levels=17, groups=300, tile=20_000, grouping=container.DOUBLING,
+    width=65_535, height=1024, grey_levels=17, groups=300, tile=20_000, grouping=container.DOUBLING,
     seed=2**32 - 1)
 NOTHING = HEADER._replace(mode=container.LOSSY, channels=1, seed=0, name='')
 
@@ -72,7 +72,7 @@ HEAD = len(raw())
 
 @pytest.mark.parametrize('header', [
     HEADER, DOUBLING, FULL, NOTHING, HEADER._replace(name='x' * 255),
-    HEADER._replace(channels=1, levels=2), HEADER._replace(groups=300)])
+    HEADER._replace(channels=1, grey_levels=2), HEADER._replace(groups=300)])
 def test_a_file_holds_what_was_written(header):
   segments = segments_of(header)
   data = container.write(header, segments)
@@ -87,7 +87,7 @@ def test_the_examples_of_the_format_are_what_is_written():
       bytes.fromhex(''.join(line.split('#')[0] for line in block.splitlines()))
       for block in blocks[:2])
   header = Header(
-      mode=1, width=8, height=8, channels=1, levels=17, groups=2, tile=0,
+      mode=1, width=8, height=8, channels=1, grey_levels=17, groups=2, tile=0,
       grouping=container.EACH, seed=0, fingerprint=FINGERPRINT, name='digits')
   segments = [
       Segment(container.LATENTS, 1, b'\xaa\xbb'), Segment(container.LATENTS, 2, b''),
@@ -98,7 +98,7 @@ def test_the_examples_of_the_format_are_what_is_written():
   assert whole[32:36] == digest(whole[25:32])
   assert whole[37:41] == digest(whole[32:37])
   header = Header(
-      mode=0, width=640, height=480, channels=3, levels=32, groups=32, tile=256,
+      mode=0, width=640, height=480, channels=3, grey_levels=32, groups=32, tile=256,
       grouping=container.DOUBLING, seed=1000, fingerprint=FINGERPRINT, name='')
   assert container.write(header, []) == head
 
@@ -114,7 +114,8 @@ def test_segments_are_written_in_order_only():
 @pytest.mark.parametrize('changes, words', [
     ({'width': 0}, ['0 x 4']), ({'width': 65_536, 'height': 1}, ['65536 x 1', '65535']),
     ({'width': 65_535, 'height': 1025}, ['65535 x 1025', MAX_PIXELS]), ({'mode': 2}, ['mode 2']),
-    ({'channels': 2}, ['2 channels']), ({'levels': 257}, ['257']), ({'groups': 0}, ['0 groups']),
+    ({'channels': 2}, ['2 channels']), ({'grey_levels': 257}, ['257']),
+    ({'groups': 0}, ['0 groups']),
     ({'seed': -1}, ['seed -1']), ({'seed': 2**32}, ['seed']), ({'name': 'two\nlines'}, [r'two\n']),
     ({'name': 'ü' * 128}, ['255']), ({'name': '\ud800'}, ['name']), ({'tile': -1}, ['tile']),
     ({'grouping': 3}, ['way 3']),
@@ -151,13 +152,13 @@ def test_every_header_has_a_form_of_its_own_and_the_size_that_the_format_says():
       (0, 1), ((1, 127), (128, 16_383), (16_384, 4096)), (1, 3), (2, 255, 256), (1, 128, 65_534),
       (0, 1, 128, 65_535), (0, 1, 2), (0, 1, 127, 2**32 - 1), ('', 'dígits'))
   count = 0
-  for mode, dims, channels, levels, groups, tile, grouping, seed, name in fields:
+  for mode, dims, channels, grey_levels, groups, tile, grouping, seed, name in fields:
     header = Header(
-        mode, *dims, channels, levels, groups, tile, grouping, seed, FINGERPRINT, name)
+        mode, *dims, channels, grey_levels, groups, tile, grouping, seed, FINGERPRINT, name)
     data = container.write(header, [])
     assert container.read(data) == (header, [])
     assert len(data) == (
-        19 + sum(map(size, dims)) + size(groups) + (levels != 256) + (tile and size(tile))
+        19 + sum(map(size, dims)) + size(groups) + (grey_levels != 256) + (tile and size(tile))
         + (seed and size(seed)) + len(name.encode()))
     forms.add(data)
     count += 1
@@ -174,7 +175,7 @@ def test_every_header_has_a_form_of_its_own_and_the_size_that_the_format_says():
     ({'flags': 0x1B, 'optional': b'\x85\0\7'}, 'shortest'),
     ({'optional': b'\0'}, 'its shortest form'),  # seed 0
     ({'flags': 0x1B, 'optional': b'\0\7'}, 'its shortest form'),  # tile 0
-    ({'flags': 0x17, 'optional': b'\xff\7'}, 'its shortest form'),  # 256 levels
+    ({'flags': 0x17, 'optional': b'\xff\7'}, 'its shortest form'),  # 256 grey levels
     ({'flags': 0x17, 'optional': b'\0\7'}, '1 pixel values'),
     ({'flags': 0x73}, 'way 3'), ({'flags': 0x93}, 'flags 0x93'),
     ({'flags': 0xFF, 'optional': b'\1\1\1'}, 'flags 0xff'), ({'version': b'\2'}, 'version 2'),
