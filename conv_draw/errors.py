@@ -15,3 +15,9 @@ class Preempted(BaseException):
   """
 
   STATUS = 75  # of the process: EX_TEMPFAIL of sysexits.h, for schedulers to start it again
+
+
+def reason(error):
+  """What an exception says, in one line: of the system's errors without number and path."""
+  text = getattr(error, 'strerror', None) or str(error)
+  return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)

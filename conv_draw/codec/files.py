@@ -10,6 +10,7 @@ from conv_draw.codec import coder as coder_lib
 from conv_draw.codec.format import container, framing
 from conv_draw.data import folder as data_folder
 from conv_draw.errors import UserError
+from conv_draw.machine.files import write_file
 
 EXTENSION = '.cdraw'
 
@@ -32,7 +33,8 @@ def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None
   for image_path, coded_path in pairs:
     image = data_folder.read(image_path)
     coded = coder.encode(image, lossless, groups, bits_per_dim, side, source=image_path)
-    framing.write_file(coded_path, coded.data)
+    framing.check_size(coded_path, coded.data)
+    write_file(coded_path, coded.data)
     lines.append(_report(coded_path, image, coded, coder.model, lossless))
     dims, size = dims + image.size, size + len(coded.data)
   if len(pairs) > 1:
@@ -83,7 +85,8 @@ def archive(folder, path, workdir):
           'an archive holds images of one size and kind')
   images = np.stack(images)
   data, initial_bits, rates = coder_lib.Coder.load(workdir).archive(images, names, source=folder)
-  framing.write_file(path, data)
+  framing.check_size(path, data)
+  write_file(path, data)
   count, height, width, channels = images.shape
   dims = height * width * channels
   return (
@@ -165,7 +168,7 @@ def _save(path, pixels, format_):
   data = io.BytesIO()
   pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
   Image.fromarray(pixels).save(data, format_)
-  framing.write_file(path, data.getvalue())
+  write_file(path, data.getvalue())
   with Image.open(data) as image:
     return np.array_equal(np.asarray(image), pixels)
 

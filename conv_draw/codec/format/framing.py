@@ -5,10 +5,8 @@ do. FORMAT.md, beside this module, has both byte by byte. The checksums find acc
 key and so do not prove who wrote a file.
 """
 
-import contextlib
 import hashlib
 import os
-import secrets
 import unicodedata
 
 from conv_draw.errors import UserError
@@ -247,36 +245,12 @@ def total_line(total, payloads, dims):
 # Files --------------------------------------------------------------------------------------------
 
 
-def write_file(path, data):
-  """Writes a file whole or not at all.
-
-  Raises:
-    UserError: it cannot be written; what was there before is still there.
-  """
+def check_size(path, data):
+  """Raises `UserError` for more bytes than `read_file` reads."""
   if len(data) > MAX_FILE:
     raise UserError(
         f'{path} would have {len(data)} bytes, more than the {MAX_FILE} that are read: use '
         'several files')
-  target = os.path.realpath(path)  # a link stays one
-  if os.path.exists(target) and not os.path.isfile(target):
-    raise UserError(f'{path} is not a regular file: name another')  # /dev/null would be replaced
-  # Not tempfile: its files are the owner's alone, and stay so.
-  temporary = os.path.join(os.path.dirname(target), f'.cdraw-{secrets.token_hex(8)}.tmp')
-  try:
-    try:
-      with open(temporary, 'xb') as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-      os.replace(temporary, target)
-    except BaseException:  # of any kind: an interrupt leaves nothing behind either
-      with contextlib.suppress(OSError):
-        os.remove(temporary)
-      raise
-  except OSError as e:
-    raise UserError(
-        f'{path} cannot be written ({e.strerror or e}): name a place that can be written to and '
-        'has room') from None
 
 
 def read_file(path):

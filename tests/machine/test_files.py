@@ -1,0 +1,60 @@
+"""Files are written whole or not at all."""
+
+import os
+import stat
+
+import pytest
+
+from conv_draw.errors import UserError
+from conv_draw.machine.files import write_file
+
+DATA = bytes(range(256))
+
+
+def test_files_are_written_whole_with_the_usual_permissions(tmp_path):
+  path = tmp_path / 'x'
+  write_file(path, b'before')
+  write_file(path, DATA)
+  assert path.read_bytes() == DATA
+  assert os.listdir(tmp_path) == ['x']
+  (tmp_path / 'plain').write_bytes(b'')
+  assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / 'plain').stat().st_mode)
+  link = tmp_path / 'link'
+  link.symlink_to(path)
+  write_file(link, b'through')
+  assert link.is_symlink() and path.read_bytes() == b'through'
+
+
+@pytest.mark.parametrize('function', ['replace', 'fsync'])
+@pytest.mark.parametrize('error, shown', [
+    (OSError(28, 'No space left on device'), UserError), (KeyboardInterrupt(), KeyboardInterrupt)])
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, function, error, shown):
+  def fail(*_):
+    raise error
+
+  monkeypatch.setattr(os, function, fail)
+  path = tmp_path / 'x'
+  with pytest.raises(shown) as raised:
+    write_file(path, DATA)
+  assert os.listdir(tmp_path) == []
+  path.write_bytes(b'before')
+  with pytest.raises(shown):
+    write_file(path, DATA)
+  assert os.listdir(tmp_path) == ['x'] and path.read_bytes() == b'before'
+  if shown is UserError:
+    assert f'{path} cannot be written (No space left on device)' in str(raised.value)
+
+
+def test_text_is_utf_8(tmp_path):
+  write_file(tmp_path / 'x', 'ü')
+  assert (tmp_path / 'x').read_bytes() == b'\xc3\xbc'
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+  fifo = tmp_path / 'fifo'
+  os.mkfifo(fifo)
+  for path in (tmp_path / 'missing' / 'x', tmp_path, fifo):
+    with pytest.raises(UserError) as error:
+      write_file(path, DATA)
+    assert str(path) in str(error.value) and '\n' not in str(error.value)
+  assert stat.S_ISFIFO(fifo.stat().st_mode)
