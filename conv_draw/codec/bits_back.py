@@ -50,16 +50,16 @@ def encode(network, images, seed=0):
       for i in reversed(range(len(posteriors))):
         prior = network.prior(i, t, state, zs)
         q = _on_grid(posteriors[i], prior)
-        symbols = stack.pop(*q, LOW, HIGH)
+        symbols = stack.take_integers(*q, LOW, HIGH)
         expected += _kl_bits(*q)
         drawn.append(symbols)
         zs[i] = _latent(symbols, prior)
       state = network.advance(t, state, zs)
     size = stack.bits()
-    pixels.push(stack, network, network.canvas(state), image)
+    pixels.encode(stack, network, network.canvas(state), image[None], _everywhere(network))
     expected += stack.bits() - size
     for symbols in reversed(drawn):
-      stack.push(symbols, *_grid_prior(len(symbols)), LOW, HIGH)
+      stack.put_integers(symbols, *_grid_prior(len(symbols)), LOW, HIGH)
   count = max(len(images), 1)
   return stack.to_bytes(), before, Rates(
       (stack.bits() - before) / count, stack.bits() / count, expected / count)
@@ -79,11 +79,13 @@ def decode(network, data, count, seed=0):
     for t in range(network.model.iterations):
       symbols, zs = [None] * len(network.shapes), [None] * len(network.shapes)
       for i in reversed(range(len(zs))):
-        symbols[i] = stack.pop(*_grid_prior(int(np.prod(network.shapes[i]))), LOW, HIGH)
+        n = int(np.prod(network.shapes[i]))
+        symbols[i] = stack.take_integers(*_grid_prior(n), LOW, HIGH)
         zs[i] = _latent(symbols[i], network.prior(i, t, state, zs))
       drawn.append((symbols, zs))
       state = network.advance(t, state, zs)
-    image = pixels.pop(stack, network, network.canvas(state))
+    image = pixels.decode(
+        stack, network, network.canvas(state), _everywhere(network), network.model.channels)[0]
     images.append(image)
     # Give back what drawing took: the same posteriors, seen from the image that is now known.
     state, seen, taken = network.begin(), network.see(image[None]), []
@@ -95,7 +97,7 @@ def decode(network, data, count, seed=0):
             posteriors[i], network.prior(i, t, state, above))))
       state = network.advance(t, state, zs)
     for symbols, mean, scale in reversed(taken):
-      stack.push(symbols, mean, scale, LOW, HIGH)
+      stack.put_integers(symbols, mean, scale, LOW, HIGH)
   if not np.array_equal(stack.initial_words(), initial_words(network, seed)):
     raise UserError(
         'the archive does not end where it began: it was written on another kind of machine or '
@@ -109,6 +111,10 @@ def initial_words(network, seed):
   bits = network.model.iterations * BITS_PER_LATENT * sum(int(np.prod(s)) for s in network.shapes)
   return np.random.Generator(np.random.PCG64(seed)).integers(
       0, 2**32, bits // 32 + 2, dtype=np.uint32)
+
+
+def _everywhere(network):
+  return np.ones((1, *network.image_size), bool)
 
 
 def _grid_prior(n):

@@ -12,7 +12,7 @@ few tiles are in memory at once.
 import numpy as np
 
 from conv_draw.codec import pixels
-from conv_draw.codec.entropy import snapping, stream
+from conv_draw.codec.entropy import distributions, snapping, stream
 from conv_draw.codec.format import container
 
 # How far another machine's priors may be off, relative to the scale and the mean, and log2 of the
@@ -48,14 +48,14 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
         bins = _Bins(network, i, t, len(numbers), (seed, chunk))
         prior = network.prior(i, t, state, zs)
         cells, symbols = bins.cells(*prior), bins.symbols(posteriors[i][0])
-        writers[segment].integers(symbols, *cells, bins.tolerance(*prior))
+        writers[segment].put_integers(symbols, *cells, bins.tolerance(*prior))
         if measure:
-          bits[segment] += stream.code_length_bits(symbols, *cells)
+          bits[segment] += distributions.code_length_bits(symbols, *cells)
         zs[i] = bins.latents(symbols)
       state = network.advance(t, state, zs)
     if lossless:
       inside = tiling.inside(numbers)
-      bits[-1] += pixels.write(
+      bits[-1] += pixels.encode(
           writers[-1], network, network.canvas(state), tiles[: len(inside)], inside, measure)
   segments = [  # without the pixels' writer, if there is one
       container.Segment(container.LATENTS, end, writer.to_bytes())
@@ -86,13 +86,13 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0):
         bins = _Bins(network, i, t, len(numbers), (seed, chunk))
         prior = network.prior(i, t, state, zs)
         if reader:
-          zs[i] = bins.latents(reader.integers(*bins.cells(*prior)))
+          zs[i] = bins.latents(reader.take_integers(*bins.cells(*prior)))
         else:
           zs[i] = bins.generated(*prior, temperature)
       state = network.advance(t, state, zs)
     canvas = network.canvas(state)
     if last:
-      tiles = pixels.read(last, network, canvas, tiling.inside(numbers), channels)
+      tiles = pixels.decode(last, network, canvas, tiling.inside(numbers), channels)
     else:
       tiles = network.mean_images(canvas)
       if channels < network.model.channels:

@@ -1,15 +1,17 @@
-"""A last-in-first-out coder for bits-back coding, in which popping is sampling.
+"""A last-in-first-out coder for bits-back coding, in which taking is sampling.
 
-Parameters are taken as they are: what was pushed comes back under the very same ones alone, to the
-last bit, and so on the machine that pushed it.
+It puts as a `stream.Writer` and takes as a `stream.Reader` does. Parameters are taken as they are:
+what was put comes back under the very same ones alone, to the last bit, and so on the machine that
+put it.
 """
 
 import constriction
 import numpy as np
 
 from conv_draw.codec.entropy import snapping
+from conv_draw.codec.entropy.distributions import Bernoulli, QuantizedGaussian
 from conv_draw.codec.entropy.snapping import Support
-from conv_draw.codec.entropy.stream import DAMAGED, Bernoulli, QuantizedGaussian, guarded
+from conv_draw.codec.entropy.stream import DAMAGED, TOLERANCE, guarded
 from conv_draw.errors import UserError
 
 AnsCoder = constriction.stream.stack.AnsCoder
@@ -17,13 +19,13 @@ LEAST = 2.0**-20  # probability of a bit
 
 
 class Stack:
-  """`pop` and `push` undo each other."""
+  """What was put last is taken first; putting and taking undo each other."""
 
   def __init__(self, initial_words):
     """
     Args:
-      initial_words: [>= 1] uint32, random or of other compressed data: what is popped before
-        anything is pushed. `initial_words` gives them back after all else is popped.
+      initial_words: [>= 1] uint32, random or of other compressed data: what is taken before
+        anything is put. `initial_words` gives them back after all else is taken.
     """
     words = np.asarray(initial_words)
     if words.ndim != 1 or not len(words) or words.dtype != np.uint32:
@@ -55,38 +57,44 @@ class Stack:
     """The current size; `to_bytes` adds a bit that marks the end, and rounds up."""
     return self._coder.num_valid_bits()
 
-  def push(self, symbols, mean, scale, low, high):
+  def ordered(self, parts):
+    """Parts in the order in which to put them, so that they are taken in the order given."""
+    return reversed(list(parts))
+
+  def put_integers(self, symbols, mean, scale, low, high):
     """Integers [n] of low..high under Gaussians in the same units; their order is kept."""
-    self._push(symbols, mean, scale, _support(low, high))
+    self._put(symbols, mean, scale, _support(low, high))
 
-  def pop(self, mean, scale, low, high):
+  def take_integers(self, mean, scale, low, high):
     """Returns int64 [n]. Raises UserError if the stack has run out of bits."""
-    return self._pop(mean, scale, _support(low, high))
+    return self._take(mean, scale, _support(low, high))
 
-  def push_pixels(self, values, mean, scale, grey_levels=256):
-    """Integers [n] of 0..grey_levels-1 under Gaussians in the same units, as `Writer.pixels`."""
-    self._push(values, mean, scale, snapping.pixel_support(grey_levels))
+  def put_pixels(self, values, mean, scale, grey_levels=256, tolerance=TOLERANCE):
+    """As of a `Writer`; parameters are coded under as they are, whatever the tolerance."""
+    self._put(values, mean, scale, snapping.pixel_support(grey_levels))
 
-  def pop_pixels(self, mean, scale, grey_levels=256):
-    return self._pop(mean, scale, snapping.pixel_support(grey_levels)).astype(
+  def take_pixels(self, mean, scale, grey_levels=256):
+    """As of a `Reader`: uint8 [n], or uint16 if grey_levels > 256."""
+    return self._take(mean, scale, snapping.pixel_support(grey_levels)).astype(
         np.uint8 if grey_levels <= 256 else np.uint16)
 
-  def push_bits(self, values, logits):
-    """Values [n] of 0 and 1, of which 1 has the probability sigmoid(logit)."""
+  def put_bits(self, values, logits, tolerance=TOLERANCE):
+    """As of a `Writer`; likewise."""
     probabilities = _probabilities(logits)
     values = snapping.integers(values, len(probabilities), 0, 1, 'bits')
     self._coder.encode_reverse(values.astype(np.int32), Bernoulli(perfect=False), probabilities)
 
-  def pop_bits(self, logits):
+  def take_bits(self, logits):
+    """As of a `Reader`: uint8 [n]."""
     return self._taken(Bernoulli(perfect=False), _probabilities(logits)).astype(np.uint8)
 
-  def _push(self, symbols, mean, scale, support):
+  def _put(self, symbols, mean, scale, support):
     parameters = _within(mean, scale, support)
     symbols = snapping.integers(symbols, len(parameters[0]), support.low, support.high)
     model = QuantizedGaussian(support.low, support.high)
     self._coder.encode_reverse(symbols.astype(np.int32), model, *parameters)
 
-  def _pop(self, mean, scale, support):
+  def _take(self, mean, scale, support):
     model = QuantizedGaussian(support.low, support.high)
     return self._taken(model, *_within(mean, scale, support)).astype(np.int64)
 

@@ -1,11 +1,8 @@
 """Streams of integers, pixels and bits, coded under distributions that a network predicts.
 
 `Writer` codes any number of arrays into one range coder's stream, under parameters that it snaps
-and, where in doubt, corrects (see `snapping`); `Reader` makes the same calls in the same order.
-
-A Gaussian gives an integer the mass of its bin, from 1/2 below to 1/2 above; if the integers have
-bounds, the outermost bins reach to infinity. (So does constriction's QuantizedGaussian, although
-its documentation speaks of clipping and normalising.)
+and, where in doubt, corrects (see `snapping`); `Reader` takes them in the same order. What a writer
+puts and a reader takes, `stack.Stack` does by the same names.
 
 Errors: ValueError for arguments that no model should produce (a mean that is not finite, arrays of
 different lengths); UserError for bytes that no `Writer` wrote. Damage that looks like another
@@ -16,66 +13,27 @@ import math
 
 import constriction
 import numpy as np
-from scipy.special import ndtr
 
-from conv_draw.codec.entropy import snapping
+from conv_draw.codec.entropy import distributions, snapping
+from conv_draw.codec.entropy.distributions import SYMBOL_LIMIT, Bernoulli, Uniform
 from conv_draw.codec.entropy.snapping import COARSEST, INTEGERS, PER_OCTAVE, Snapped
 from conv_draw.errors import UserError
 
 RangeDecoder = constriction.stream.queue.RangeDecoder
 RangeEncoder = constriction.stream.queue.RangeEncoder
-Bernoulli = constriction.stream.model.Bernoulli
-QuantizedGaussian = constriction.stream.model.QuantizedGaussian
-Uniform = constriction.stream.model.Uniform
 
 # By default: about the most by which float32 networks were seen to differ (FORMAT.md).
 TOLERANCE = 5e-6
 
-SYMBOL_LIMIT = 2**31 - 1
-PRECISION = 24  # bits, of the coder's probabilities; none is less than 2^-24
 BIT = Uniform(2)
 SENTINEL = 0xA5  # the last symbol of a stream, of 256: a stream cut short decodes to another
 SENTINELS = Uniform(256)
 MAX_WIDTH = 40  # bits of a number in a stream: more than any that a `Writer` writes
 DAMAGED = 'damaged data: {}; restore the file from its source'
 
-# Models -------------------------------------------------------------------------------------------
-
-
-class _Unbounded:
-  """n Gaussians over all integers: their likely ones around the mean, and an escape to others.
-
-  Symbols are coded relative to the integer nearest to the mean, -reach..reach, where the ends mean
-  escapes. The coder gives every value at least 2^-24, which would add up if all reached as far as
-  the broadest Gaussian needs; so each octave of scales has a reach of its own, of 8 to 16 standard
-  deviations. That takes 2.8e-6 bits per symbol of scales up to 2, and 0.006 of the broadest.
-  """
-
-  def __init__(self, snapped):
-    mean, self._scale = snapped.values()
-    whole = np.floor(mean + 0.5)
-    self._offset = mean - whole
-    self.nearest = whole.astype(np.int64)
-    octaves = np.maximum(-(-snapped.j // PER_OCTAVE), 1)
-    self.groups = [  # (reach, places), of ascending reach
-        (8 << octave, np.flatnonzero(octaves == octave))
-        for octave in np.flatnonzero(np.bincount(octaves)).tolist()]
-
-  def models(self):
-    """Yields (reach, places, model, parameters) of each group."""
-    for reach, at in self.groups:
-      yield reach, at, QuantizedGaussian(-reach, reach), (self._offset[at], self._scale[at])
-
-
-def _pixel_model(snapped, grey_levels):
-  return QuantizedGaussian(0, grey_levels - 1), snapped.values()
-
-
-# Streams ------------------------------------------------------------------------------------------
-
 
 class Writer:
-  """Writes a stream; a `Reader` makes the same calls in the same order.
+  """Writes a stream; a `Reader` takes in the same order what was put.
 
   Means and scales are [n] finite floats; `tolerance` is a float or `Tolerance`.
   """
@@ -83,21 +41,27 @@ class Writer:
   def __init__(self):
     self._encoder = RangeEncoder()
 
-  def integers(self, symbols, mean, scale, tolerance=TOLERANCE):
+  def ordered(self, parts):
+    """Parts in the order in which to put them, so that they are taken in the order given."""
+    return parts
+
+  def put_integers(self, symbols, mean, scale, tolerance=TOLERANCE):
     """Integers [n] in +-(2^31 - 1) under Gaussians in the same units."""
     mean, scale = snapping.parameters(mean, scale)
     symbols = snapping.integers(symbols, len(mean), -SYMBOL_LIMIT, SYMBOL_LIMIT)
-    self._unbounded(symbols, _Unbounded(self._snap(mean, scale, tolerance, INTEGERS)))
+    snapped = self._snap(mean, scale, tolerance, INTEGERS)
+    self._unbounded(symbols, distributions.UnboundedGaussians(snapped))
 
-  def pixels(self, values, mean, scale, grey_levels=256, tolerance=TOLERANCE):
+  def put_pixels(self, values, mean, scale, grey_levels=256, tolerance=TOLERANCE):
     """Integers [n] of 0..grey_levels-1 under Gaussians in the same units."""
     mean, scale = snapping.parameters(mean, scale)
     support = snapping.pixel_support(grey_levels)
     values = snapping.integers(values, len(mean), 0, grey_levels - 1, 'pixels')
-    model, parameters = _pixel_model(self._snap(mean, scale, tolerance, support), grey_levels)
+    snapped = self._snap(mean, scale, tolerance, support)
+    model, parameters = distributions.pixel_model(snapped, grey_levels)
     self.encode(values, model, *parameters)
 
-  def bits(self, values, logits, tolerance=TOLERANCE):
+  def put_bits(self, values, logits, tolerance=TOLERANCE):
     """Values [n] of 0 and 1, of which 1 has the probability sigmoid(logit).
 
     Of a float t as `tolerance`, logits have an error of t (1 + |logit|).
@@ -109,7 +73,7 @@ class Writer:
         snapping.logit_index(x) for x in (logits - tolerance, logits, logits + tolerance))
     at = np.flatnonzero(low != high)
     error = np.broadcast_to(tolerance, logits.shape)[at]
-    edges = [snapping.logit_position(logits[at] + side * error) for side in (-1, 1)]
+    edges = [snapping.logit_position(logits[at] + sign * error) for sign in (-1, 1)]
     away = np.maximum(index[at] - edges[0], edges[1] - index[at]) + snapping.SLACK
     self._corrections(index, at, away)
     self.encode(values, Bernoulli(perfect=False), snapping.PROBABILITIES[index])
@@ -169,7 +133,7 @@ class Writer:
     relative = symbols - gaussians.nearest
     for reach, at, model, parameters in gaussians.models():
       self.encode(np.clip(relative[at], -reach, reach), model, *parameters)
-    self._numbers(_excess(relative, gaussians))
+    self._numbers(gaussians.excess(relative))
 
   def _numbers(self, values):
     """Non-negative int64 [n], in Exp-Golomb codes: 2 log2(value + 1) + 1 bits."""
@@ -197,19 +161,20 @@ class Reader:
     self._decoder = RangeDecoder(words)
     self._copy = Writer()
 
-  def integers(self, mean, scale):
+  def take_integers(self, mean, scale):
     """Returns int64 [n]."""
-    return self._unbounded(_Unbounded(self._snap(*snapping.parameters(mean, scale), INTEGERS)))
+    snapped = self._snap(*snapping.parameters(mean, scale), INTEGERS)
+    return self._unbounded(distributions.UnboundedGaussians(snapped))
 
-  def pixels(self, mean, scale, grey_levels=256):
+  def take_pixels(self, mean, scale, grey_levels=256):
     """Returns uint8 [n], or uint16 if grey_levels > 256."""
     support = snapping.pixel_support(grey_levels)
     snapped = self._snap(*snapping.parameters(mean, scale), support)
-    model, parameters = _pixel_model(snapped, grey_levels)
+    model, parameters = distributions.pixel_model(snapped, grey_levels)
     values = self.decode(len(snapped.j), model, *parameters)
     return values.astype(np.uint8 if grey_levels <= 256 else np.uint16)
 
-  def bits(self, logits):
+  def take_bits(self, logits):
     """Returns uint8 [n]."""
     logits = snapping.parameter(logits, 'logits')
     index = self._corrections(snapping.logit_index(logits), snapping.logit_position(logits))
@@ -320,53 +285,3 @@ def _shortest(encoder):
     if number * unit < low + span:
       break
   return number.to_bytes(kept, 'big').rstrip(b'\0')
-
-
-def _excess(relative, gaussians):
-  """How far symbols are beyond the reach of their Gaussians, int64, of those that are."""
-  beyond = np.full(len(relative), -1, np.int64)
-  for reach, at in gaussians.groups:
-    beyond[at] = abs(relative[at]) - reach
-  return beyond[beyond >= 0]
-
-
-# Code lengths -------------------------------------------------------------------------------------
-
-
-def code_length_bits(symbols, mean, scale):
-  """-log2 P of integers [n], summed: what a stream of them should take.
-
-  P is what is coded under: the snapped Gaussian's mass, scaled to leave 2^-24 for every value, and
-  the cost of escapes.
-  """
-  snapped = snapping.snap(mean, scale)
-  symbols = snapping.integers(symbols, len(snapped.j), -SYMBOL_LIMIT, SYMBOL_LIMIT)
-  gaussians, bits = _Unbounded(snapped), 0.0
-  relative = symbols - gaussians.nearest
-  for reach, at, _, parameters in gaussians.models():
-    bits += _gaussian_bits(np.clip(relative[at], -reach, reach), *parameters, -reach, reach)
-  excess = _excess(relative, gaussians)
-  return float(bits + np.sum(2 * np.frexp(excess + 1.0)[1] - 1))
-
-
-def pixel_code_length_bits(values, mean, scale, grey_levels=256):
-  """Likewise for pixels [n]."""
-  snapped = snapping.snap(mean, scale, snapping.pixel_support(grey_levels))
-  values = snapping.integers(values, len(snapped.j), 0, grey_levels - 1, 'pixels')
-  return _gaussian_bits(values, *snapped.values(), 0, grey_levels - 1)
-
-
-def bit_code_length_bits(values, logits):
-  """Likewise for bits [n]."""
-  logits = snapping.parameter(logits, 'logits')
-  values = snapping.integers(values, len(logits), 0, 1, 'bits')
-  probability = snapping.PROBABILITIES[snapping.logit_index(logits)]
-  return float(-np.log2(np.where(values == 1, probability, 1 - probability)).sum())
-
-
-def _gaussian_bits(symbols, mean, scale, low, high):
-  above = np.where(symbols < high, (symbols + 0.5 - mean) / scale, math.inf)
-  below = np.where(symbols > low, (symbols - 0.5 - mean) / scale, -math.inf)
-  mass = np.where(below > 0, ndtr(-below) - ndtr(-above), ndtr(above) - ndtr(below))
-  shared = 2.0**PRECISION - (high - low + 1)
-  return float(PRECISION * len(symbols) - np.log2(shared * mass + 1).sum())

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from conv_draw.codec.entropy import snapping, stream
+from conv_draw.codec.entropy import distributions, snapping, stream
 from conv_draw.codec.entropy.snapping import Tolerance
 from conv_draw.codec.entropy.stack import Stack
 from conv_draw.codec.entropy.stream import Reader, Writer
@@ -19,39 +19,39 @@ def total_bits(log_masses):
 
 def encode_integers(symbols, mean, scale, tolerance=stream.TOLERANCE):
   writer = Writer()
-  writer.integers(symbols, mean, scale, tolerance)
+  writer.put_integers(symbols, mean, scale, tolerance)
   return writer.to_bytes()
 
 
 def decode_integers(data, mean, scale):
   reader = Reader(data)
-  symbols = reader.integers(mean, scale)
+  symbols = reader.take_integers(mean, scale)
   reader.finish()
   return symbols
 
 
 def encode_pixels(values, mean, scale, grey_levels=256, tolerance=stream.TOLERANCE):
   writer = Writer()
-  writer.pixels(values, mean, scale, grey_levels, tolerance)
+  writer.put_pixels(values, mean, scale, grey_levels, tolerance)
   return writer.to_bytes()
 
 
 def decode_pixels(data, mean, scale, grey_levels=256):
   reader = Reader(data)
-  values = reader.pixels(mean, scale, grey_levels)
+  values = reader.take_pixels(mean, scale, grey_levels)
   reader.finish()
   return values
 
 
 def encode_bits(values, logits, tolerance=stream.TOLERANCE):
   writer = Writer()
-  writer.bits(values, logits, tolerance)
+  writer.put_bits(values, logits, tolerance)
   return writer.to_bytes()
 
 
 def decode_bits(data, logits):
   reader = Reader(data)
-  values = reader.bits(logits)
+  values = reader.take_bits(logits)
   reader.finish()
   return values
 
@@ -72,7 +72,7 @@ def test_payload_is_what_the_snapped_gaussians_say(scale):
   symbols, mean, scale = sample(50_000, scale)
   data = encode_integers(symbols, mean, scale, tolerance=0)
   np.testing.assert_array_equal(decode_integers(data, mean, scale), symbols)
-  bits = stream.code_length_bits(symbols, mean, scale)
+  bits = distributions.code_length_bits(symbols, mean, scale)
   assert abs(8 * len(data) - bits) < 0.001 * bits + 64
 
 
@@ -152,7 +152,7 @@ def test_escapes():
   rng = np.random.default_rng(0)
   _, mean, scale = all_scales(100)
   far = np.rint(mean + rng.choice([-1, 1], 1000) * 2.0 ** rng.uniform(0, 30, 1000)).astype(np.int64)
-  far[:5] = [stream.SYMBOL_LIMIT, -stream.SYMBOL_LIMIT, 16, -16, 17]
+  far[:5] = [distributions.SYMBOL_LIMIT, -distributions.SYMBOL_LIMIT, 16, -16, 17]
   data = encode_integers(far, mean, scale)
   np.testing.assert_array_equal(decode_integers(data, mean, scale), far)
   assert 8 * len(data) < 1000 * (24 + 2 * 31 + 1)
@@ -171,7 +171,7 @@ def test_nothing_takes_no_bytes():
     assert values.shape == (0,) and values.dtype.kind in 'iu'
   with pytest.raises(UserError):
     decode_integers(b'x', none, none)
-  assert stream.code_length_bits(none.astype(int), none, none) == 0
+  assert distributions.code_length_bits(none.astype(int), none, none) == 0
 
 
 
@@ -186,7 +186,7 @@ def test_pixels(grey_levels, scale):
   scale = scale * 2 ** rng.uniform(-0.5, 0.5, 20_000)
   values = np.clip(np.rint(rng.normal(mean, scale)), 0, grey_levels - 1).astype(np.int64)
   exact = encode_pixels(values, mean, scale, grey_levels, tolerance=0)
-  bits = stream.pixel_code_length_bits(values, mean, scale, grey_levels)
+  bits = distributions.pixel_code_length_bits(values, mean, scale, grey_levels)
   assert abs(8 * len(exact) - bits) < 0.001 * bits + 64
   data = encode_pixels(values, mean, scale, grey_levels, 1e-5)
   for seed in range(3):
@@ -199,7 +199,7 @@ def test_pixels(grey_levels, scale):
 def test_pixels_masses_sum_to_one():
   values = np.arange(256)
   for mean, scale in ((3.2, 5.0), (-20.0, 9.0), (254.9, 0.3), (900.0, 2.0)):
-    bits = [stream.pixel_code_length_bits([v], [mean], [scale]) for v in values]
+    bits = [distributions.pixel_code_length_bits([v], [mean], [scale]) for v in values]
     assert np.exp2(-np.array(bits)).sum() == pytest.approx(1, abs=1e-9)
 
 
@@ -208,8 +208,8 @@ def test_pixels_masses_are_those_of_the_coder():
   for value, mean, scale in ((0, -3.0, 2.0), (0, 3.0, 2.0), (255, 260.0, 16.0), (17, 18.25, 1.0)):
     stack = Stack(words)
     before, many = stack.bits(), np.full(4000, value)
-    stack.push_pixels(many, np.full(4000, mean), np.full(4000, scale))
-    bits = stream.pixel_code_length_bits(many, np.full(4000, mean), np.full(4000, scale))
+    stack.put_pixels(many, np.full(4000, mean), np.full(4000, scale))
+    bits = distributions.pixel_code_length_bits(many, np.full(4000, mean), np.full(4000, scale))
     assert stack.bits() - before == pytest.approx(bits, rel=1e-3, abs=2)
 
 
@@ -219,7 +219,7 @@ def test_bits():
       [rng.normal(0, 6, 20_000), snapping.LOGIT_EDGES, snapping.LOGITS, [99.0, -99.0]])
   values = (rng.random(len(logits)) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
   exact = encode_bits(values, logits, tolerance=0)
-  bits = stream.bit_code_length_bits(values, logits)
+  bits = distributions.bit_code_length_bits(values, logits)
   assert abs(8 * len(exact) - bits) < 0.001 * bits + 64
   true_bits = total_bits(-np.logaddexp(0, np.where(values == 1, -logits, logits)))
   assert abs(bits - true_bits) < 0.01 * true_bits
@@ -243,17 +243,17 @@ def test_many_calls_share_a_stream():
   sizes = [0, 1, 5, 300, 0, 40] * 5
   for seed, n in enumerate(sizes):
     symbols, mean, scale = sample(n, 2.0, seed)
-    writer.integers(symbols, mean, scale, 1e-4)
+    writer.put_integers(symbols, mean, scale, 1e-4)
     assert writer.to_bytes() == writer.to_bytes()  # which ends nothing
-    writer.pixels(abs(symbols) % 256, mean, scale, 256, 1e-4)
-    writer.bits(symbols % 2, mean, 1e-4)
+    writer.put_pixels(abs(symbols) % 256, mean, scale, 256, 1e-4)
+    writer.put_bits(symbols % 2, mean, 1e-4)
   reader = Reader(writer.to_bytes())
   for seed, n in enumerate(sizes):
     symbols, mean, scale = sample(n, 2.0, seed)
     mean = mean * (1 + 1e-4 * rng.uniform(-1, 1, n))
-    np.testing.assert_array_equal(reader.integers(mean, scale), symbols)
-    np.testing.assert_array_equal(reader.pixels(mean, scale, 256), abs(symbols) % 256)
-    np.testing.assert_array_equal(reader.bits(mean), symbols % 2)
+    np.testing.assert_array_equal(reader.take_integers(mean, scale), symbols)
+    np.testing.assert_array_equal(reader.take_pixels(mean, scale, 256), abs(symbols) % 256)
+    np.testing.assert_array_equal(reader.take_bits(mean), symbols % 2)
   reader.finish()
 
 
@@ -267,7 +267,7 @@ def test_a_stream_costs_about_two_bytes():
     symbols, mean, scale = sample(30, 1.0, seed)
     data = encode_integers(symbols, mean, scale, tolerance=0)
     np.testing.assert_array_equal(decode_integers(data, mean, scale), symbols)
-    excess.append(8 * len(data) - stream.code_length_bits(symbols, mean, scale))
+    excess.append(8 * len(data) - distributions.code_length_bits(symbols, mean, scale))
   assert max(excess) < 24 and np.mean(excess) < 16
 
 
@@ -276,9 +276,9 @@ def test_the_format_does_not_change():
   mean, scale = 1.75 * np.arange(12) - 9.3, np.ldexp(1.1, np.arange(-4, 8))
   symbols = np.array([-9, -7, -6, -3, -2, 1, 70, 4, 9, -60, 300, -90_000])
   writer = Writer()
-  writer.integers(symbols, mean, scale, 1e-2)
-  writer.pixels(abs(symbols) % 256, mean, scale, 256, 1e-2)
-  writer.bits(symbols % 2, mean / 2, 1e-2)
+  writer.put_integers(symbols, mean, scale, 1e-2)
+  writer.put_pixels(abs(symbols) % 256, mean, scale, 256, 1e-2)
+  writer.put_bits(symbols % 2, mean / 2, 1e-2)
   assert writer.to_bytes().hex() == GOLDEN
 
 
@@ -368,7 +368,7 @@ def test_impossible_parameters(mean, scale, message):
   with pytest.raises(ValueError, match=message):
     encode_pixels(np.array([0, 1]), mean, scale)
   with pytest.raises(ValueError, match=message):
-    Stack(np.ones(9, np.uint32)).push(np.array([0, 1]), mean, scale, -9, 9)
+    Stack(np.ones(9, np.uint32)).put_integers(np.array([0, 1]), mean, scale, -9, 9)
   if 'must be of shape' not in message:
     with pytest.raises(ValueError, match=message):
       decode_integers(b'123', mean, scale)
