@@ -42,10 +42,7 @@ def parse(argv):
   names = [a.split('=')[0] for a in argv]
   argv = [a.replace(n, '--' + n[2:].replace('-', '_'), 1) if n.startswith('--') else a
           for a, n in zip(argv, names, strict=True)]
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as e:
-    return command_line.fail(PROGRAM, e)
+  return command_line.parse_flags(PROGRAM)(argv)
 
 
 def main(argv):
@@ -68,8 +65,8 @@ def check(command, paths):
 
 def run(command, paths):
   if command == 'info':
-    from conv_draw.codec.format import archive_file  # info needs no model
-    return archive_file.describe_file(paths[0], PARTIAL.value)
+    from conv_draw.codec.format import description  # info needs no model
+    return description.describe_file(paths[0], PARTIAL.value)
   from conv_draw.codec import files
   from conv_draw.workdir import published
   workdir = WORKDIR.value or published.path('cifar10_codec')

@@ -10,7 +10,7 @@ from conv_draw.codec import bits_back
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
 from conv_draw.codec import tiles as tiles_lib
-from conv_draw.codec.format import archive_file, container, framing
+from conv_draw.codec.format import archive_file, container, limits
 from conv_draw.errors import UserError
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib
@@ -64,8 +64,8 @@ class Coder:
     model, params, _, shape = trained.load_model(config, workdir)
     return cls(model, params, os.path.basename(os.path.abspath(workdir)), shape[:2])
 
-  def encode(self, image, lossless=False, groups=None, bits_per_dim=None, side=None, measure=False,
-             source='the image'):
+  def encode(self, image, lossless=False, groups=None, bits_per_dim=None, tile_side=None,
+             measure=False, source='the image'):
     """One image to the bytes of a file, which have been decoded again before they are returned.
 
     Args:
@@ -73,7 +73,7 @@ class Coder:
       lossless: store the pixels behind the latents.
       groups: how many groups of latents to store; None: all.
       bits_per_dim: store as many groups as fit into this rate, the file's overhead included.
-      side: of tiles, at most, in pixels; 0: code the image whole; None: whole if it is small.
+      tile_side: at most, in pixels; 0: code the image whole; None: whole if it is small.
       measure: fill in `promised_bits`.
       source: what messages call the image.
     Returns:
@@ -85,14 +85,14 @@ class Coder:
     self._check_posterior(BINS)
     self._check_image(source, image)
     height, width, channels = image.shape
-    if height * width > framing.MAX_PIXELS:
+    if height * width > limits.MAX_PIXELS:
       raise UserError(
-          f'{source} is {width}x{height}, more than {framing.MAX_PIXELS:,} pixels: cut it up')
-    side = tiles_lib.default_side((height, width)) if side is None else side
-    network, tiling = self._tiled((height, width), side)
+          f'{source} is {width}x{height}, more than {limits.MAX_PIXELS:,} pixels: cut it up')
+    tile_side = tiles_lib.default_tile_side((height, width)) if tile_side is None else tile_side
+    network, tiling = self._tiled((height, width), tile_side)
     header = container.Header(
         container.LOSSLESS if lossless else container.LOSSY, width, height, channels,
-        self.model.pixels.grey_levels, self.model.iterations, side, _grouping(image, lossless),
+        self.model.pixels.grey_levels, self.model.iterations, tile_side, _grouping(image, lossless),
         SEED, self.fingerprint, self.name)
     ends = container.ends(header)
     segments, bits = image_lib.encode(network, tiling, image, ends, SEED, lossless, measure)
@@ -124,7 +124,7 @@ class Coder:
     self._check_header(source, header)
     if header.groups != self.model.iterations:
       raise UserError(f'{source} has {header.groups} groups, its model {self.model.iterations}')
-    network, tiling = self._tiled((header.height, header.width), header.tile, source)
+    network, tiling = self._tiled((header.height, header.width), header.tile_side, source)
     self._check_not_empty(source, segments, tiling)
     image = image_lib.decode(
         network, tiling, segments, container.ends(header), header.channels, header.seed,
@@ -172,10 +172,10 @@ class Coder:
     network, _ = self._tiled((header.height, header.width), 0, source)
     return bits_back.decode(network, payload, header.count, header.seed), names
 
-  def _tiled(self, size, side, source='the image'):
+  def _tiled(self, size, tile_side, source='the image'):
     """(`Network`, `Tiling`) for images of (H, W)."""
-    tiling = tiles_lib.tiling(size, side)
-    height, width = tiling.tile
+    tiling = tiles_lib.tiling(size, tile_side)
+    height, width = tiling.tile_size
     if not self._fits((height, width)):
       raise UserError(
           f'{source} would be coded in tiles of {width}x{height}; the model {self.name} has fully '
@@ -183,8 +183,8 @@ class Coder:
     if height * width > tiles_lib.AT_ONCE:
       raise UserError(
           f'{source} has {width}x{height} pixels in one piece, more than {tiles_lib.AT_ONCE:,}: '
-          f'tiles of {tiles_lib.SIDE} pixels are the most')
-    return self._network(tiling.tile, tiling.batch), tiling
+          f'tiles of {tiles_lib.TILE_SIDE} pixels are the most')
+    return self._network(tiling.tile_size, tiling.batch), tiling
 
   def _check_not_empty(self, source, segments, tiling):
     if not segments and tiling.count > tiling.batch:  # hours, for an image of nothing

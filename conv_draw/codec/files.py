@@ -7,21 +7,22 @@ import numpy as np
 from PIL import Image
 
 from conv_draw.codec import coder as coder_lib
-from conv_draw.codec.format import container, framing
+from conv_draw.codec.format import container, reading
 from conv_draw.data import folder as data_folder
 from conv_draw.errors import UserError
 from conv_draw.machine.files import write_file
+from conv_draw.report import pictures
 
 EXTENSION = '.cdraw'
 
 
-def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None, side=None):
+def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None, tile_side=None):
   """Writes the image file `source` to the coded file `path`; or those of a folder into a folder.
 
   What is written has been decoded before; lossless, it was the image.
 
   Args:
-    lossless, groups, bits_per_dim, side: as of `coder.Coder.encode`.
+    lossless, groups, bits_per_dim, tile_side: as of `coder.Coder.encode`.
   Returns:
     Lines that say how large the files are.
   Raises:
@@ -32,8 +33,8 @@ def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None
   pairs = _pairs(source, path, data_folder.EXTENSIONS, EXTENSION)
   for image_path, coded_path in pairs:
     image = data_folder.read(image_path)
-    coded = coder.encode(image, lossless, groups, bits_per_dim, side, source=image_path)
-    framing.check_size(coded_path, coded.data)
+    coded = coder.encode(image, lossless, groups, bits_per_dim, tile_side, source=image_path)
+    reading.check_size(coded_path, coded.data)
     write_file(coded_path, coded.data)
     lines.append(_report(coded_path, image, coded, coder.model, lossless))
     dims, size = dims + image.size, size + len(coded.data)
@@ -56,7 +57,7 @@ def decode(path, target, workdir, partial=False, temperature=0.0):
   lines = []
   for coded_path, image_path in _pairs(path, target, (EXTENSION,), '.png'):
     format_ = _format(image_path)
-    data = framing.read_file(coded_path)
+    data = reading.read_file(coded_path)
     image, header, segments = coder.decode(data, partial, temperature, source=coded_path)
     exact = _save(image_path, image, format_)
     groups = max((s.index for s in segments if s.kind == container.LATENTS), default=0)
@@ -85,7 +86,7 @@ def archive(folder, path, workdir):
           'an archive holds images of one size and kind')
   images = np.stack(images)
   data, initial_bits, rates = coder_lib.Coder.load(workdir).archive(images, names, source=folder)
-  framing.check_size(path, data)
+  reading.check_size(path, data)
   write_file(path, data)
   count, height, width, channels = images.shape
   dims = height * width * channels
@@ -103,7 +104,7 @@ def extract(path, folder, workdir):
   Raises:
     UserError: a damaged archive, or one of another model.
   """
-  data = framing.read_file(path)
+  data = reading.read_file(path)
   images, names = coder_lib.Coder.load(workdir).extract(data, source=path)
   paths = [os.path.join(folder, name) for name in _renamed(path, names, '.png')]
   for target in paths:
@@ -146,10 +147,9 @@ def _names(folder, extensions):
 
 def _report(path, image, coded, model, lossless):
   payload = 8 * sum(len(segment.payload) for segment in coded.segments)
-  error = np.mean((coded.decoded.astype(float) - image) ** 2) / (model.pixels.grey_levels - 1) ** 2
+  psnr_db = pictures.psnr_db(image, coded.decoded, model.pixels.grey_levels - 1)
   quality = 'lossless' if lossless else (
-      f'{len(coded.segments)} of {model.iterations} groups, '
-      f'PSNR {-10 * np.log10(max(error, 1e-12)):.2f} dB')
+      f'{len(coded.segments)} of {model.iterations} groups, PSNR {psnr_db:.2f} dB')
   return (
       f'{path}: {image.shape[1]}x{image.shape[0]}, {quality}; {len(coded.data):,} bytes, '
       f'{8 * len(coded.data) / image.size:.4f} bits/dim (payload {payload / image.size:.4f})')

@@ -5,21 +5,21 @@ from typing import NamedTuple
 import numpy as np
 
 # Pixels that the network sees at once: an image of no more is coded whole unless asked otherwise,
-# a larger one in tiles of about `SIDE`.
+# a larger one in tiles of about `TILE_SIDE`.
 AT_ONCE = 2**18
-SIDE = 512
+TILE_SIDE = 512
 
 
 class Tiling(NamedTuple):
   """How an image is cut: into rows x columns tiles as equal as can be, the last ones padded."""
 
   size: tuple[int, int]  # (H, W) of the image, pixels
-  tile: tuple[int, int]  # (h, w) of every tile
+  tile_size: tuple[int, int]  # (h, w) of every tile, pixels
 
   @property
   def grid(self):
     """(rows, columns)."""
-    return tuple(-(-n // t) for n, t in zip(self.size, self.tile, strict=True))
+    return tuple(-(-n // t) for n, t in zip(self.size, self.tile_size, strict=True))
 
   @property
   def count(self):
@@ -29,7 +29,7 @@ class Tiling(NamedTuple):
   @property
   def batch(self):
     """How many tiles the network sees at once."""
-    h, w = self.tile
+    h, w = self.tile_size
     return max(1, min(self.count, AT_ONCE // (h * w)))
 
   def chunks(self):
@@ -39,7 +39,7 @@ class Tiling(NamedTuple):
 
   def slices(self, number):
     """Where in the image a tile is: (slice, slice); tiles are numbered row by row."""
-    (h, w), (_, columns) = self.tile, self.grid
+    (h, w), (_, columns) = self.tile_size, self.grid
     top, left = number // columns * h, number % columns * w
     return slice(top, min(top + h, self.size[0])), slice(left, min(left + w, self.size[1]))
 
@@ -48,13 +48,13 @@ class Tiling(NamedTuple):
     tiles = []
     for number in numbers:
       part = image[self.slices(number)]
-      missing = [(0, n - have) for n, have in zip(self.tile, part.shape[:2], strict=True)]
+      missing = [(0, n - have) for n, have in zip(self.tile_size, part.shape[:2], strict=True)]
       tiles.append(np.pad(part, (*missing, (0, 0)), 'edge'))
     return np.stack(tiles + [tiles[-1]] * (self.batch - len(tiles)))
 
   def inside(self, numbers):
     """[len(numbers), h, w] bool: what of these tiles is image."""
-    inside = np.zeros((len(numbers), *self.tile), bool)
+    inside = np.zeros((len(numbers), *self.tile_size), bool)
     for tile, number in zip(inside, numbers, strict=True):
       rows, columns = self.slices(number)
       tile[: rows.stop - rows.start, : columns.stop - columns.start] = True
@@ -67,14 +67,14 @@ class Tiling(NamedTuple):
       target[...] = tile[: target.shape[0], : target.shape[1]]
 
 
-def tiling(size, side):
-  """`Tiling` of images of (H, W) into tiles of at most `side` pixels; 0: one of the whole image."""
-  if not side:
+def tiling(size, tile_side):
+  """`Tiling` of images of (H, W) into tiles of at most that side, pixels; 0: the whole image."""
+  if not tile_side:
     return Tiling(tuple(size), tuple(size))
-  counts = [-(-n // side) for n in size]
+  counts = [-(-n // tile_side) for n in size]
   return Tiling(tuple(size), tuple(-(-n // k) for n, k in zip(size, counts, strict=True)))
 
 
-def default_side(size):
-  """0 for images that can be coded whole, else `SIDE`."""
-  return 0 if size[0] * size[1] <= AT_ONCE else SIDE
+def default_tile_side(size):
+  """0 for images that can be coded whole, else `TILE_SIDE`."""
+  return 0 if size[0] * size[1] <= AT_ONCE else TILE_SIDE

@@ -31,3 +31,15 @@ def save_grid(path, grid):
   os.makedirs(os.path.dirname(path), exist_ok=True)
   pixels = picture(grid)
   Image.fromarray(pixels[..., 0] if grid.shape[-1] == 1 else pixels).save(path)
+
+
+def psnr_db(images, decoded, peak=255):
+  """Decibels, of the mean squared error over all of two arrays of one shape; inf if they are equal.
+
+  Args:
+    images: uint8, or other numbers of 0..peak.
+    decoded: likewise.
+    peak: the largest value a pixel can have.
+  """
+  error = np.mean((images.astype(np.float64) - decoded) ** 2)
+  return float('inf') if error == 0 else float(10 * np.log10(peak**2 / error))

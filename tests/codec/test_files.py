@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conv_draw import ConvDraw, GaussianPixels
+from conv_draw.codec import coder as coder_lib
 from conv_draw.codec import files
 from conv_draw.errors import UserError
 from tests.program import ROOT
@@ -227,3 +229,12 @@ def test_formats_that_cannot_be_written_and_those_that_lose(tmp_path):
   assert files._save(tmp_path / 'a.png', pixels, 'PNG')
   assert files._save(tmp_path / 'b.png', pixels[..., :1], 'PNG')
   assert not files._save(tmp_path / 'a.jpg', pixels, 'JPEG')
+
+
+@pytest.mark.parametrize('error, words', [(0, 'PSNR inf dB'), (1, 'PSNR 24.08 dB')])
+def test_exact_images_have_no_finite_psnr(error, words):
+  """Of 17 grey levels: 20 log10 16 = 24.08."""
+  image = np.full((4, 4, 1), 3, np.uint8)
+  model = ConvDraw(channels=1, pixels=GaussianPixels(17), iterations=2)
+  coded = coder_lib.Encoded(b'data', None, [], image + np.uint8(error), np.zeros(0))
+  assert words in files._report('a.cdraw', image, coded, model, lossless=False)

@@ -34,7 +34,7 @@ def files(coder):
   made = []
   for i, shape in enumerate(SHAPES):
     image = np.random.default_rng(i).integers(0, 256, shape).astype(np.uint8)
-    for options in (dict(lossless=True), dict(), dict(lossless=True, side=8)):
+    for options in (dict(lossless=True), dict(), dict(lossless=True, tile_side=8)):
       coded = coder.encode(image, **options)
       made.append((coded.data, image, coded))
   return made
@@ -70,7 +70,7 @@ def forgery(rng, files):
   if kind == 0:  # absurd dimensions, or another image's
     side = int(rng.choice([1, 500, 65_535]))
     header = header._replace(
-        width=side, height=min(side, 2**26 // side), tile=int(rng.choice([0, 500])))
+        width=side, height=min(side, 2**26 // side), tile_side=int(rng.choice([0, 500])))
   elif kind == 1:
     segments = [
         mine._replace(payload=theirs.payload)

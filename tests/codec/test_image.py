@@ -115,7 +115,7 @@ def test_segments_go_through_the_container(network, image):
     dict(), dict(channels=3, pixels=LogisticMixturePixels(17, 2))])
 def test_tiles(settings):
   """Of an image that no tile fits: more than a batch of them, and padding on both sides."""
-  tiling = tiles.tiling((14, 23), 6)._replace(tile=(5, 6))
+  tiling = tiles.tiling((14, 23), 6)._replace(tile_size=(5, 6))
   assert tiling.grid == (3, 4)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(tiles, 'AT_ONCE', 5 * 5 * 6)
@@ -158,7 +158,7 @@ def test_what_a_decoder_would_refuse_is_not_encoded(image, monkeypatch):
   coder = coder_lib.Coder(*trained(), 'name')
   monkeypatch.setattr(tiles, 'AT_ONCE', 12)  # one tile at a time
   with pytest.raises(UserError, match='no groups'):
-    coder.encode(image, groups=0, side=4)
+    coder.encode(image, groups=0, tile_side=4)
   coder = coder_lib.Coder(*trained(upper=(Layer(3, 2, 0),)), 'name', SIZE)
   with pytest.raises(UserError, match='tiles of 3x4.*9x7 alone'):
-    coder.encode(image, side=4)
+    coder.encode(image, tile_side=4)

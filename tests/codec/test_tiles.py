@@ -8,7 +8,7 @@ from conv_draw.codec import tiles
 @pytest.mark.parametrize('side', [0, 1, 5, 64, 512])
 def test_every_pixel_is_in_one_tile(size, side):
   tiling = tiles.tiling(size, side)
-  assert not side or max(tiling.tile) <= side
+  assert not side or max(tiling.tile_size) <= side
   numbers = [n for chunk in tiling.chunks() for n in chunk]
   assert numbers == list(range(tiling.count))
   if tiling.count > 2000:
@@ -17,8 +17,8 @@ def test_every_pixel_is_in_one_tile(size, side):
   for number in numbers:
     seen[tiling.slices(number)] += 1
   assert (seen == 1).all()
-  padding = tiling.count * np.prod(tiling.tile) - np.prod(size)
-  assert padding <= sum(tiling.grid) * max(tiling.tile) * max(tiling.grid)
+  padding = tiling.count * np.prod(tiling.tile_size) - np.prod(size)
+  assert padding <= sum(tiling.grid) * max(tiling.tile_size) * max(tiling.grid)
 
 
 def test_cut_and_paste():
@@ -28,14 +28,14 @@ def test_cut_and_paste():
   back = np.zeros_like(image)
   for numbers in tiling.chunks():
     parts, inside = tiling.cut(image, numbers), tiling.inside(numbers)
-    assert parts.shape == (tiling.batch, *tiling.tile, 3)
-    assert inside.shape == (len(numbers), *tiling.tile)
+    assert parts.shape == (tiling.batch, *tiling.tile_size, 3)
+    assert inside.shape == (len(numbers), *tiling.tile_size)
     tiling.paste(back, np.where(inside[..., None], parts[: len(inside)], 77), numbers)
   np.testing.assert_array_equal(back, image)
 
 
 def test_memory_is_bounded():
   for size in ((512, 512), (513, 512), (6000, 8000), (1, 65_535), (65_535, 1000)):
-    tiling = tiles.tiling(size, tiles.default_side(size))
-    assert tiling.batch * np.prod(tiling.tile) <= tiles.AT_ONCE
+    tiling = tiles.tiling(size, tiles.default_tile_side(size))
+    assert tiling.batch * np.prod(tiling.tile_size) <= tiles.AT_ONCE
   assert tiles.tiling((320, 320), 32).batch == 100

@@ -10,13 +10,13 @@ import os
 import struct
 from typing import NamedTuple
 
-from conv_draw.codec.format import container, framing
+from conv_draw.codec.format import framing, limits
 from conv_draw.errors import UserError
 
 MAX_ARCHIVE_PIXELS = 2**33  # width * height * count
 
 CHECKSUM = 8  # bytes
-_HEADER = struct.Struct(f'<BIIIBHII{framing.FINGERPRINT}sH')  # the version before, the name behind
+_HEADER = struct.Struct(f'<BIIIBHII{limits.FINGERPRINT}sH')  # the version before, the name behind
 _NAME_LENGTH = struct.Struct('<H')
 _LENGTH = struct.Struct('<Q')
 
@@ -70,7 +70,7 @@ def read(data, source='the archive'):
     # An absurd count ends with the data.
     names = [cursor.take(*cursor.unpack(_NAME_LENGTH)) for _ in range(header.count)]
     checksum = cursor.check(CHECKSUM, checksum, start, 'its file names')
-    names = [framing.decode_name(name, source) for name in names]
+    names = [limits.decode_name(name, source) for name in names]
     _check_file_names(names, source)
     start = cursor.offset
     payload = cursor.take(*cursor.unpack(_LENGTH))
@@ -82,33 +82,11 @@ def read(data, source='the archive'):
   return header, names, payload
 
 
-def describe(header, names, payload, max_names=10):
-  """What an archive holds and costs, for people; several lines, at most `max_names` of names."""
-  total = (
+def size(header, names, payload):
+  """How many bytes `write` makes of them."""
+  return (
       len(_header_bytes(header)) + len(_table_bytes(names)) + CHECKSUM
       + _LENGTH.size + len(payload) + CHECKSUM)
-  dims = header.count * header.width * header.height * header.channels
-  more = len(names) - max_names
-  return '\n'.join([
-      'mode         lossless, bits back',
-      f'images       {header.count:,} of {framing.size_text(header)}',
-      *framing.model_lines(header),
-      f'initial bits {header.initial_bits:,}', '',
-      *(f'  {name}' for name in names[:max_names]),
-      *([f'  ... and {more:,} more'] if more > 0 else []), '',
-      framing.total_line(total, len(payload), dims)])
-
-
-def describe_file(path, partial=False):
-  """`describe` of the file there, or `container.describe`, if it is a single image.
-
-  Raises:
-    UserError: it is neither, or `partial` is not set and it is an image that ends inside a segment.
-  """
-  data = framing.read_file(path)
-  if data.startswith(framing.ARCHIVE_MAGIC):
-    return describe(*read(data, path))
-  return container.describe(*container.read(data, partial, path))
 
 
 def _header_bytes(header):
@@ -127,14 +105,14 @@ def _read_header(cursor):
     checksum = cursor.check(CHECKSUM, b'', 0, 'its header')
   except framing.Cut:
     raise framing.cut_header(cursor.source) from None
-  framing.check_flags(flags, 0, cursor.source)
-  header = Header(*fields, framing.decode_name(name, cursor.source))
+  limits.check_flags(flags, 0, cursor.source)
+  header = Header(*fields, limits.decode_name(name, cursor.source))
   _check_header(header, cursor.source)
   return header, checksum
 
 
 def _check_header(header, source):
-  framing.check_image(header, source)
+  limits.check_image(header, source)
   pixels = header.count * header.width * header.height
   if header.count < 1 or pixels > MAX_ARCHIVE_PIXELS:
     raise UserError(
@@ -152,7 +130,7 @@ def _table_bytes(names):
 def _check_file_names(names, source):
   """Raises `UserError` for names that would leave the folder they are unpacked in, or collide."""
   for name in names:
-    framing.check_name(name, source)
+    limits.check_name(name, source)
     # os.path also refuses what this system alone takes for a folder, such as a drive's letter.
     if name in ('', '.', '..') or '/' in name or '\\' in name or os.path.basename(name) != name:
       raise UserError(f'{source} has a file named {name!r}: names must be plain, without folders')

@@ -8,7 +8,7 @@ the file was cut between two segments, or `partial` was asked for), or a `UserEr
 import itertools
 from typing import NamedTuple
 
-from conv_draw.codec.format import framing
+from conv_draw.codec.format import framing, limits
 from conv_draw.errors import UserError
 
 LOSSY, LOSSLESS = 0, 1  # modes
@@ -34,7 +34,7 @@ class Header(NamedTuple):
   channels: int  # 1 or 3
   grey_levels: int  # pixels are 0..grey_levels-1
   groups: int  # of latents in the complete file, T of the model
-  tile: int  # side in pixels of the tiles coded one by one; 0: the image is coded whole
+  tile_side: int  # pixels, of the tiles coded one by one; 0: the image is coded whole
   grouping: int  # of groups into segments: EACH, DOUBLING or ALL
   seed: int  # of the dither that encoder and decoder share
   fingerprint: bytes  # 8 bytes, of the model
@@ -110,33 +110,26 @@ def read(data, partial=False, source='the file'):
         return header, segments
       raise UserError(
           f'{source} ends inside {label}: get it again, or use --partial to decode what is '
-          f'complete ({len(segments)} of {_count(header)} segments)') from None
+          f'complete ({len(segments)} of {count(header)} segments)') from None
     segments.append(Segment(kind, index, payload))
   cursor.finish()
   return header, segments
 
 
-def describe(header, segments):
-  """What a file holds and what each part costs, for people; several lines."""
-  latents = [segment.index for segment in segments if segment.kind == LATENTS]
-  state = 'complete' if len(segments) == _count(header) else 'the rest was cut off or never written'
-  pixels = ', and the pixels' if len(segments) > len(latents) else ''
-  tiles = f'tiles of {header.tile} x {header.tile} pixels' if header.tile else 'coded whole'
-  lines = [
-      f'mode         {"lossless" if header.mode == LOSSLESS else "lossy"}',
-      f'image        {framing.size_text(header)}, {tiles}',
-      *framing.model_lines(header),
-      f'groups       {max(latents, default=0)} of {header.groups}{pixels} ({state})', '',
-      f'{"segment":20}{"payload bytes":>14}{"file so far":>14}{"bits/dim":>10}']
-  dims = header.width * header.height * header.channels
+def sizes(header, segments):
+  """[(what, bytes of its payload, bytes of the file up to its end)], of the header and segments."""
   total = len(_header_bytes(header))
-  lines.append(f'{"header":20}{"":14}{total:14,}{8 * total / dims:10.4f}')
+  found = [('header', 0, total)]
   for (_, _, label), segment in zip(_plan(header), segments, strict=False):
     size = len(segment.payload)
     total += len(framing.varint(size)) + size + CHECKSUM
-    lines.append(f'{label:20}{size:14,}{total:14,}{8 * total / dims:10.4f}')
-  payloads = sum(len(segment.payload) for segment in segments)
-  return '\n'.join([*lines, '', framing.total_line(total, payloads, dims)])
+    found.append((label, size, total))
+  return found
+
+
+def count(header):
+  """How many segments the complete file has."""
+  return len(_ends(header)) + (header.mode == LOSSLESS)
 
 
 def _ends(header):
@@ -158,10 +151,6 @@ def _plan(header):
     yield PIXELS, PIXELS_INDEX, 'pixels'
 
 
-def _count(header):
-  return len(_ends(header)) + (header.mode == LOSSLESS)
-
-
 def _header_bytes(header):
   """The one form of a header. It must have been checked."""
   name = header.name.encode()
@@ -170,7 +159,7 @@ def _header_bytes(header):
       (_LOSSLESS, header.mode == LOSSLESS, b''),
       (_COLOUR, header.channels == 3, b''),
       (_LEVELS, header.grey_levels != _USUAL_LEVELS, bytes([header.grey_levels - 1])),
-      (_TILE, header.tile, framing.varint(header.tile)),
+      (_TILE, header.tile_side, framing.varint(header.tile_side)),
       (_SEED, header.seed, framing.varint(header.seed))):
     if there:
       flags |= flag
@@ -187,20 +176,20 @@ def _read_header(cursor):
   source = cursor.source
   try:
     flags = cursor.take(1)[0]
-    framing.check_flags(flags, _KNOWN, source)
+    limits.check_flags(flags, _KNOWN, source)
     width, height, groups = cursor.varint(), cursor.varint(), cursor.varint()
     grey_levels = cursor.take(1)[0] + 1 if flags & _LEVELS else _USUAL_LEVELS
-    tile = cursor.varint() if flags & _TILE else 0
+    tile_side = cursor.varint() if flags & _TILE else 0
     seed = cursor.varint() if flags & _SEED else 0
-    fingerprint = cursor.take(framing.FINGERPRINT)
+    fingerprint = cursor.take(limits.FINGERPRINT)
     name = cursor.take(cursor.take(1)[0])
     checksum = cursor.check(CHECKSUM, b'', 0, 'its header')
   except framing.Cut:
     raise framing.cut_header(source) from None
   header = Header(
       LOSSLESS if flags & _LOSSLESS else LOSSY, width, height, 3 if flags & _COLOUR else 1,
-      grey_levels, groups, tile, flags // _GROUPING, seed, fingerprint,
-      framing.decode_name(name, source))
+      grey_levels, groups, tile_side, flags // _GROUPING, seed, fingerprint,
+      limits.decode_name(name, source))
   _check_header(header, source)
   if cursor.data[: cursor.offset] != _header_bytes(header):
     raise UserError(
@@ -214,12 +203,12 @@ def _check_header(header, source):
     raise UserError(f'{source} has mode {header.mode}; it can be 0 (lossy) or 1 (lossless)')
   if header.grouping not in (EACH, DOUBLING, ALL):
     raise UserError(f'{source} groups its latents in way {header.grouping}; it can be 0, 1 or 2')
-  framing.check_image(header, source)
+  limits.check_image(header, source)
   if not 1 <= header.groups <= MAX_GROUPS:
     raise UserError(
         f'{source} has {header.groups} groups of latents; a model for the codec needs 1 to '
         f'{MAX_GROUPS}')
-  if not 0 <= header.tile <= framing.MAX_SIDE:
+  if not 0 <= header.tile_side <= limits.MAX_SIDE:
     raise UserError(
-        f'{source} has tiles of {header.tile} pixels; a tile has at most {framing.MAX_SIDE}, or 0 '
-        'for an image that is coded whole')
+        f'{source} has tiles of {header.tile_side} pixels; a tile has at most '
+        f'{limits.MAX_SIDE}, or 0 for an image that is coded whole')

@@ -1,4 +1,4 @@
-"""What the codec's two kinds of files have in common: magic, numbers, checksums, names, limits.
+"""How the codec's two kinds of files are made up: magic, numbers and checksums.
 
 Nothing here knows what follows what in a file: `container` (one image) and `archive_file` (many)
 do. FORMAT.md, beside this module, has both byte by byte. The checksums find accidents; they have no
@@ -6,8 +6,6 @@ key and so do not prove who wrote a file.
 """
 
 import hashlib
-import os
-import unicodedata
 
 from conv_draw.errors import UserError
 
@@ -16,12 +14,6 @@ from conv_draw.errors import UserError
 IMAGE_MAGIC = b'\x93CD\n'
 ARCHIVE_MAGIC = b'\x93CA\n'
 VERSION = 1
-FINGERPRINT = 8  # bytes
-
-MAX_SIDE = 65_535  # pixels
-MAX_PIXELS = 2**26  # width * height
-MAX_NAME = 255  # bytes of UTF-8, of a model or of a file in an archive
-MAX_FILE = 2**31  # bytes
 
 _VARINT = 5  # bytes of the longest one
 # What becomes of the first byte and of the line end: with 7 bits, from Latin-1 or Windows-1252 to
@@ -160,123 +152,3 @@ def damaged(source, what):
 
 def cut_header(source):
   return damaged(source, 'it ends inside its header')
-
-
-# What files may say -------------------------------------------------------------------------------
-
-
-def check_flags(flags, known, source):
-  """Raises `UserError` for flags that are not among the known ones."""
-  if flags & ~known:
-    raise UserError(
-        f'{source} has flags {flags:#04x}, which this program does not know: use the program that '
-        'wrote it, or get it again if it is damaged')
-
-
-def check_image(header, source):
-  """Raises `UserError` for what the header of no file may say, however valid its checksum."""
-  width, height = header.width, header.height
-  if not (1 <= min(width, height) and max(width, height) <= MAX_SIDE) or (
-      width * height > MAX_PIXELS):
-    raise UserError(
-        f'{source} has {width} x {height} pixels; it can be 1 to {MAX_SIDE} a side and {MAX_PIXELS}'
-        ' in all: scale the image down, or cut it up')
-  if header.channels not in (1, 3):
-    raise UserError(f'{source} has {header.channels} channels; it can be 1 (grey) or 3 (RGB)')
-  if not 2 <= header.grey_levels <= 256:
-    raise UserError(f'{source} has {header.grey_levels} pixel values; it can be 2 to 256')
-  if not 0 <= header.seed < 2**32:
-    raise UserError(f'{source} has seed {header.seed}; it can be 0 to 2**32 - 1')
-  assert len(header.fingerprint) == FINGERPRINT, header.fingerprint
-  check_name(header.name, source)
-
-
-def check_name(name, source):
-  """Raises `UserError` for a name that is too long or would upset a terminal or a one-line message.
-
-  Unassigned characters pass: which they are depends on the version of Python.
-  """
-  upsetting = any(
-      unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')
-      and c not in '\u200c\u200d'  # joiners, which some scripts are not spelt right without
-      for c in name)
-  if upsetting or len(name.encode()) > MAX_NAME:
-    raise UserError(
-        f'{source} has a name {name[:40]!r}; names are printable and at most {MAX_NAME} bytes: '
-        'use another')
-
-
-def decode_name(name, source):
-  """A name's bytes as text. Raises `UserError` if they are none."""
-  try:
-    return name.decode()
-  except UnicodeDecodeError:
-    raise UserError(
-        f'{source} has a name {name[:40]!r} that is not UTF-8: use another program to write it'
-    ) from None
-
-
-# For people ---------------------------------------------------------------------------------------
-
-
-def size_text(header):
-  """An image's size in words."""
-  channels = 'channel' if header.channels == 1 else 'channels'
-  return (
-      f'{header.width} x {header.height} pixels, {header.channels} {channels}, '
-      f'{header.grey_levels} levels')
-
-
-def model_lines(header):
-  """The lines of a description that say what coded the file."""
-  return [
-      f'model        {header.name}',
-      f'fingerprint  {header.fingerprint.hex()}',
-      f'seed         {header.seed}']
-
-
-def total_line(total, payloads, dims):
-  """The last line of a description: of all bytes and those of the payloads, for `dims` numbers."""
-  return (
-      f'total        {total:,} bytes, {8 * total / dims:.4f} bits/dim; without the container '
-      f'{payloads:,} bytes, {8 * payloads / dims:.4f} bits/dim')
-
-
-# Files --------------------------------------------------------------------------------------------
-
-
-def check_size(path, data):
-  """Raises `UserError` for more bytes than `read_file` reads."""
-  if len(data) > MAX_FILE:
-    raise UserError(
-        f'{path} would have {len(data)} bytes, more than the {MAX_FILE} that are read: use '
-        'several files')
-
-
-def read_file(path):
-  """The bytes of a file.
-
-  Raises:
-    UserError: there is none, it is not readable, or it has more than `MAX_FILE` bytes.
-  """
-  parts, size = [], 0
-  try:
-    with open(path, 'rb') as f:
-      if os.fstat(f.fileno()).st_size > MAX_FILE:
-        raise _too_long(path)
-      while part := f.read(2**20):  # in parts: a pipe does not say how much is to come
-        parts.append(part)
-        size += len(part)
-        if size > MAX_FILE:
-          raise _too_long(path)
-  except FileNotFoundError:
-    raise UserError(f'{path} does not exist: name a file of the codec') from None
-  except OSError as e:
-    raise UserError(
-        f'{path} cannot be read ({e.strerror or e}): name a file that can be') from None
-  return b''.join(parts)
-
-
-def _too_long(path):
-  return UserError(
-      f'{path} has more than {MAX_FILE} bytes, which no file of this codec does: name another')

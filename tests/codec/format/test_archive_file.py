@@ -11,8 +11,8 @@ import pytest
 from conv_draw.codec.format import archive_file, container, framing
 from conv_draw.codec.format.archive_file import Header
 from conv_draw.errors import UserError
-from tests.codec.format.test_framing import mutated, one_line
-from tests.codec.format.test_framing import refused as refused_by
+from tests.codec.format.damage import mutated, one_line
+from tests.codec.format.damage import refused as refused_by
 
 FORMAT = os.path.join(os.path.dirname(archive_file.__file__), 'FORMAT.md')
 FINGERPRINT = bytes(range(8))
@@ -21,7 +21,7 @@ HEADER = Header(
     fingerprint=FINGERPRINT, name='digits')
 NAMES = ['a.png', 'ü b.png', '...c']
 IMAGE_HEADER = container.Header(
-    mode=container.LOSSY, width=5, height=4, channels=1, grey_levels=17, groups=2, tile=0,
+    mode=container.LOSSY, width=5, height=4, channels=1, grey_levels=17, groups=2, tile_side=0,
     grouping=container.EACH, seed=7, fingerprint=FINGERPRINT, name='digits')
 IMAGE = container.write(IMAGE_HEADER, [container.Segment(container.LATENTS, 1, b'payload')])
 DATA = archive_file.write(HEADER, NAMES, b'payload')
@@ -126,24 +126,3 @@ def test_absurd_headers_are_refused(offset, new, words):
 def test_an_absurd_count_ends_with_the_data():
   count = 2**33 // 20
   refused(forged(6, count.to_bytes(4, 'little')), 'cut short')
-
-
-def test_the_description_adds_up():
-  text = archive_file.describe(HEADER, NAMES, b'payload', max_names=2)
-  assert f'total        {len(DATA)} bytes, {8 * len(DATA) / 60:.4f}' in text
-  assert 'ü b.png' in text and '...c' not in text and 'and 1 more' in text
-  assert FINGERPRINT.hex() in text
-
-
-def test_files_of_either_kind_are_described(tmp_path):
-  path = tmp_path / 'x'
-  path.write_bytes(DATA)
-  assert archive_file.describe_file(path) == archive_file.describe(HEADER, NAMES, b'payload')
-  path.write_bytes(IMAGE)
-  text = archive_file.describe_file(path)
-  assert text == container.describe(*container.read(IMAGE))
-  path.write_bytes(IMAGE + b'\x09')
-  refused_by(archive_file.describe_file, path, path, 'inside latents 2')
-  assert archive_file.describe_file(path, partial=True) == text
-  path.write_bytes(b'else')
-  refused_by(archive_file.describe_file, path, path, 'not a file of this codec')

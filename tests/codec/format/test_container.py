@@ -12,20 +12,21 @@ import pytest
 
 from conv_draw.codec.format import container
 from conv_draw.codec.format.container import Header, Segment
-from conv_draw.codec.format.framing import MAX_PIXELS, varint
+from conv_draw.codec.format.framing import varint
+from conv_draw.codec.format.limits import MAX_PIXELS
 from conv_draw.errors import UserError
-from tests.codec.format.test_framing import mutated, one_line
-from tests.codec.format.test_framing import refused as refused_by
+from tests.codec.format.damage import mutated, one_line
+from tests.codec.format.damage import refused as refused_by
 
 FORMAT = os.path.join(os.path.dirname(container.__file__), 'FORMAT.md')
 FINGERPRINT = bytes(range(8))
 HEADER = Header(
-    mode=container.LOSSLESS, width=5, height=4, channels=3, grey_levels=256, groups=3, tile=0,
+    mode=container.LOSSLESS, width=5, height=4, channels=3, grey_levels=256, groups=3, tile_side=0,
     grouping=container.EACH, seed=7, fingerprint=FINGERPRINT, name='dígits')
 DOUBLING = HEADER._replace(groups=11, grouping=container.DOUBLING)
 FULL = HEADER._replace(  # all that can be stored, and the longest numbers
-    width=65_535, height=1024, grey_levels=17, groups=300, tile=20_000, grouping=container.DOUBLING,
-    seed=2**32 - 1)
+    width=65_535, height=1024, grey_levels=17, groups=300, tile_side=20_000,
+    grouping=container.DOUBLING, seed=2**32 - 1)
 NOTHING = HEADER._replace(mode=container.LOSSY, channels=1, seed=0, name='')
 
 
@@ -87,7 +88,7 @@ def test_the_examples_of_the_format_are_what_is_written():
       bytes.fromhex(''.join(line.split('#')[0] for line in block.splitlines()))
       for block in blocks[:2])
   header = Header(
-      mode=1, width=8, height=8, channels=1, grey_levels=17, groups=2, tile=0,
+      mode=1, width=8, height=8, channels=1, grey_levels=17, groups=2, tile_side=0,
       grouping=container.EACH, seed=0, fingerprint=FINGERPRINT, name='digits')
   segments = [
       Segment(container.LATENTS, 1, b'\xaa\xbb'), Segment(container.LATENTS, 2, b''),
@@ -98,7 +99,7 @@ def test_the_examples_of_the_format_are_what_is_written():
   assert whole[32:36] == digest(whole[25:32])
   assert whole[37:41] == digest(whole[32:37])
   header = Header(
-      mode=0, width=640, height=480, channels=3, grey_levels=32, groups=32, tile=256,
+      mode=0, width=640, height=480, channels=3, grey_levels=32, groups=32, tile_side=256,
       grouping=container.DOUBLING, seed=1000, fingerprint=FINGERPRINT, name='')
   assert container.write(header, []) == head
 
@@ -117,7 +118,7 @@ def test_segments_are_written_in_order_only():
     ({'channels': 2}, ['2 channels']), ({'grey_levels': 257}, ['257']),
     ({'groups': 0}, ['0 groups']),
     ({'seed': -1}, ['seed -1']), ({'seed': 2**32}, ['seed']), ({'name': 'two\nlines'}, [r'two\n']),
-    ({'name': 'ü' * 128}, ['255']), ({'name': '\ud800'}, ['name']), ({'tile': -1}, ['tile']),
+    ({'name': 'ü' * 128}, ['255']), ({'name': '\ud800'}, ['name']), ({'tile_side': -1}, ['tile']),
     ({'grouping': 3}, ['way 3']),
 ])
 def test_what_the_format_cannot_hold_is_not_written(changes, words):
@@ -390,29 +391,3 @@ def test_ten_thousand_mutations_give_the_original_or_an_error():
       outcomes['refused'] += 1
   assert time.perf_counter() - start < 5
   assert min(outcomes.values()) > 100, outcomes
-
-
-# For people -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('header, labels', [
-    (HEADER, ['latents 1', 'latents 2', 'latents 3', 'pixels']),
-    (DOUBLING, ['latents 1', 'latents 2', 'latents 3-4', 'latents 5-8', 'latents 9-11', 'pixels'])])
-def test_the_description_adds_up(header, labels):
-  segments = segments_of(header)
-  size = len(container.write(header, segments))
-  text = container.describe(header, segments)
-  assert f'total        {size} bytes, {8 * size / 60:.4f} bits/dim' in text
-  assert f'{header.groups} of {header.groups}, and the pixels (complete)' in text
-  assert FINGERPRINT.hex() in text and 'dígits' in text and '5 x 4' in text
-  for n, (label, segment) in enumerate(zip(labels, segments, strict=True), 1):
-    size = len(container.write(header, segments[:n]))
-    line = rf'^{label} +{len(segment.payload)} +{size} +{8 * size / 60:.4f}$'
-    assert re.search(line, text, re.MULTILINE)
-
-
-def test_the_description_of_a_cut_file_says_what_is_left():
-  assert '1 of 3 (the rest' in container.describe(HEADER, SEGMENTS[:1])
-  assert '3 of 3 (the rest' in container.describe(HEADER, SEGMENTS[:3])
-  assert '0 of 3 (the rest' in container.describe(HEADER._replace(tile=64), [])
-  assert '8 of 11 (the rest' in container.describe(DOUBLING, segments_of(DOUBLING)[:4])

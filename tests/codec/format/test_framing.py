@@ -1,4 +1,4 @@
-"""What the codec's two kinds of files share: magic, numbers, checksums, and files on the disk."""
+"""What the codec's two kinds of files share: magic, numbers, checksums."""
 
 import hashlib
 import random
@@ -7,44 +7,9 @@ import pytest
 
 from conv_draw.codec.format import framing
 from conv_draw.errors import UserError
+from tests.codec.format.damage import refused
 
 MAGICS = framing.IMAGE_MAGIC, framing.ARCHIVE_MAGIC
-DATA = bytes(range(256))
-
-
-def one_line(error, *words):
-  """Checks that an error is one line that says all of `words`."""
-  message = str(error.value)
-  assert '\n' not in message
-  for word in words:
-    assert str(word) in message, message
-
-
-def refused(read, data, *words, **options):
-  """Checks that reading is refused in one line that says all of `words`."""
-  with pytest.raises(UserError) as error:
-    read(data, **options)
-  one_line(error, *words)
-
-
-def mutated(rng, data, others):
-  """One random change of a file."""
-  a, b, c = sorted(rng.randrange(len(data) + 1) for _ in range(3))
-  other = rng.choice(others)
-  kind = rng.randrange(7)
-  if kind == 0:  # flipped bits
-    data = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 8))):
-      data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    return bytes(data)
-  return {
-      1: data[:a],
-      2: data[:a] + data[b:],
-      3: data[:a] + data[b:c] + data[a:b] + data[c:],
-      4: data[:a] + rng.randbytes(rng.randrange(20)) + data[a:],
-      5: data[:a] + other[rng.choice((a, rng.randrange(len(other)))) :],
-      6: data[:a] + other[a:b] + data[b:],
-  }[kind]
 
 
 def start(data, magic=framing.IMAGE_MAGIC):
@@ -163,24 +128,3 @@ def test_checksums_cover_the_one_before(size):
       check(*wrong)
   with pytest.raises(framing.Cut):
     check(data[:-1])
-
-
-# Files ------------------------------------------------------------------------------------------
-
-
-def test_what_is_no_file_or_too_long_is_not_read(tmp_path, monkeypatch):
-  missing, long = tmp_path / 'missing' / 'x', tmp_path / 'long'
-  for path in (missing, tmp_path):
-    with pytest.raises(UserError) as error:
-      framing.read_file(path)
-    one_line(error, path)
-  with open(long, 'wb') as f:
-    f.truncate(2**31 + 1)  # sparse
-  with pytest.raises(UserError) as error:
-    framing.read_file(long)
-  one_line(error, long, 2**31)
-  monkeypatch.setattr(framing, 'MAX_FILE', 100)
-  with pytest.raises(UserError, match='100'):
-    framing.read_file('/dev/zero')
-  with pytest.raises(UserError, match='101'):
-    framing.check_size('x', bytes(101))
