@@ -6,7 +6,6 @@ import sys
 from absl import app, flags, logging
 
 from conv_draw.errors import Preempted, UserError
-from conv_draw.workdir import config as config_lib
 
 
 def fail(program, message):
@@ -63,6 +62,7 @@ def parse_experiment(program, argv, config):
   Args:
     config: the holder of --config, whose default is the one stored in --workdir, unless training.
   """
+  from conv_draw.workdir import config as config_lib  # which other command lines do without
   try:
     # --config must be known before --config.KEY can be read: look for its default first.
     first = flags.FlagValues()

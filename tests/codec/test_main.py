@@ -1,0 +1,76 @@
+"""`info` starts without what the other commands load."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conv_draw.codec.format import container
+from tests.codec.format.test_container import HEADER, segments_of
+from tests.program import ROOT
+
+# Runs the command line that its arguments are, then prints which packages it has loaded.
+LOADED = '''
+import atexit, runpy, sys
+atexit.register(lambda: print(*sorted({name.partition('.')[0] for name in sys.modules})))
+module = sys.argv[1]
+sys.argv[:2] = ['']
+runpy.run_module(module, run_name='__main__', alter_sys=True)
+'''
+HEAVY = {
+    'PIL', 'constriction', 'flax', 'jax', 'jaxlib', 'matplotlib', 'ml_collections', 'numpy',
+    'orbax', 'scipy'}
+
+
+def python(*arguments):
+  done = subprocess.run(
+      [sys.executable, *map(str, arguments)], cwd=ROOT, env=dict(os.environ), text=True,
+      capture_output=True, timeout=300)
+  return done.returncode, done.stdout, done.stderr
+
+
+def test_info_loads_nothing_heavy(tmp_path):
+  path = tmp_path / 'a.cdraw'
+  path.write_bytes(container.write(HEADER, segments_of(HEADER)))
+  status, out, error = python('-c', LOADED, 'conv_draw.codec', 'info', path)
+  assert status == 0, error
+  *text, loaded = out.splitlines()
+  assert 'dígits' in '\n'.join(text)
+  assert 'conv_draw' in loaded.split() and not HEAVY & set(loaded.split())
+
+
+def test_the_package_loads_the_model_when_it_is_asked_for():
+  status, out, error = python('-c', '''
+import sys
+import conv_draw
+assert 'jax' not in sys.modules
+assert set(conv_draw.__all__) <= set(dir(conv_draw))
+for name in conv_draw.__all__:
+  assert getattr(conv_draw, name).__name__ == name
+from conv_draw.model.conv_draw import ConvDraw
+assert conv_draw.ConvDraw is ConvDraw
+assert {'optax', 'orbax', 'ml_collections', 'absl.app'}.isdisjoint(sys.modules)
+from conv_draw import *
+GaussianPixels, elbo
+conv_draw.nothing
+''')
+  assert status == 1 and out == ''
+  assert error.splitlines()[-1] == "AttributeError: module 'conv_draw' has no attribute 'nothing'"
+
+
+@pytest.mark.parametrize('program, flag', [
+    ('conv_draw.codec', '--tile=-1'), ('conv_draw.codec', '--none'),
+    ('conv_draw.codec.study', '--images=0')])
+def test_mistakes_in_flags_end_in_one_line_and_status_two(program, flag):
+  status, out, error = python('-m', program, flag)
+  assert status == 2 and out == '' and len(error.splitlines()) == 1, error
+  assert error.startswith(f'{program}: ') and flag.split('=')[0].strip('-') in error
+
+
+def test_flags_may_be_spelt_with_dashes():
+  """--bits-per-dim=1 is --bits_per_dim=1; the value is left as it is."""
+  for spelling in ('--bits-per-dim=1', '--bits_per_dim=1', '--bits-per-dim=-1'):
+    status, _, error = python('-m', 'conv_draw.codec', 'encode', 'a-b', 'c', '--lossless', spelling)
+    assert status == 2 and len(error.splitlines()) == 1
+    assert ('bits_per_dim' if spelling.endswith('=-1') else '--bits-per-dim') in error
