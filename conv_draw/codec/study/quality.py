@@ -1,4 +1,4 @@
-"""How close decoded images are to their originals: PSNR, SSIM, MS-SSIM."""
+"""How close decoded images are to their originals: SSIM, MS-SSIM."""
 
 import numpy as np
 from scipy import ndimage
@@ -6,12 +6,6 @@ from scipy import ndimage
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window: 11x11 pixels
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of scales 1, 1/2, ... (Wang et al., 2003)
 MS_LEAST_SIDE = (2 * RADIUS + 1) * 2 ** (len(MS_WEIGHTS) - 1)  # 176 pixels
-
-
-def psnr_db(images, decoded):
-  """Of uint8 arrays of one shape, in decibels: of the mean squared error over all of them."""
-  error = np.mean((images.astype(np.float64) - decoded) ** 2)
-  return float('inf') if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 def similarity(images, decoded):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from conv_draw.codec.study import classical, quality
+from conv_draw.codec.study import classical
+from conv_draw.report import pictures
 
 
 @pytest.mark.parametrize('channels', [1, 3])
@@ -17,7 +18,7 @@ def test_settings_do_what_they_say(channels):
   for setting in classical.lossy():
     size, decoded = classical.encode(image, setting)
     assert decoded.shape == image.shape and decoded.dtype == np.uint8
-    by_codec.setdefault(setting.codec, []).append((size, quality.psnr_db(image, decoded)))
+    by_codec.setdefault(setting.codec, []).append((size, pictures.psnr_db(image, decoded)))
   assert set(by_codec) == {'JPEG', 'JPEG 2000', 'WebP', 'AVIF'}
   for found in by_codec.values():  # from bad to good
     assert found[0][0] < found[-1][0] and found[0][1] < found[-1][1] - 5

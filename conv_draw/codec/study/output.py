@@ -1,0 +1,94 @@
+"""What a comparison found: as CSV, as curves, as pictures and as tables."""
+
+import csv
+
+import matplotlib
+import numpy as np
+
+from conv_draw.codec.study.comparison import OURS, PROTOCOLS, SHEET, at_rate
+from conv_draw.report import pictures
+
+matplotlib.use('Agg')  # no display
+from matplotlib import pyplot as plt
+
+RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8, 1.6)  # bits/dim: the paper's, and one more
+SHOWN_RATE = 0.8  # bits/dim, of the pictures
+SHOWN = 10  # images of it
+
+
+def write_csv(path, points, metric):
+  with open(path, 'w', newline='') as f:
+    writer = csv.writer(f)
+    writer.writerow(['protocol', 'codec', 'setting', 'lossless', 'bits_per_dim', 'psnr_db', metric])
+    for p in points:
+      writer.writerow([p.protocol, p.codec, p.setting, int(p.lossless), f'{p.bits_per_dim:.5f}',
+                       f'{p.psnr_db:.3f}', f'{p.similarity:.5f}'])
+
+
+def plot(path, points, metric):
+  """PSNR and similarity against the rate, one column per protocol."""
+  figure, axes = plt.subplots(2, len(PROTOCOLS), figsize=(10, 7), sharex=True, sharey='row')
+  for column, protocol in zip(axes.T, PROTOCOLS, strict=True):
+    for codec in dict.fromkeys(p.codec for p in points if not p.lossless):
+      found = [p for p in points if (p.protocol, p.codec, p.lossless) == (protocol, codec, False)
+               and p.setting != '0 groups']  # an image of nothing: no line leads there
+      found.sort(key=lambda p: p.bits_per_dim)
+      best = [p for i, p in enumerate(found)  # the settings that no cheaper one beats
+              if all(p.psnr_db > other.psnr_db for other in found[:i])]
+      style = dict(marker='.', linewidth=2.2 if codec == OURS else 1)
+      rates = [p.bits_per_dim for p in best]
+      column[0].plot(rates, [p.psnr_db for p in best], label=codec, **style)
+      column[1].plot(rates, [p.similarity for p in best], **style)
+    column[0].set_title(f'{SHEET} images in a file' if protocol == 'sheet' else 'one file each')
+    column[1].set(xscale='log', xlabel='bits/dim, whole files', xlim=(0.02, 4))
+  axes[0, 0].set_ylabel('PSNR, dB')
+  axes[1, 0].set_ylabel(metric)
+  axes[0, 0].legend()
+  for axis in axes.flat:
+    axis.grid(alpha=0.3)
+  figure.tight_layout()
+  figure.savefig(path, dpi=200)
+  plt.close(figure)
+
+
+def save_images(path, points, shown):
+  """Originals, and below them what each codec makes of them at `SHOWN_RATE` on a sheet."""
+  rows = [shown[:SHOWN]]
+  for codec in dict.fromkeys(p.codec for p in points if not p.lossless):
+    best = at_rate([p for p in points if (p.protocol, p.codec, p.lossless) == (
+        'sheet', codec, False)], SHOWN_RATE)
+    rows.append(np.full_like(rows[0], 255) if best is None else best.decoded[:SHOWN])
+  pictures.save_grid(path, np.stack(rows))
+
+
+def tables(points, speeds, metric):
+  """What was found, as Markdown."""
+  codecs = list(dict.fromkeys(p.codec for p in points if not p.lossless))
+  lines = []
+  for protocol in PROTOCOLS:
+    lines += [f'Lossy, {protocol}: PSNR in dB ({metric}) at no more than so many bits/dim', '',
+              '| bits/dim | ' + ' | '.join(codecs) + ' |', '|---' * (len(codecs) + 1) + '|']
+    for rate in RATES:
+      cells = []
+      for codec in codecs:
+        best = at_rate([p for p in points if (p.protocol, p.codec, p.lossless) == (
+            protocol, codec, False)], rate)
+        cells.append('-' if best is None else f'{best.psnr_db:.2f} ({best.similarity:.3f})')
+      lines.append(f'| {rate} | ' + ' | '.join(cells) + ' |')
+    lines.append('')
+  lossless = list(dict.fromkeys(p.codec for p in points if p.lossless))
+  lines += ['Lossless, bits/dim', '', '| | ' + ' | '.join(lossless) + ' |',
+            '|---' * (len(lossless) + 1) + '|']
+  for protocol in PROTOCOLS:
+    found = {p.codec: p for p in points if p.lossless and p.protocol == protocol}
+    lines.append(f'| {protocol} | ' + ' | '.join(
+        f'{found[codec].bits_per_dim:.4f}' for codec in lossless) + ' |')
+  lines += ['', 'Speed of ours (encoding decodes once to check)', '',
+            '| | encode | decode | coder, of encoding |', '|---|---|---|---|']
+  for s in speeds:
+    encode, decode = (
+        f'{s.images / t:.1f} images/s, {s.megabytes / t:.3f} MB/s'
+        for t in (s.encode_seconds, s.decode_seconds))
+    lines.append(
+        f'| {s.what} | {encode} | {decode} | {100 * s.coder_seconds / s.encode_seconds:.0f} % |')
+  return '\n'.join(lines)
