@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from conv_draw.data import sets
-from conv_draw.errors import UserError
+from conv_draw.errors import UserError, reason
 from conv_draw.machine import devices
 
 
@@ -107,8 +107,8 @@ class _Workers:
       if 'terminated unexpectedly' not in str(error):
         raise
       raise UserError(
-          f'a worker process that prepares batches has died ({error}): see that there is memory '
-          'for all of them, in /dev/shm too, or lower --config.data.workers') from error
+          f'a worker process that prepares batches has died ({reason(error)}): see that there is '
+          'memory for all of them, in /dev/shm too, or lower --config.data.workers') from error
     self._next = (reverts, step + 1)
     return batch
 

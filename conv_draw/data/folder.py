@@ -3,24 +3,22 @@
 import collections
 import hashlib
 import os
-from collections.abc import Callable
 
 import numpy as np
 
-from conv_draw.errors import UserError
+from conv_draw.errors import UserError, reason
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
 
 
-def load(data_dir: str, split: str, image_size: int, hold_out: float
-         ) -> tuple[str, tuple[int, int, int], int, Callable[[np.ndarray], np.ndarray]]:
+def load(data_dir, split, image_size, hold_out):
   """Opens one split of a directory of images, searched recursively.
 
   Subdirectories train and test, where both exist, are the splits. Otherwise the files whose
   names hash lowest are the test split, which does not depend on where the directory lies.
 
   Args:
-    data_dir: the directory.
+    data_dir: path of the directory.
     split: 'train' or 'test'.
     image_size: 0 if all images have the same size; N to shrink every image to N pixels on its
       shorter side and keep the square in its middle.
@@ -49,7 +47,7 @@ def load(data_dir: str, split: str, image_size: int, hold_out: float
   shape = (height, width, 1 if grey else 3)
   paths = files[split]
 
-  def fetch(indices: np.ndarray) -> np.ndarray:
+  def fetch(indices):
     pixels = np.empty((len(indices), *shape), np.uint8)
     for row, index in enumerate(indices):
       pixels[row] = _pixels(paths[index], shape, image_size)
@@ -59,7 +57,7 @@ def load(data_dir: str, split: str, image_size: int, hold_out: float
   return label, shape, len(paths), fetch
 
 
-def read(path: str) -> np.ndarray:
+def read(path):
   """Decodes one file: uint8 [H, W, C], where C is 1 if it is grey, else 3.
 
   Raises:
@@ -69,8 +67,8 @@ def read(path: str) -> np.ndarray:
   return _pixels(path, (height, width, 1 if mode in ('1', 'L') else 3), 0)
 
 
-def _split_files(data_dir: str, hold_out: float) -> dict[str, list[str]]:
-  """Paths of both splits, each in an order that only the files' names decide."""
+def _split_files(data_dir, hold_out):
+  """{'train': paths, 'test': paths}, lists in an order that only the files' names decide."""
   roots = {split: os.path.join(data_dir, split) for split in ('train', 'test')}
   if all(os.path.isdir(root) for root in roots.values()):
     files = {split: _image_files(root) for split, root in roots.items()}
@@ -94,15 +92,15 @@ def _split_files(data_dir: str, hold_out: float) -> dict[str, list[str]]:
   return {'train': paths[count:], 'test': paths[:count]}
 
 
-def _image_files(root: str) -> list[str]:
-  """Image files below `root`, sorted; hidden ones left out (macOS writes ._NAME.png)."""
+def _image_files(root):
+  """Paths of image files below `root`, sorted; no hidden ones (macOS writes ._NAME.png)."""
   return sorted(os.path.join(directory, name) for directory, _, names in os.walk(root)
                 for name in names
                 if name.lower().endswith(EXTENSIONS) and not name.startswith('.'))
 
 
-def _common_size(paths: list[str], sizes: list[tuple[int, int]]) -> tuple[int, int]:
-  """The (width, height) of all images.
+def _common_size(paths, sizes):
+  """The (width, height) of all images, whose own ones are `sizes`.
 
   Raises:
     UserError: names an image of another size than most.
@@ -116,7 +114,7 @@ def _common_size(paths: list[str], sizes: list[tuple[int, int]]) -> tuple[int, i
   return most
 
 
-def _open(path: str):
+def _open(path):
   """PIL image of which only the header has been read.
 
   Raises:
@@ -129,19 +127,19 @@ def _open(path: str):
     raise _unreadable(path, error) from error
 
 
-def _unreadable(path: str, error: Exception) -> UserError:
-  why = (str(error).strip() or type(error).__name__).splitlines()[0]
-  return UserError(f'{path} cannot be read as an image ({why}): mend or remove it')
+def _unreadable(path, error):
+  """The `UserError` for an exception that PIL has raised."""
+  return UserError(f'{path} cannot be read as an image ({reason(error)}): mend or remove it')
 
 
-def _is_turned(image) -> bool:
-  """Whether a camera's orientation tag swaps width and height."""
+def _is_turned(image):
+  """Whether, in a PIL image, a camera's orientation tag swaps width and height."""
   # Only these formats keep the tag in front of the pixels; a PNG would be read to its end.
   return image.format in ('JPEG', 'MPO', 'TIFF', 'WEBP') and image.getexif().get(0x0112, 1) > 4
 
 
-def _header(path: str, image_size: int) -> tuple[str, tuple[int, int]]:
-  """PIL mode and upright (width, height) of a file, without decoding its pixels.
+def _header(path, image_size):
+  """(PIL mode, upright (width, height)) of a file, without decoding its pixels.
 
   Raises:
     UserError: unreadable, transparent, deeper than 8 bits, or smaller than `image_size`.
@@ -164,7 +162,7 @@ def _header(path: str, image_size: int) -> tuple[str, tuple[int, int]]:
     return image.mode, size
 
 
-def _pixels(path: str, shape: tuple[int, int, int], image_size: int) -> np.ndarray:
+def _pixels(path, shape, image_size):
   """Decodes one file to uint8 [H, W, C] = `shape`.
 
   Raises:

@@ -12,9 +12,8 @@ import os
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
 
-from conv_draw.errors import UserError
+from conv_draw.errors import UserError, reason
 
 VERSION = '2.0.0'
 DATA_SET = 'downsampled_imagenet'
@@ -23,7 +22,7 @@ PUBLISHED = {'train': 1281149, 'validation': 49999}  # images
 IMAGES_PER_SHARD = 50000  # 150 MB at 32x32, 500 MB at 64x64
 
 
-def prepare(archives: str, size: int, data_dir: str) -> dict[str, int]:
+def prepare(archives, size, data_dir):
   """Writes the data set; nothing is left behind unless all of it is.
 
   Args:
@@ -32,7 +31,7 @@ def prepare(archives: str, size: int, data_dir: str) -> dict[str, int]:
     data_dir: TFDS's data directory.
 
   Returns:
-    number of images of each split.
+    {split: number of images}.
 
   Raises:
     UserError: an archive is missing, damaged or not what its name says; the data set exists
@@ -58,14 +57,17 @@ def prepare(archives: str, size: int, data_dir: str) -> dict[str, int]:
       os.makedirs(os.path.dirname(final), exist_ok=True)
       os.rename(directory, final)
   except (OSError, RuntimeError) as error:  # array_record tells a full disk by the latter.
-    first = str(error).split('\n')[0]
-    raise UserError(f'cannot write {final} ({first}): set --data_dir to a directory with enough '
-                    'space that you may write to') from error
+    raise UserError(f'cannot write {final} ({reason(error)}): set --data_dir to a directory with '
+                    'enough space that you may write to') from error
   return counts
 
 
-def _write(paths: dict[str, str], size: int, directory: str) -> dict[str, int]:
-  """Writes all splits and TFDS's description of them; returns the images of each."""
+def _write(paths, size, directory):
+  """Writes all splits, whose archives are `paths` {split: path}, and TFDS's description of them.
+
+  Returns:
+    {split: number of images}.
+  """
   import tensorflow_datasets as tfds
   features = tfds.features.FeaturesDict({
       'image': tfds.features.Image(shape=(size, size, 3), encoding_format='png')})
@@ -85,9 +87,12 @@ def _write(paths: dict[str, str], size: int, directory: str) -> dict[str, int]:
   return {info.name: info.num_examples for info in split_infos}
 
 
-def _write_split(images: Iterator[bytes], features, directory: str, split: str
-                 ) -> tuple[list[int], int]:
-  """Writes one split, holding one image at a time; returns images per shard and all bytes."""
+def _write_split(images, features, directory, split):
+  """Writes one split from an iterator of PNG files, holding one at a time.
+
+  Returns:
+    list of the numbers of images in each shard, and the number of bytes in all records.
+  """
   from array_record.python import array_record_module
   shard_lengths, num_bytes, writer = [], 0, None
   try:
@@ -114,8 +119,8 @@ def _write_split(images: Iterator[bytes], features, directory: str, split: str
   return shard_lengths, num_bytes
 
 
-def _images(path: str, size: int) -> Iterator[bytes]:
-  """RGB PNG files of size x size in a tar archive, in its order.
+def _images(path, size):
+  """Yields the RGB PNG files of size x size in a tar archive, as bytes, in its order.
 
   Raises:
     UserError: a damaged archive, one without PNG files, or an image of the wrong kind.
@@ -130,13 +135,14 @@ def _images(path: str, size: int) -> Iterator[bytes]:
           yield _checked(archive.extractfile(member).read(), size, f'{path}: {member.name}')
           count += 1
   except (tarfile.TarError, EOFError, OSError) as error:
-    raise UserError(f'{path} is not a readable tar archive ({error}): get it again') from error
+    raise UserError(
+        f'{path} is not a readable tar archive ({reason(error)}): get it again') from error
   if not count:
     raise UserError(f'{path} holds no PNG images: get the archive of that name again')
 
 
-def _checked(png: bytes, size: int, name: str) -> bytes:
-  """The PNG file as it is if it is 8-bit RGB, converted to that if it is grey or has a palette.
+def _checked(png, size, name):
+  """The bytes of a PNG file: as they are if it is 8-bit RGB, converted if grey or with a palette.
 
   Raises:
     UserError: damaged, of another size, transparent or 16-bit.
@@ -154,7 +160,7 @@ def _checked(png: bytes, size: int, name: str) -> bytes:
         image.convert('RGB').save(out, 'PNG')
         return out.getvalue()
   except (OSError, ValueError, SyntaxError) as error:
-    raise UserError(f'{name} cannot be read as a PNG image ({error}): get the archive again'
-                    ) from error
+    raise UserError(
+        f'{name} cannot be read as a PNG image ({reason(error)}): get the archive again') from error
   raise UserError(f'{name} is {kind[0][0]}x{kind[0][1]} {"16-bit or transparent " * kind[2]}'
                   f'{kind[1]}, not {size}x{size} RGB: check --size and the archive')

@@ -7,7 +7,7 @@ needs nothing but its step. tfds, scikit-learn and PIL are imported only when a 
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,12 +42,12 @@ class Images:
   size: int
   on_disk: bool = False
 
-  def __len__(self) -> int:
+  def __len__(self):
     return self.size
 
 
-def load(data_config, split: str) -> Images:
-  """Opens one split of the data set that `data_config` names.
+def load(data_config, split):
+  """Opens one split of the data set that `data_config` names, as `Images`.
 
   Args:
     data_config: has the keys name (one of NAMES), data_dir ('' for TFDS's default), image_size
@@ -92,8 +92,7 @@ def load(data_config, split: str) -> Images:
 # Which image when ------------------------------------------------------------------------------
 
 
-def batch_indices(size: int, batch_size: int, seed: int | tuple[int, ...],
-                  step: int) -> np.ndarray:
+def batch_indices(size, batch_size, seed, step):
   """Indices of the training batch of one step, a pure function of the arguments.
 
   The stream is one epoch after another, each a fresh permutation of range(size); batch `step`
@@ -102,7 +101,7 @@ def batch_indices(size: int, batch_size: int, seed: int | tuple[int, ...],
   Args:
     size: number of images.
     batch_size: number of indices wanted; may exceed size.
-    seed: a non-negative integer or several.
+    seed: a non-negative integer or a tuple of several.
     step: counts from 0.
 
   Returns:
@@ -127,8 +126,8 @@ def batch_indices(size: int, batch_size: int, seed: int | tuple[int, ...],
 
 # One epoch of ImageNet is 5 MB and 30 ms; two are live while a batch straddles them.
 @functools.lru_cache(maxsize=2)
-def _permutation(size: int, key: tuple[int, ...], epoch: int) -> np.ndarray:
-  """The order of one epoch, [size], in 4 bytes an image: every worker process holds one."""
+def _permutation(size, key, epoch):
+  """The order of one epoch, int [size], in 4 bytes an image: every worker process holds one."""
   # SeedSequence pads with zeros, so the length keeps (1,) and (1, 0) apart; the epoch goes in
   # as a spawn key, which is mixed apart from the seed.
   sequence = np.random.SeedSequence((len(key), *key), spawn_key=(epoch,))
@@ -138,12 +137,11 @@ def _permutation(size: int, key: tuple[int, ...], epoch: int) -> np.ndarray:
   return order
 
 
-def eval_batches(images: Images, batch_size: int, max_images: int = 0
-                 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def eval_batches(images, batch_size, max_images=0):
   """One exact pass in order: every image once, the last batch padded.
 
   Args:
-    images: what to go through.
+    images: the `Images` to go through.
     batch_size: images in every batch, padding included.
     max_images: stop after this many; 0 for all.
 
@@ -165,12 +163,12 @@ def eval_batches(images: Images, batch_size: int, max_images: int = 0
 # Data sets that come with scikit-learn ----------------------------------------------------------
 
 
-def _in_memory(name: str, pixels: np.ndarray, grey_levels: int) -> Images:
-  """Images over uint8 [N, H, W, C] held in memory."""
+def _in_memory(name, pixels, grey_levels):
+  """`Images` over uint8 [N, H, W, C] held in memory."""
   return Images(name, pixels.shape[1:], grey_levels, lambda indices: pixels[indices], len(pixels))
 
 
-def _digits(split: str) -> Images:
+def _digits(split):
   """Handwritten digits, 8x8x1, values 0..16: 1,497 train, 300 test."""
   from sklearn import datasets  # Slow to import, and most data sets do without it.
   pixels = datasets.load_digits().images.astype(np.uint8)[..., None]
@@ -178,7 +176,7 @@ def _digits(split: str) -> Images:
   return _in_memory(f'digits (scikit-learn), {split}', pixels[rows], grey_levels=17)
 
 
-def _photos(split: str) -> Images:
+def _photos(split):
   """32x32 RGB crops of two 427x640 photographs: 20,790 train (overlapping), 156 test (not).
 
   Training crops lie wholly left of column 448 and test crops wholly right of it, so no pixel is
@@ -195,7 +193,7 @@ def _photos(split: str) -> Images:
     lefts = range(TEST_LEFT, width - CROP + 1, CROP)
   offsets = [(top, left) for top in tops for left in lefts]
 
-  def fetch(indices: np.ndarray) -> np.ndarray:
+  def fetch(indices):
     pixels = np.empty((len(indices), CROP, CROP, 3), np.uint8)
     for row, index in enumerate(indices):
       top, left = offsets[index // len(photos)]

@@ -6,18 +6,17 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable
 
 import numpy as np
 
-from conv_draw.errors import UserError
+from conv_draw.errors import UserError, reason
 
 DRAWERS_TRAIN = 15  # of the 20 drawings of each Omniglot character
 
 # Reading ----------------------------------------------------------------------------------------
 
 
-def _prepared(data_dir: str, name: str, remedy: str) -> tuple[str, str]:
+def _prepared(data_dir, name, remedy):
   """Newest prepared version of a TFDS data set, as (its directory, 'name version').
 
   Args:
@@ -54,7 +53,7 @@ def _prepared(data_dir: str, name: str, remedy: str) -> tuple[str, str]:
   return directory, f'{name} {version}'
 
 
-def _build_command(name: str) -> str:
+def _build_command(name):
   """How to prepare a data set whose source TFDS can still download, with {data_dir} open."""
   # Not `tfds build`, which needs apache-beam and mlcroissant besides (4.9.10).
   return ('run `pip install tensorflow importlib_resources` and '
@@ -62,13 +61,12 @@ def _build_command(name: str) -> str:
           'data_dir=\'{data_dir}\', file_format=\'array_record\').download_and_prepare()"`')
 
 
-def _damaged(directory: str, why) -> UserError:
-  """The error for prepared files that are incomplete or corrupt."""
-  first = (str(why).strip() or type(why).__name__).splitlines()[0]
-  return UserError(f'{directory} is damaged ({first}): delete it and prepare it again')
+def _damaged(directory, error):
+  """The `UserError` for prepared files that are incomplete or corrupt, as an exception shows."""
+  return UserError(f'{directory} is damaged ({reason(error)}): delete it and prepare it again')
 
 
-def _records(directory: str, split: str):
+def _records(directory, split):
   """A prepared split as a random-access source of {'image': PNG or JPEG bytes, ...}."""
   import tensorflow_datasets as tfds  # Takes a second, and some data sets do without it.
   try:
@@ -80,8 +78,8 @@ def _records(directory: str, split: str):
     raise _damaged(directory, error) from error
 
 
-def _read(source, indices, directory: str) -> list[dict]:
-  """Records at `indices` (integers, repeats allowed) of a source that _records opened."""
+def _read(source, indices, directory):
+  """A list of records, at `indices` (integers, repeats allowed), of a source of _records."""
   if not len(indices):
     return []
   try:
@@ -90,7 +88,7 @@ def _read(source, indices, directory: str) -> list[dict]:
     raise _damaged(directory, error) from error
 
 
-def _decode(records: list[dict], mode: str, side: int, directory: str) -> np.ndarray:
+def _decode(records, mode, side, directory):
   """Images of records as uint8 [N, side, side] (mode 'L') or [N, side, side, 3] ('RGB')."""
   from PIL import Image
   pixels = np.empty((len(records), side, side, *((3,) if mode == 'RGB' else ())), np.uint8)
@@ -108,7 +106,7 @@ def _decode(records: list[dict], mode: str, side: int, directory: str) -> np.nda
 # Data sets --------------------------------------------------------------------------------------
 
 
-def cifar10(data_dir: str, split: str) -> tuple[str, np.ndarray]:
+def cifar10(data_dir, split):
   """CIFAR-10: 50,000 train, 10,000 test.
 
   Returns:
@@ -120,8 +118,7 @@ def cifar10(data_dir: str, split: str) -> tuple[str, np.ndarray]:
   return f'{label}, {split}', _decode(records, 'RGB', 32, directory)
 
 
-def imagenet(data_dir: str, split: str, side: int
-             ) -> tuple[str, int, Callable[[np.ndarray], np.ndarray]]:
+def imagenet(data_dir, split, side):
   """Downsampled ImageNet, decoded as it is fetched; TFDS's validation split is our test.
 
   Returns:
@@ -139,11 +136,11 @@ def imagenet(data_dir: str, split: str, side: int
 class _Fetch:
   """int [N] -> uint8 [N, side, side, 3]. Sent to another process, it opens the files there."""
 
-  def __init__(self, directory: str, tfds_split: str, side: int):
+  def __init__(self, directory, tfds_split, side):
     self._arguments = directory, tfds_split, side
     self.source = _records(directory, tfds_split)
 
-  def __call__(self, indices: np.ndarray) -> np.ndarray:
+  def __call__(self, indices):
     directory, _, side = self._arguments
     return _decode(_read(self.source, indices, directory), 'RGB', side, directory)
 
@@ -151,8 +148,7 @@ class _Fetch:
     return _Fetch, self._arguments
 
 
-def omniglot(data_dir: str, split: str, split_by: str, binarisation_seed: int
-             ) -> tuple[str, np.ndarray]:
+def omniglot(data_dir, split, split_by, binarisation_seed):
   """Omniglot, 28x28; a value of 255 is ink.
 
   Train images are grey: value / 255 is the probability of ink, to be sampled anew at every
@@ -191,7 +187,7 @@ def omniglot(data_dir: str, split: str, split_by: str, binarisation_seed: int
 
 
 @functools.lru_cache(maxsize=2)  # One pool serves both splits: 25 MB, 4 seconds to decode.
-def _omniglot_split(directory: str, tfds_split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _omniglot_split(directory, tfds_split):
   """Decodes one split of TFDS's Omniglot.
 
   Returns:
@@ -213,7 +209,7 @@ def _omniglot_split(directory: str, tfds_split: str) -> tuple[np.ndarray, np.nda
   return np.concatenate(small)[order, ..., None], labels[order], hashes[order]
 
 
-def area_average(pixels: np.ndarray, side: int) -> np.ndarray:
+def area_average(pixels, side):
   """Exact area averages: float32 [..., n, n] -> [..., side, side]; preserves the mean."""
   n = pixels.shape[-1]
   # Output i covers the inputs' coordinates [i, i + 1] * n / side. Its weight on input j is its
@@ -224,7 +220,7 @@ def area_average(pixels: np.ndarray, side: int) -> np.ndarray:
   return weights @ pixels @ weights.T
 
 
-def rows_by_drawer(labels: np.ndarray, hashes: np.ndarray, split: str) -> np.ndarray:
+def rows_by_drawer(labels, hashes, split):
   """Rows of the pooled drawings that belong to a split, in the order of their hashes.
 
   Args:
@@ -244,7 +240,7 @@ def rows_by_drawer(labels: np.ndarray, hashes: np.ndarray, split: str) -> np.nda
   return order[(rank[order] < DRAWERS_TRAIN) == (split == 'train')]
 
 
-def binarise(pixels: np.ndarray, seed: int) -> np.ndarray:
+def binarise(pixels, seed):
   """Samples uint8 [N, ...] of 0 or 255, with probability pixels / 255 of 255."""
   uniform = np.random.Generator(np.random.PCG64(seed)).random(pixels.shape, np.float32)
   return np.where(255 * uniform < pixels, np.uint8(255), np.uint8(0))
