@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from conv_draw import command_line
 from conv_draw.errors import UserError
-from conv_draw.machine import devices, preemption
+from conv_draw.machine import startup
 from conv_draw.workdir import sweeps
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -40,36 +40,45 @@ def parse(argv):
 
 def main(argv):
   with command_line.errors_in_one_line('launch.py', 'the workdir'):
-    preemption.leave_at_once()
-    run(argv[1:])
+    if CONFIG.value is None or MODE.value == 'table':
+      run_several(argv[1:] or [WORKDIR.value])
+    else:
+      run(CONFIG.value, argv[1:])
 
 
-def run(positional):
-  config, workdir = CONFIG.value, WORKDIR.value
-  if config is None or MODE.value == 'table':
-    if not positional and not workdir:
-      raise UserError('name trained runs: --mode=table runs/*')
-    from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
-    return modes.run_several(MODE.value, positional or [workdir])
+def run_several(workdirs):
+  if workdirs == [None]:
+    raise UserError('name trained runs: --mode=table runs/*')
+  if MODE.value == 'figures':
+    startup.restart_with_huge_pages()
+  from conv_draw.machine import preemption  # pylint: disable=g-import-not-at-top; imports JAX
+  from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts its backend
+  preemption.leave_at_once()
+  modes.run_several(MODE.value, workdirs)
+
+
+def run(config, positional):
   if positional:
     raise UserError(
         f'unexpected argument {positional[0]!r}: settings are given as --config.KEY=VALUE')
   experiment = flags.FLAGS['config'].config_filename
-  workdir = workdir or os.path.join('runs', os.path.basename(experiment).removesuffix('.py'))
+  workdir = WORKDIR.value or os.path.join('runs', os.path.basename(experiment).removesuffix('.py'))
   if SWEEP.value:
     return print(sweeps.listing(experiment, workdir))
+  startup.restart_with_huge_pages()
   index, said_by = sweeps.chosen(
       SWEEP_INDEX.value, experiment, MODE.value == 'train' and not MULTIHOST.value)
   if index is not None:
     workdir = sweeps.choose(experiment, workdir, index, config)
     print(f'launch.py: point {index} of the sweep, said by {said_by}: {workdir}', file=sys.stderr)
+  from conv_draw.machine import hosts, preemption  # pylint: disable=g-import-not-at-top; import JAX
+  preemption.leave_at_once()
   if MULTIHOST.value:
-    devices.join(COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value)
-  devices.one_device_per_core(config['train' if MODE.value == 'train' else 'evaluate'].batch_size)
+    hosts.join(COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value)
+  startup.one_device_per_core(config['train' if MODE.value == 'train' else 'evaluate'].batch_size)
   from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
   modes.run(MODE.value, config, workdir)
 
 
 if __name__ == '__main__':
-  devices.restart_with_huge_pages()
   app.run(main, flags_parser=parse)

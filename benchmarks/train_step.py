@@ -19,12 +19,16 @@ import subprocess
 import sys
 import time
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from benchmarks.work import SHAPES, multiplications
-from conv_draw.machine import devices
+from benchmarks.work import image_shape, multiplications
+from conv_draw import command_line
+from conv_draw.errors import UserError
+from conv_draw.machine import startup
 from conv_draw.workdir import config as config_lib
+
+PROGRAM = 'benchmarks.train_step'
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, as for launch.py.')
 REPEATS = flags.DEFINE_integer('repeats', 7, 'Timed steps; the median counts.', lower_bound=1)
@@ -32,6 +36,7 @@ PEER = flags.DEFINE_string('peer', None, 'The PyTorch script to compare with.')
 PEER_PYTHON = flags.DEFINE_string('peer_python', sys.executable, 'The interpreter that has torch.')
 PEER_FLAGS = flags.DEFINE_string('peer_flags', '', 'More flags for it, such as "--device cuda".')
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns that ours and the peer take.', lower_bound=1)
+
 
 def matmul_gflops(dtype):
   """The dense matrix product's rate on all local devices together, in GFLOP/s: the ceiling."""
@@ -58,6 +63,7 @@ def measure(config, shape, repeats):
   import jax.numpy as jnp
   import numpy as np
 
+  from conv_draw.machine import devices
   from conv_draw.model.from_config import from_config
   from conv_draw.training import steps
 
@@ -103,38 +109,54 @@ def measure(config, shape, repeats):
 
 
 def run_peer(config, shape, *layout):
-  """One run of the peer on the same sizes; its line of JSON."""
+  """One run of the peer on the same sizes; its line of JSON.
+
+  Raises:
+    UserError: it failed.
+  """
   m = config.model
   command = [
       PEER_PYTHON.value, PEER.value, '--image', shape[0], '--channels', shape[2],
       '--features', m.features, '--latents', m.latents, '--kernel', m.kernel, '--steps', m.steps,
       '--batch', config.train.batch_size, '--likelihood', m.likelihood, '--repeats', REPEATS.value,
       *PEER_FLAGS.value.split(), *layout]
-  out = subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True)
+  out = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+  if out.returncode:
+    last = out.stderr.strip().splitlines()[-1:] or [f'status {out.returncode}']
+    raise UserError(f'--peer={PEER.value} has failed ({last[0]}): mend it, or --peer_python')
   return json.loads(out.stdout.strip().splitlines()[-1])
 
 
 def run_ours():
-  """One run of this program without a peer, in a process of its own."""
+  """One run of this program without a peer, in a process of its own; its line of JSON.
+
+  Raises:
+    UserError: it failed.
+  """
   arguments = [a for a in sys.argv[1:] if not a.startswith(('--peer', '--rounds'))]
   out = subprocess.run(
-      [sys.executable, '-m', 'benchmarks.train_step', *arguments], check=True,
-      stdout=subprocess.PIPE, text=True)
+      [sys.executable, '-m', PROGRAM, *arguments], stdout=subprocess.PIPE, text=True)
+  if out.returncode:
+    raise UserError(f'the same command without --peer has failed (status {out.returncode})')
   return json.loads(out.stdout.strip().splitlines()[-1])
 
 
 def main(argv):
-  del argv
-  config = CONFIG.value
+  with command_line.errors_in_one_line(PROGRAM, '--peer'):
+    command_line.check_given(argv, CONFIG)
+    run(CONFIG.value)
+
+
+def run(config):
   config_lib.check(config)
   m = config.model
   if m.kind != 'draw' or not m.stride or m.upper_features or m.likelihood == 'logistic_mixture':
-    sys.exit('benchmarks.train_step counts the work of convolutional DRAW with one layer and the '
-             "paper's pixels: choose such an experiment")
-  logging.set_verbosity(logging.WARNING)
-  shape = SHAPES[config.data.name]
+    raise UserError(
+        'what is counted is the work of convolutional DRAW with one layer and the '
+        "paper's pixels: choose such an experiment")
+  shape = image_shape(config)
   if PEER.value is None:
-    devices.one_device_per_core(config.train.batch_size)
+    startup.one_device_per_core(config.train.batch_size)
     print(json.dumps(measure(config, shape, REPEATS.value)))
     return
   layouts = ((), ('--channels_last',))
@@ -155,5 +177,5 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  devices.restart_with_huge_pages()
-  app.run(main)
+  startup.restart_with_huge_pages()
+  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))

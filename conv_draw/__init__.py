@@ -1,26 +1,26 @@
 """Convolutional DRAW (Gregor et al., 2016) in JAX: the model and its objective.
 
 Training, data, checkpoints and the command line are modules of their own that importing this
-package does not load. Nor does it load JAX before one of its names is used: what needs no model,
-such as `python -m conv_draw.codec info`, starts at once.
+package does not load. Nor does it load JAX, which takes a second, until one of the names below is
+asked for: some programs do without, and some must set what JAX reads when it starts.
 """
 
-import importlib
-
-_MODULES = {  # of `conv_draw.model`, and the names that the package hands on from them
-    'conv_draw': ('ConvDraw', 'Inference'),
-    'objective': ('Elbo', 'bits_per_dim', 'elbo', 'loss'),
-    'pixels': ('BernoulliPixels', 'GaussianPixels', 'LogisticMixturePixels'),
-}
-__all__ = sorted(name for names in _MODULES.values() for name in names)
+__all__ = [
+    'BernoulliPixels', 'ConvDraw', 'Elbo', 'GaussianPixels', 'Inference',
+    'LogisticMixturePixels', 'bits_per_dim', 'elbo', 'loss',
+]
 
 
 def __getattr__(name):
-  for module, names in _MODULES.items():
-    if name in names:
-      value = globals()[name] = getattr(importlib.import_module(f'{__name__}.model.{module}'), name)
-      return value
-  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  if name in ('ConvDraw', 'Inference'):
+    from conv_draw.model import conv_draw as home
+  elif name in ('Elbo', 'bits_per_dim', 'elbo', 'loss'):
+    from conv_draw.model import objective as home
+  elif name in __all__:
+    from conv_draw.model import pixels as home
+  else:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(home, name)
 
 
 def __dir__():

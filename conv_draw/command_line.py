@@ -7,6 +7,9 @@ from absl import app, flags, logging
 
 from conv_draw.errors import Preempted, UserError
 
+# What a mistake in --config and --config.KEY raises, besides flags.Error.
+MISTAKES = (AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
+
 
 def fail(program, message):
   """Says `message` in one line and ends the program."""
@@ -21,6 +24,8 @@ def parse_flags(program):
       return flags.FLAGS(argv)
     except flags.Error as e:
       return fail(program, e)
+    except MISTAKES as e:
+      return fail(program, f'{e}'.strip('\'"'))
 
   return parse
 
@@ -62,7 +67,7 @@ def parse_experiment(program, argv, config):
   Args:
     config: the holder of --config, whose default is the one stored in --workdir, unless training.
   """
-  from conv_draw.workdir import config as config_lib  # which other command lines do without
+  from conv_draw.workdir import config as config_lib  # the other programs do without it
   try:
     # --config must be known before --config.KEY can be read: look for its default first.
     first = flags.FlagValues()
@@ -88,6 +93,5 @@ def parse_experiment(program, argv, config):
     return positional
   except UserError as e:
     return fail(program, e)
-  except (flags.Error, AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError,
-          ValueError) as e:
+  except (flags.Error, *MISTAKES) as e:
     return fail(program, f'{e}'.strip('\'"') + ' (python launch.py --help)')

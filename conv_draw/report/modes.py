@@ -4,7 +4,7 @@ import os
 
 from conv_draw.data import sets
 from conv_draw.errors import UserError
-from conv_draw.machine import devices
+from conv_draw.machine import hosts
 from conv_draw.model import objective
 from conv_draw.report import baselines, figures, pictures, table
 from conv_draw.training import evaluate, loop, trained
@@ -31,9 +31,9 @@ def run(mode, config, workdir):
   model, params, step, test_images = trained_run
   if mode in ('train', 'evaluate'):
     _evaluate(config, model, params, step, test_images, workdir)
-  if devices.primary():
+  if hosts.primary():
     _draw(mode, config, model, params, test_images, workdir)
-  devices.wait_for_all('done')
+  hosts.wait_for_all('done')
 
 
 def _draw(mode, config, model, params, test_images, workdir):
@@ -84,10 +84,10 @@ def run_several(mode, workdirs):
 def _evaluate(config, model, params, step, images, workdir):
   """Prints the test likelihood beside the baselines' and adds it to metrics.jsonl."""
   total = min(len(images), config.evaluate.max_images or len(images))
-  progress = metrics_lib.Progress(total, 0, 'image', devices.primary())
+  progress = metrics_lib.Progress(total, 0, 'image', hosts.primary())
   result = evaluate.evaluate(config, model, params, images, progress.at)
   progress.close()
-  if not devices.primary():
+  if not hosts.primary():
     return
   k = config.evaluate.importance_samples
   bound = f'importance-weighted bound, {k} samples' if k > 1 else 'variational bound'

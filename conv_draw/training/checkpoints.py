@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from conv_draw.errors import UserError
-from conv_draw.machine import devices
+from conv_draw.machine import hosts
 from conv_draw.training import spikes
 
 
@@ -54,7 +54,7 @@ class Checkpoints:
     self._directory = os.path.abspath(os.path.join(workdir, 'checkpoints'))
     _say_errors_once()
     self._manager = None
-    if not devices.primary():
+    if not hosts.primary():
       return
     alone = {} if jax.process_count() == 1 else {
         'multiprocessing_options': ocp.options.MultiprocessingOptions(
@@ -69,7 +69,7 @@ class Checkpoints:
 
   def steps(self):
     """Steps that have a checkpoint, ascending."""
-    return devices.from_primary(sorted(self._manager.all_steps()) if self._manager else None)
+    return hosts.from_primary(sorted(self._manager.all_steps()) if self._manager else None)
 
   def save(self, state, health):
     """Saves a host `TrainState`; writing goes on in the background."""
@@ -97,8 +97,8 @@ class Checkpoints:
     if jax.process_count() == 1:
       return read
     state, health = read or (jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like), None)
-    record = devices.from_primary(health and dataclasses.asdict(health))
-    return devices.arrays_from_primary(state), spikes.Health(**record)
+    record = hosts.from_primary(health and dataclasses.asdict(health))
+    return hosts.arrays_from_primary(state), spikes.Health(**record)
 
   def _read(self, step, like):
     self.wait()

@@ -11,7 +11,7 @@ import numpy as np
 from conv_draw.data import batches as batches_lib
 from conv_draw.data import sets
 from conv_draw.errors import Preempted, UserError
-from conv_draw.machine import devices, preemption
+from conv_draw.machine import devices, hosts, preemption
 from conv_draw.model import objective
 from conv_draw.model.from_config import from_config
 from conv_draw.training import checkpoints, evaluate, spikes, steps, trained
@@ -49,16 +49,16 @@ def train(config, workdir, load=sets.load):
 
   every, total = config.train.checkpoint_every, config.train.steps
   with (
-      checkpoints.only_process(workdir) if devices.primary() else contextlib.nullcontext(),
+      checkpoints.only_process(workdir) if hosts.primary() else contextlib.nullcontext(),
       contextlib.closing(checkpoints.Checkpoints(
           workdir, keep=spikes.checkpoints_to_keep(every, config.spikes))) as saved,
-      contextlib.closing(metrics_lib.Metrics(workdir, devices.primary())) as metrics,
+      contextlib.closing(metrics_lib.Metrics(workdir, hosts.primary())) as metrics,
       contextlib.closing(
           batches_lib.Batches(
               images, config.train.batch_size, config.train.seed, config.data.workers,
               jax.process_index(), jax.process_count())) as batches,
       contextlib.closing(metrics_lib.Progress(
-          total, max(saved.steps(), default=0), 'step', devices.primary())) as progress,
+          total, max(saved.steps(), default=0), 'step', hosts.primary())) as progress,
       preemption.noted() as preempted_at,
   ):
     if saved.steps():
@@ -70,7 +70,7 @@ def train(config, workdir, load=sets.load):
       host_state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
       if config.train.start_from:
         host_state = _started_from(config.train.start_from, host_state)
-    if devices.primary():
+    if hosts.primary():
       config_lib.store(config, workdir)  # from here on it is a run
       trained.store_images(workdir, images)
     if not saved.steps():
