@@ -20,11 +20,15 @@ import tempfile
 import time
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
+from conv_draw import command_line
 from conv_draw.data import prepare_imagenet, sets
 from conv_draw.data.batches import Batches
+from conv_draw.errors import UserError
 from experiments import imagenet32
+
+PROGRAM = 'benchmarks.input'
 
 IMAGES = flags.DEFINE_integer('images', 200_000, 'Images in the larger set of each size.')
 SIZES = flags.DEFINE_list('sizes', ['32', '64'], 'Pixels, height and width.')
@@ -35,6 +39,10 @@ FEED = flags.DEFINE_float(
     'feed', None, 'Images/s that one accelerator trains on: adds the cores that feed it.')
 MEASURE = flags.DEFINE_string(
     'measure', None, 'Measures this TFDS directory alone, and prints one line of JSON.')
+flags.register_validator(
+    SIZES, lambda sizes: set(sizes) <= {'32', '64'}, 'must be of 32 and 64')
+flags.register_validator(
+    WORKERS, lambda counts: all(n.isdigit() for n in counts), 'must be whole numbers')
 
 WARM_UP = 32  # batches: files are opened, and every worker has started
 TICK = 1 / os.sysconf('SC_CLK_TCK')  # seconds: what CPU time is counted in
@@ -124,10 +132,12 @@ def run(directory):
               file=sys.stderr)
       for workers in map(int, WORKERS.value):
         out = subprocess.run(
-            [sys.executable, '-m', 'benchmarks.input', f'--measure={data_dir}',
-             f'--sizes={size}', f'--workers={workers}', f'--batch_size={BATCH_SIZE.value}',
-             f'--images={IMAGES.value}'], check=True, stdout=subprocess.PIPE, text=True).stdout
-        row = json.loads(out.splitlines()[-1])
+            [sys.executable, '-m', PROGRAM, f'--measure={data_dir}', f'--sizes={size}',
+             f'--workers={workers}', f'--batch_size={BATCH_SIZE.value}',
+             f'--images={IMAGES.value}'], stdout=subprocess.PIPE, text=True)
+        if out.returncode:
+          raise UserError(f'measuring {data_dir} has failed (status {out.returncode})')
+        row = json.loads(out.stdout.splitlines()[-1])
         worker = [f'{mib:.0f}' for mib in row['worker_memory_mib'] or ()] or ['', '']
         rows.append([
             f'{size}x{size}', f'{row["images"]:,}', f'{bytes_each(data_dir, size, count):,.0f}',
@@ -141,8 +151,13 @@ def run(directory):
 
 
 def main(argv):
-  del argv
-  logging.set_verbosity(logging.WARNING)  # TFDS and JAX tell what they open
+  with command_line.errors_in_one_line(PROGRAM, DIRECTORY.value or 'the temporary directory'):
+    command_line.check_given(argv)
+    choose()
+
+
+def choose():
+  """Measures one set, or all."""
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   if MEASURE.value:
     print(json.dumps(measure(
@@ -156,4 +171,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))

@@ -17,7 +17,11 @@ import time
 import numpy as np
 from absl import app, flags
 
+from conv_draw import command_line
+from conv_draw.errors import UserError
 from conv_draw.workdir import metrics
+
+PROGRAM = 'benchmarks.kills'
 
 KILLS = flags.DEFINE_integer('kills', 50, 'How many.')
 STEPS = flags.DEFINE_integer('steps', 2500, 'Of training.')
@@ -37,7 +41,7 @@ def start(workdir):
 
 def finish(workdir):
   if start(workdir).wait():
-    sys.exit(f'{workdir} did not end: see {workdir}.log')
+    raise UserError(f'{workdir} did not end: see {workdir}.log')
 
 
 def checkpoints(workdir):
@@ -73,14 +77,20 @@ def kill(workdir, rng):
       time.sleep(0.001)
     time.sleep(rng.uniform(0, 0.1) if wanted else 0)
   if process.poll() is not None:
-    sys.exit(f'training has ended before all kills were made, or failed: see {workdir}.log')
+    raise UserError(f'training has ended before all kills were made, or failed: see {workdir}.log')
   os.killpg(process.pid, signal.SIGKILL)
   process.wait()
   return 'writing a checkpoint' if checkpoints(workdir)[1] else 'other'
 
 
 def main(argv):
-  del argv
+  with command_line.errors_in_one_line(PROGRAM, 'the temporary directory'):
+    command_line.check_given(argv)
+    run()
+
+
+def run():
+  """Ends the program with status 0 if nothing differs, else 1."""
   rng = np.random.default_rng(SEED.value)
   with tempfile.TemporaryDirectory(prefix='conv_draw_kills_') as directory:
     whole, killed = f'{directory}/whole', f'{directory}/killed'
@@ -100,4 +110,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))

@@ -21,11 +21,15 @@ import json
 import math
 import re
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
-from benchmarks.work import SHAPES, multiplications
+from benchmarks.work import image_shape, multiplications
+from conv_draw import command_line
+from conv_draw.errors import UserError
 from conv_draw.workdir import config as config_lib
+
+PROGRAM = 'benchmarks.scaling'
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, as for launch.py.')
 GFLOPS = flags.DEFINE_float('gflops', None, 'Effective rate of a device, if assumed.')
@@ -58,6 +62,10 @@ def all_reduce_seconds(size, count, gigabytes_per_second, latency):
 
 def predict(config, shape):
   """Prints the table of one experiment."""
+  try:
+    clusters = list(zip(map(int, DEVICES.value), map(float, BANDWIDTHS.value), strict=True))
+  except ValueError:
+    raise UserError('--devices and --bandwidths must be numbers, as many of either') from None
   size = 4 * parameters(config, shape)
   gflop = 6e-9 * multiplications(config, shape)  # forward and backward
   image = 1 / RATE.value if RATE.value else gflop / GFLOPS.value
@@ -66,7 +74,7 @@ def predict(config, shape):
         f'{1e3 * image:.3g} ms; {BATCH.value} images per device\n')
   print('| devices | GB/s | compute, ms | all-reduce, ms | efficiency | images/s | all-reduce '
         'dominates below a batch per device of |\n|---|---|---|---|---|---|---|')
-  for count, bandwidth in zip(map(int, DEVICES.value), map(float, BANDWIDTHS.value), strict=True):
+  for count, bandwidth in clusters:
     compute = BATCH.value * image
     reduce = all_reduce_seconds(size, count, bandwidth, 1e-6 * LATENCY.value)
     efficiency = compute / (compute + reduce)
@@ -112,7 +120,8 @@ def check():
   import numpy as np
 
   from experiments import digits
-  config, shape = digits.get_config(), SHAPES['digits']
+  config = digits.get_config()
+  shape = image_shape(config)
   config.train.batch_size = 32
   config.model.steps, config.model.features = 3, 8
   size, alone = 4 * parameters(config, shape), None
@@ -126,16 +135,18 @@ def check():
 
 
 def main(argv):
-  del argv
-  logging.set_verbosity(logging.WARNING)
-  if CHECK.value:
-    import jax
-    jax.config.update('jax_num_cpu_devices', 8)
-    return check()
-  config = CONFIG.value
-  config_lib.check(config)
-  return predict(config, SHAPES[config.data.name])
+  with command_line.errors_in_one_line(PROGRAM, '--config'):
+    if CHECK.value:
+      import jax
+      jax.config.update('jax_num_cpu_devices', 8)
+      return check()
+    command_line.check_given(argv, CONFIG)
+    config = CONFIG.value
+    config_lib.check(config)
+    if not (GFLOPS.value or RATE.value):
+      raise UserError('the speed of a device is missing: give --gflops or --images_per_second')
+    return predict(config, image_shape(config))
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))

@@ -1,8 +1,18 @@
 """How much a training step computes."""
 
+from conv_draw.errors import UserError
+
 SHAPES = {
     'digits': (8, 8, 1), 'photos': (32, 32, 3), 'cifar10': (32, 32, 3), 'omniglot': (28, 28, 1),
     'imagenet32': (32, 32, 3), 'imagenet64': (64, 64, 3), 'folder': (32, 32, 3)}
+
+
+def image_shape(config):
+  """(H, W, C) of the images of the data set that a config names."""
+  if config.data.name not in SHAPES:
+    raise UserError(f'there is no data set {config.data.name!r}: set --config.data.name to one of '
+                    + ', '.join(SHAPES))
+  return SHAPES[config.data.name]
 
 
 def multiplications(config, shape):
