@@ -1,62 +1,25 @@
-"""The experiment's configuration as the workdir stores it."""
+"""The experiment's configuration as the workdir stores it; settings.py says what it consists of."""
 
 import json
 import os
 
 from ml_collections import config_dict
 
-from conv_draw.errors import UserError
-
-# A run may be continued with these changed: what has been computed stays valid.
-MAY_CHANGE = (
-    'data.data_dir', 'data.workers', 'train.learning_rate', 'train.clip_norm', 'train.steps',
-    'train.log_every', 'train.checkpoint_every', 'train.evaluate_every', 'evaluate.', 'figures.',
-    'spikes.')
-
-CHOICES = {
-    'data.split_by': ('drawer', 'alphabet'),
-    'model.kind': ('draw', 'vae'),
-    'model.likelihood': ('gaussian', 'logistic_mixture', 'bernoulli'),
-    'model.posterior': ('gaussian', 'constant', 'rounded', 'uniform'),
-    'model.compute_dtype': ('float32', 'bfloat16'),
-    'objective.bound': ('elbo', 'iwae'),
-    'train.schedule': ('constant', 'cosine'),
-    'train.part': ('all', 'decoder'),
-}
-AT_LEAST_ONE = (
-    'model.steps', 'model.features', 'model.latents', 'model.mixtures', 'model.depth',
-    'objective.samples', 'train.steps', 'train.batch_size', 'train.log_every',
-    'train.checkpoint_every', 'spikes.window', 'evaluate.batch_size',
-    'evaluate.importance_samples', 'figures.samples',
-    'figures.reconstructions')
-NOT_NEGATIVE = (
-    'data.image_size', 'data.binarisation_seed', 'data.workers', 'model.stride', 'objective.beta',
-    'train.seed', 'train.learning_rate', 'train.warmup_steps', 'train.clip_norm',
-    'train.evaluate_every', 'spikes.trust_after', 'spikes.max_reverts', 'evaluate.max_images',
-    'evaluate.seed', 'figures.temperature')
-OTHERS = (
-    'data.name', 'data.data_dir', 'data.hold_out', 'model.kernel', 'model.upper_features',
-    'model.upper_latents', 'model.upper_strides', 'model.remat', 'train.ema_decay',
-    'train.start_from', 'spikes.threshold')
+from conv_draw.errors import UserError, reason
+from conv_draw.machine.files import write_file
+from conv_draw.workdir import settings
 
 
 def check(config):
   """Raises `UserError` for the first setting whose value makes no sense."""
   flat = _flat(config.to_dict())
-  for key in (*CHOICES, *AT_LEAST_ONE, *NOT_NEGATIVE, *OTHERS):
-    if key not in flat:
+  for setting in settings.SETTINGS:
+    if setting.key not in flat:
       raise UserError(
-          f'the config has no setting {key}: it was written by another version of this program; '
-          'add the setting to config.json as in experiments/default.py')
-  for key, choices in CHOICES.items():
-    if flat[key] not in choices:
-      raise UserError(f'--config.{key} is {flat[key]!r}; it can be ' + ' or '.join(choices))
-  for keys, least in ((AT_LEAST_ONE, 1), (NOT_NEGATIVE, 0)):
-    for key in keys:
-      if not isinstance(flat[key], int | float):
-        raise UserError(f'--config.{key} is {flat[key]!r}; it must be a number')
-      if not flat[key] >= least:
-        raise UserError(f'--config.{key} is {flat[key]}; it must be at least {least}')
+          f'the config has no setting {setting.key}: it was written by another version of this '
+          'program; add the setting to config.json as in experiments/default.py')
+  for setting in settings.SETTINGS:
+    _check_one(setting, flat[setting.key])
   if (flat['model.likelihood'] == 'bernoulli') != (flat['data.name'] == 'omniglot'):
     raise UserError(
         f'--config.model.likelihood={flat["model.likelihood"]} does not go with '
@@ -65,11 +28,29 @@ def check(config):
   _check_upper(flat)
   if flat['model.kind'] == 'vae' and flat['model.posterior'] != 'gaussian':
     raise UserError('--config.model.posterior can only be gaussian with --config.model.kind=vae')
-  if flat['model.kernel'] < 1 or flat['model.kernel'] % 2 == 0:
-    raise UserError(f'--config.model.kernel is {flat["model.kernel"]}; it must be odd')
-  for key in ('train.ema_decay', 'data.hold_out'):
-    if not 0 <= flat[key] < 1:
-      raise UserError(f'--config.{key} is {flat[key]}; it must be at least 0 and below 1')
+
+
+def _check_one(setting, value):
+  """A value keeps the rule of its setting."""
+  key, rule = setting.key, setting.rule
+  if isinstance(rule, tuple):
+    if value not in rule:
+      raise UserError(f'--config.{key} is {value!r}; it can be ' + ' or '.join(rule))
+    return
+  if rule == settings.ANY:
+    return
+  if not isinstance(value, int | float):
+    raise UserError(f'--config.{key} is {value!r}; it must be a number')
+  if rule == settings.AT_LEAST_1:
+    kept = value >= 1
+  elif rule == settings.NOT_NEGATIVE:
+    kept = value >= 0
+  elif rule == settings.FRACTION:
+    kept = 0 <= value < 1
+  else:
+    kept = value >= 1 and value % 2 == 1
+  if not kept:
+    raise UserError(f'--config.{key} is {value}; it must be {rule}')
 
 
 def _check_upper(flat):
@@ -92,7 +73,7 @@ def _check_upper(flat):
 
 
 def get_config(workdir):
-  """The configuration stored in a workdir: `--config=conv_draw/config.py:WORKDIR`."""
+  """The configuration stored in a workdir: `--config=conv_draw/workdir/config.py:WORKDIR`."""
   return load(workdir)
 
 
@@ -107,7 +88,8 @@ def load(workdir):
         f'{path} does not exist: train first (python launch.py --config=FILE '
         f'--workdir={workdir}), or name the workdir of a trained run') from None
   except (OSError, TypeError, ValueError) as e:
-    raise UserError(f'{path} is not readable ({e}): restore it, or start a new workdir') from None
+    raise UserError(
+        f'{path} is not readable ({reason(e)}): restore it, or start a new workdir') from None
   check(config)
   return config
 
@@ -115,10 +97,7 @@ def load(workdir):
 def store(config, workdir):
   """Writes `config.json`, whole or not at all."""
   os.makedirs(workdir, exist_ok=True)
-  path = os.path.join(workdir, 'config.json')
-  with open(path + '.tmp', 'w') as f:
-    f.write(config.to_json(indent=2) + '\n')
-  os.replace(path + '.tmp', path)
+  write_file(os.path.join(workdir, 'config.json'), config.to_json(indent=2) + '\n')
 
 
 def differences(stored, config):
@@ -132,7 +111,7 @@ def check_continues(config, workdir):
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return
   stored = load(workdir)
-  changed = [k for k in differences(stored, config) if not k.startswith(MAY_CHANGE)]
+  changed = [k for k in differences(stored, config) if not _may_change(k)]
   if changed:
     key = changed[0]
     old, new = (_flat(c.to_dict()).get(key) for c in (stored, config))
@@ -140,6 +119,17 @@ def check_continues(config, workdir):
     raise UserError(
         f'{workdir} was written with another config ({key} was {old!r}, is {new!r}{more}): '
         'use another --workdir, or the settings in its config.json')
+
+
+def _may_change(key):
+  """Whether a run may be continued with another value of a setting.
+
+  One of another version, which the table lacks, is taken for the others of its section.
+  """
+  section = key.split('.')[0] + '.'
+  rows = [s for s in settings.SETTINGS if s.key == key] or [
+      s for s in settings.SETTINGS if s.key.startswith(section)]
+  return bool(rows) and all(s.may_change for s in rows)
 
 
 def _tuples(tree):

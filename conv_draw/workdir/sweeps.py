@@ -3,7 +3,7 @@
 import importlib.util
 import os
 
-from conv_draw.errors import UserError
+from conv_draw.errors import UserError, reason
 from conv_draw.workdir import config as config_lib
 
 SCHEDULERS = ('SLURM_ARRAY_TASK_ID', 'JOB_COMPLETION_INDEX')  # variables with a task's number
@@ -81,6 +81,6 @@ def choose(config_file, workdir, index, config):
     config.update_from_flattened_dict(all_points[index])
   except (AttributeError, KeyError, TypeError, ValueError) as e:
     raise UserError(
-        f'point {index} of the sweep of {config_file} is {all_points[index]}: {e}') from e
+        f'point {index} of the sweep of {config_file} is {all_points[index]}: {reason(e)}') from e
   config_lib.check(config)
   return os.path.join(workdir, directory(all_points[index]))

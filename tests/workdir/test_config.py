@@ -4,6 +4,7 @@ import pytest
 
 from conv_draw.errors import UserError
 from conv_draw.workdir import config as config_lib
+from conv_draw.workdir import settings
 from experiments import default
 
 
@@ -21,7 +22,7 @@ def test_stored_config_comes_back_with_its_types(config, tmp_path):
     ('data.name', 'omniglot'),
     ('train.learning_rate', -1.0), ('train.learning_rate', float('nan')), ('train.seed', -1),
     ('train.ema_decay', 1.0), ('evaluate.importance_samples', 0), ('data.hold_out', 1.5),
-    ('data.workers', -1)])
+    ('data.workers', -1), ('model.kernel', -3)])
 def test_values_without_sense_are_named(config, key, value):
   config_lib.check(config)
   section, name = key.split('.')
@@ -81,9 +82,35 @@ def test_damaged_config_is_named(tmp_path):
 
 def test_every_setting_is_asked_for(config):
   """So that a config of another version ends in one line, whichever setting it lacks."""
-  known = (*config_lib.CHOICES, *config_lib.AT_LEAST_ONE, *config_lib.NOT_NEGATIVE,
-           *config_lib.OTHERS)
-  assert sorted(known) == sorted(config_lib._flat(default.get_config().to_dict()))
+  for key in config_lib._flat(config.to_dict()):
+    other = config.copy_and_resolve_references().unlock()
+    section, name = key.split('.')
+    del other[section][name]
+    with pytest.raises(UserError, match=f'{key}:.*another version'):
+      config_lib.check(other)
+
+
+def test_settings_are_a_table():
+  rules = (settings.AT_LEAST_1, settings.NOT_NEGATIVE, settings.FRACTION, settings.ODD,
+           settings.ANY)
+  keys = [s.key for s in settings.SETTINGS]
+  assert sorted(keys) == sorted(config_lib._flat(default.get_config().to_dict()))  # once each
+  for setting in settings.SETTINGS:
+    assert setting.meaning and '\n' not in setting.meaning, setting
+    if setting.rule not in rules:
+      assert isinstance(setting.rule, tuple) and setting.default in setting.rule, setting
+  config_lib.check(default.get_config())
+
+
+def test_settings_of_another_version_are_taken_for_the_others_of_their_section(config, tmp_path):
+  older = config.copy_and_resolve_references().unlock()
+  older.evaluate.of_old = 3
+  config_lib.store(older, tmp_path)
+  config_lib.check_continues(config, tmp_path)
+  older.model.of_old = 3
+  config_lib.store(older, tmp_path)
+  with pytest.raises(UserError, match='model.of_old was 3, is None'):
+    config_lib.check_continues(config, tmp_path)
 
 
 @pytest.mark.parametrize('text, word', [
@@ -94,7 +121,8 @@ def test_what_is_no_config_is_named(tmp_path, text, word):
     config_lib.load(tmp_path)
 
 
-def test_text_in_place_of_a_number_is_named(config):
-  config.unlock()['model'] = config.model.to_dict() | {'steps': 'x'}
-  with pytest.raises(UserError, match='model.steps.*number'):
+@pytest.mark.parametrize('name', ['steps', 'stride', 'kernel'])
+def test_text_in_place_of_a_number_is_named(config, name):
+  config.unlock()['model'] = config.model.to_dict() | {name: 'x'}
+  with pytest.raises(UserError, match=f'model.{name}.*number'):
     config_lib.check(config)

@@ -1,0 +1,128 @@
+"""Every setting there is: its default, what it may be, and what it is.
+
+Experiments change some (experiments/*.py), and the command line more: --config.KEY=VALUE.
+"""
+
+from typing import NamedTuple
+
+# What a setting may be, in the words of the error message. Otherwise a tuple of choices.
+AT_LEAST_1 = 'at least 1'
+NOT_NEGATIVE = 'at least 0'
+FRACTION = 'at least 0 and below 1'
+ODD = 'odd'
+ANY = 'anything'  # of the default's type; if not all goes, it is checked elsewhere
+# Whether a run may be continued with another value: what has been computed stays valid.
+CHANGES, STAYS = True, False
+
+
+class Setting(NamedTuple):
+  """One row of the table.
+
+  Attributes:
+    key: section.name.
+    default: its type is the setting's.
+    rule: what it may be: one of the above, or a tuple of choices.
+    may_change: CHANGES or STAYS.
+    meaning: what it is, in one line.
+  """
+  key: str
+  default: object
+  rule: str | tuple[str, ...]
+  may_change: bool
+  meaning: str
+
+
+SETTINGS = (
+    # The data set.
+    Setting('data.name', 'digits', ANY, STAYS,
+            'digits, photos, cifar10, omniglot, imagenet32, imagenet64 or folder'),
+    Setting('data.data_dir', '', ANY, CHANGES,
+            "TFDS directory ('' = ~/tensorflow_datasets), or the folder of images"),
+    Setting('data.split_by', 'drawer', ('drawer', 'alphabet'), STAYS,
+            "omniglot: drawer = 15 + 5 drawings of each character, alphabet = TFDS's own split"),
+    Setting('data.binarisation_seed', 0, NOT_NEGATIVE, STAYS,
+            'omniglot: of the test split, binarised once'),
+    Setting('data.image_size', 0, NOT_NEGATIVE, STAYS,
+            'folder: resize and crop to this square; 0 = all are of one size'),
+    Setting('data.hold_out', 0.1, FRACTION, STAYS,
+            'folder without train/ and test/: the fraction that is the test split'),
+    Setting('data.workers', 0, NOT_NEGATIVE, CHANGES,
+            'imagenet, folder: processes that read and decode; 0 = one thread'),
+
+    # The model. Its first layer is the one at the pixels.
+    Setting('model.kind', 'draw', ('draw', 'vae'), STAYS, 'vae is without recurrence'),
+    Setting('model.likelihood', 'gaussian', ('gaussian', 'logistic_mixture', 'bernoulli'), STAYS,
+            'of the pixels; bernoulli is for omniglot'),
+    Setting('model.mixtures', 5, AT_LEAST_1, STAYS, 'logistic_mixture: components'),
+    Setting('model.steps', 32, AT_LEAST_1, STAYS, 'draw: T, iterations'),
+    Setting('model.features', 160, AT_LEAST_1, STAYS,
+            'F, LSTM feature maps (vae: feature maps) of the first layer'),
+    Setting('model.latents', 12, AT_LEAST_1, STAYS, 'Z, latent maps an iteration'),
+    Setting('model.stride', 2, NOT_NEGATIVE, STAYS,
+            'between image and hidden resolution; 0 = a fully connected layer'),
+    Setting('model.upper_features', (), ANY, STAYS,
+            'further layers, the next above the first one first: F of each'),
+    Setting('model.upper_latents', (), ANY, STAYS, 'Z of each'),
+    Setting('model.upper_strides', (), ANY, STAYS,
+            'stride of each to the layer below; 0 = fully connected'),
+    Setting('model.posterior', 'gaussian', ('gaussian', 'constant', 'rounded', 'uniform'), STAYS,
+            'all but gaussian are for codecs'),
+    Setting('model.kernel', 5, ODD, STAYS, 'side of the convolutions of all layers'),
+    Setting('model.depth', 2, AT_LEAST_1, STAYS,
+            'vae: hidden layers before each layer of latents, either way'),
+    Setting('model.compute_dtype', 'float32', ('float32', 'bfloat16'), STAYS,
+            'of the convolutions alone'),
+    Setting('model.remat', False, ANY, STAYS,
+            'recompute iterations in the backward pass, to save memory'),
+
+    # What is minimised.
+    Setting('objective.beta', 1.0, NOT_NEGATIVE, STAYS,
+            'scales L^x in training (12); likelihoods are reported at 1'),
+    Setting('objective.bound', 'elbo', ('elbo', 'iwae'), STAYS,
+            'iwae: the importance-weighted bound (Burda et al., 2016)'),
+    Setting('objective.samples', 1, AT_LEAST_1, STAYS,
+            'of the latents per image and training step: k of the bound'),
+
+    # Training.
+    Setting('train.steps', 100_000, AT_LEAST_1, CHANGES, 'updates of the parameters'),
+    Setting('train.batch_size', 64, AT_LEAST_1, STAYS, 'over all devices'),
+    Setting('train.learning_rate', 5e-4, NOT_NEGATIVE, CHANGES, "Adam's"),
+    Setting('train.schedule', 'constant', ('constant', 'cosine'), STAYS,
+            'of the learning rate; cosine: to 0 at the last step'),
+    Setting('train.warmup_steps', 0, NOT_NEGATIVE, STAYS, 'of the learning rate: linear, from 0'),
+    Setting('train.clip_norm', 0.0, NOT_NEGATIVE, CHANGES, 'global gradient norm; 0 = no clipping'),
+    Setting('train.ema_decay', 0.0, FRACTION, STAYS,
+            'of the parameters; 0 = none. If set, the average is what is used'),
+    Setting('train.start_from', '', ANY, STAYS,
+            "a workdir whose parameters to begin with; '' = random ones"),
+    Setting('train.part', 'all', ('all', 'decoder'), STAYS,
+            'decoder: what inference alone uses stays as it is'),
+    Setting('train.seed', 0, NOT_NEGATIVE, STAYS, 'of parameters, batches and noise'),
+    Setting('train.log_every', 100, AT_LEAST_1, CHANGES, 'steps'),
+    Setting('train.checkpoint_every', 1000, AT_LEAST_1, CHANGES, 'steps'),
+    Setting('train.evaluate_every', 0, NOT_NEGATIVE, CHANGES, 'steps; 0 = at the end only'),
+
+    # What is a spike of the loss, and which checkpoint it is reverted to.
+    Setting('spikes.window', 100, AT_LEAST_1, CHANGES,
+            'healthy losses that the next one is compared with'),
+    Setting('spikes.threshold', 10.0, ANY, CHANGES,
+            'robust standard deviations above their median'),
+    Setting('spikes.trust_after', 50, NOT_NEGATIVE, CHANGES,
+            'healthy losses after which a checkpoint is trusted'),
+    Setting('spikes.max_reverts', 5, NOT_NEGATIVE, CHANGES,
+            'in a row without progress, then the run ends'),
+
+    # Evaluation, on the test split.
+    Setting('evaluate.batch_size', 100, AT_LEAST_1, CHANGES,
+            'over all devices; does not change the result'),
+    Setting('evaluate.max_images', 0, NOT_NEGATIVE, CHANGES, '0 = the whole split'),
+    Setting('evaluate.importance_samples', 1, AT_LEAST_1, CHANGES,
+            'K of the importance-weighted bound; 1 = the ELBO'),
+    Setting('evaluate.seed', 0, NOT_NEGATIVE, CHANGES, 'of the noise'),
+
+    # Figures.
+    Setting('figures.samples', 64, AT_LEAST_1, CHANGES, 'pictures in samples.png'),
+    Setting('figures.reconstructions', 12, AT_LEAST_1, CHANGES, 'columns'),
+    Setting('figures.temperature', 0.0, NOT_NEGATIVE, CHANGES,
+            'of the prior that completes a reconstruction; 0 = its mean'),
+)
