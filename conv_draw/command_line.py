@@ -6,6 +6,7 @@ import sys
 from absl import app, flags, logging
 
 from conv_draw.errors import Preempted, UserError
+from conv_draw.machine import quiet
 
 # What a mistake in --config and --config.KEY raises, besides flags.Error.
 MISTAKES = (AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
@@ -48,6 +49,7 @@ def errors_in_one_line(program, paths):
   """
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.ERROR)
+  quiet.say_errors_once()
   try:
     yield
   except UserError as e:

@@ -5,17 +5,14 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import logging as py_logging
 import os
-import re
 import sys
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 
-from conv_draw.errors import UserError
+from conv_draw.errors import UserError, reason
 from conv_draw.machine import hosts
 from conv_draw.training import spikes
 
@@ -52,7 +49,6 @@ class Checkpoints:
   def __init__(self, workdir, keep):
     """Opens `workdir`/checkpoints; keeps the newest `keep` of what is saved, None only reads."""
     self._directory = os.path.abspath(os.path.join(workdir, 'checkpoints'))
-    _say_errors_once()
     self._manager = None
     if not hosts.primary():
       return
@@ -108,8 +104,7 @@ class Checkpoints:
       restored = self._manager.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(like), health=ocp.args.JsonRestore()))
     except Exception as e:  # Orbax does not say which kinds there are
-      reason = next(iter(str(e).splitlines()), type(e).__name__)[:200]
-      raise Damaged(f'{where} is damaged ({reason})') from e
+      raise Damaged(f'{where} is damaged ({reason(e)[:200]})') from e
     state, record = restored['state'], restored['health']
     if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, like):
       raise UserError(
@@ -166,14 +161,13 @@ class Checkpoints:
     try:
       yield
     except (OSError, ValueError) as e:  # TensorStore's are ValueErrors
-      reason = next(iter(str(e).splitlines()), type(e).__name__)
       raise UserError(
-          f'{self._directory} cannot be written ({reason[-200:]}): make space or mend its '
+          f'{self._directory} cannot be written ({reason(e)[-200:]}): make space or mend its '
           'permissions; the same command then continues') from e
 
 
 def restore_params(workdir, like):
-  """(parameters to use, step) of a workdir's newest checkpoint: the EMA if there is one.
+  """(`TrainState.params_to_use`, step) of a workdir's newest checkpoint.
 
   Args:
     workdir: of a training run.
@@ -187,36 +181,7 @@ def restore_params(workdir, like):
     state, _ = checkpoints.restore_newest(like, lambda text: print(text, file=sys.stderr))
   finally:
     checkpoints.close()
-  return (state.params if state.ema_params is None else state.ema_params), int(state.step)
-
-
-def _say_errors_once():
-  """Leaves out what threads print of an error that `Checkpoints` raises as well.
-
-  Orbax logs the error with a traceback in each of its threads, and where one array cannot be read
-  or written, asyncio logs the errors of the others as never retrieved, or TensorStore's threads
-  print "Event loop is closed" for them. --verbosity=1 shows what is logged.
-  """
-  logging.get_absl_logger().addFilter(_not_of_orbax)
-  py_logging.getLogger('asyncio').addFilter(_not_of_tensorstore)
-  if sys.unraisablehook is not _ignore_closed_loops:
-    _ignore_closed_loops.before = sys.unraisablehook
-    sys.unraisablehook = _ignore_closed_loops
-
-
-def _not_of_orbax(record):
-  return logging.level_debug() or not record.exc_info or '/orbax/' not in record.pathname
-
-
-def _not_of_tensorstore(record):
-  error = record.exc_info[1] if record.exc_info else None
-  status = isinstance(error, ValueError) and re.match('[A-Z_]+: ', str(error))  # OUT_OF_RANGE: …
-  return logging.level_debug() or not status
-
-
-def _ignore_closed_loops(unraisable):
-  if str(unraisable.exc_value) != 'Event loop is closed':
-    _ignore_closed_loops.before(unraisable)
+  return state.params_to_use, int(state.step)
 
 
 def _digest(state, record):

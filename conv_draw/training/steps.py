@@ -27,6 +27,11 @@ class TrainState:
   opt_state: Any
   ema_params: Any  # None without averaging
 
+  @property
+  def params_to_use(self):
+    """The parameters that everything but training itself uses: the EMA if there is one."""
+    return self.params if self.ema_params is None else self.ema_params
+
 
 def random_key(seed, purpose, *numbers):
   """fold_in(seed, purpose, numbers...)."""
