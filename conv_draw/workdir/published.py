@@ -4,6 +4,7 @@
 workdir takes them: `launch.py --mode=evaluate --workdir=DIR`, the codec, `train.start_from`.
 """
 
+import io
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ import zlib
 import jax
 import numpy as np
 
-from conv_draw.errors import UserError
+from conv_draw.errors import UserError, reason
+from conv_draw.machine.files import write_file
 from conv_draw.workdir import metrics
 
 ROOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'pretrained')
@@ -44,7 +46,7 @@ def read(workdir, like):
     with np.load(file, allow_pickle=False) as stored:
       arrays = {name: stored[name] for name in stored.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-    raise UserError(f'{file} is damaged ({e}): restore it') from None
+    raise UserError(f'{file} is damaged ({reason(e)}): restore it') from None
   step = int(arrays.pop('step', 0))
   leaves, structure = jax.tree_util.tree_flatten_with_path(like)
   names = [jax.tree_util.keystr(where) for where, _ in leaves]
@@ -76,17 +78,19 @@ def write(workdir, logs, params, step, out):
   os.makedirs(out)
   arrays = {jax.tree_util.keystr(where): np.asarray(value)
             for where, value in jax.tree_util.tree_leaves_with_path(params)}
-  np.savez_compressed(os.path.join(out, FILE), step=step, **arrays)
-  shutil.copy(os.path.join(workdir, 'images.json'), out)
+  weights = io.BytesIO()
+  np.savez_compressed(weights, step=step, **arrays)
+  write_file(os.path.join(out, FILE), weights.getvalue())
+  with open(os.path.join(workdir, 'images.json'), 'rb') as f:
+    write_file(os.path.join(out, 'images.json'), f.read())
   with open(os.path.join(workdir, 'config.json')) as f:
     stored = json.load(f)
   stored['data']['data_dir'] = stored['train']['start_from'] = ''  # paths elsewhere
-  with open(os.path.join(out, 'config.json'), 'w') as f:
-    f.write(json.dumps(stored, indent=2) + '\n')
+  write_file(os.path.join(out, 'config.json'), json.dumps(stored, indent=2) + '\n')
   for i, log in enumerate(logs, 1):
     name = 'metrics.jsonl' if i == len(logs) else f'metrics_{i}.jsonl'
-    with open(os.path.join(out, name), 'w') as f:
-      f.writelines(metrics.line(line) for line in _thinned(metrics.read_file(log)))
+    lines = _thinned(metrics.read_file(log))
+    write_file(os.path.join(out, name), ''.join(metrics.line(line) for line in lines))
   os.rename(out, new)
 
 
