@@ -28,12 +28,18 @@ def launch(*arguments):
   return process.returncode, out, error
 
 
-def saved(workdir):
-  """All arrays of the final checkpoint, as bytes."""
+def restored(workdir, step=12):
+  """The training state of a checkpoint, as nested dicts of host arrays."""
   import orbax.checkpoint as ocp  # noqa: PLC0415
 
   with ocp.StandardCheckpointer() as checkpointer:
-    tree = checkpointer.restore(os.path.join(workdir, 'checkpoints', '12', 'state'))
+    return checkpointer.restore(
+        os.path.join(os.path.abspath(workdir), 'checkpoints', str(step), 'state'))
+
+
+def saved(workdir, step=12):
+  """All arrays of a checkpoint, as bytes."""
+  tree = restored(workdir, step)
   import jax  # noqa: PLC0415
 
   return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]

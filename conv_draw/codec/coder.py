@@ -61,8 +61,9 @@ class Coder:
     if config.model.kind != 'draw':
       raise UserError(
           f'{workdir} has model.kind={config.model.kind}: coding needs iterations, as draw has')
-    model, params, _, shape = trained.load_model(config, workdir)
-    return cls(model, params, os.path.basename(os.path.abspath(workdir)), shape[:2])
+    run = trained.load(config, workdir)
+    name = os.path.basename(os.path.abspath(workdir))
+    return cls(run.model, run.params, name, run.images.shape[:2])
 
   def encode(self, image, lossless=False, groups=None, bits_per_dim=None, tile_side=None,
              measure=False, source='the image'):

@@ -15,8 +15,8 @@ OUT = flags.DEFINE_string('out', None, 'The directory to make.')
 def main(argv):
   with command_line.errors_in_one_line(PROGRAM, OUT.value):
     command_line.check_given(argv, WORKDIR, OUT)
-    _, params, step, _ = trained.load_model(config_lib.load(WORKDIR.value), WORKDIR.value)
-    published.write(WORKDIR.value, trained.logs(WORKDIR.value), params, step, OUT.value)
+    run = trained.load(config_lib.load(WORKDIR.value), WORKDIR.value)
+    published.write(run.workdir, trained.logs(run.workdir), run.params, run.step, OUT.value)
 
 
 if __name__ == '__main__':

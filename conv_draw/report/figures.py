@@ -1,7 +1,8 @@
 """The paper's figures from trained models: PNG at print quality, and the numbers as CSV beside it.
 
-Each function returns the paths it wrote. Drawing is matplotlib's; what is drawn comes from the same
-model functions as everything else.
+Each figure's function returns the paths it wrote; `run` is a `trained.Run`, of which `samples` and
+`figure_4` need no data. Drawing is matplotlib's; what is drawn comes from the same model functions
+as everything else.
 """
 
 import csv
@@ -33,13 +34,16 @@ def stored_groups(iterations):
   return np.unique(np.round(np.linspace(0, iterations, LEVELS)).astype(int))
 
 
-def samples(config, model, params, image_size):
+def samples(run):
   """Generated images (figure 4): `figures.samples` of them, [N, H, W, C] uint8."""
-  key = steps.random_key(config.evaluate.seed, steps.FIGURES, 0)
+  model, count, size = run.model, run.config.figures.samples, run.images.shape[:2]
   draw = jax.jit(
-      lambda params, key: model.pixels.mean(model.apply(
-          params, key, config.figures.samples, image_size, method='sample')))
-  return to_bytes(draw(params, key))
+      lambda params, key: model.pixels.mean(model.apply(params, key, count, size, method='sample')))
+  return to_bytes(draw(run.params, _key(run, 0)))
+
+
+def _key(run, number):
+  return steps.random_key(run.config.evaluate.seed, steps.FIGURES, number)
 
 
 @functools.cache
@@ -54,17 +58,16 @@ def _compiled(model):
 class Reconstructions:
   """Some test images, and what the model makes of their first t groups of latents."""
 
-  def __init__(self, config, model, params, images, count):
-    """Chooses `count` of `images` (a `data.Images`), spread over the split."""
-    self._model, self._params = model, params
+  def __init__(self, run, count):
+    """Chooses `count` of the run's images, spread over the split."""
+    images, self._params = run.images, run.params
     chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
     self._images = images.fetch(chosen)
     self.originals = to_bytes(self._images / (images.grey_levels - 1))  # [N, H, W, C]
-    self._keys = lambda number: jax.vmap(lambda i: jax.random.fold_in(
-        steps.random_key(config.evaluate.seed, steps.FIGURES, number), i))(
-            jnp.arange(len(chosen)))
-    infer, self._decode = _compiled(model)
-    inference = infer(params, self._keys(1), self._images)
+    self._keys = lambda number: jax.vmap(
+        lambda i: jax.random.fold_in(_key(run, number), i))(jnp.arange(len(chosen)))
+    infer, self._decode = _compiled(run.model)
+    inference = infer(run.params, self._keys(1), self._images)
     kl_nats = np.asarray(inference.kl_nats, np.float64).sum(1)  # [T, N]
     self._stored_nats = np.concatenate([np.zeros((1, len(chosen))), kl_nats.cumsum(0)])
 
@@ -80,29 +83,28 @@ class Reconstructions:
 
   def psnr(self, decoded):
     """Decibels, of the mean squared error over all the images."""
-    difference = (decoded.astype(float) - self.originals) / 255
-    return -10 * np.log10(max(np.mean(difference**2), 1e-12))
+    return pictures.psnr_db(self.originals, decoded)
 
 
-def reconstructions(config, model, params, images):
+def reconstructions(run):
   """The originals, then t = 0..T groups stored, the rest at `figures.temperature`.
 
   Returns:
-    uint8 [1 + grey_levels, columns, H, W, C].
+    uint8 [1 + rows of t, columns, H, W, C].
   """
-  some = Reconstructions(config, model, params, images, config.figures.reconstructions)
-  rows = [some.at(t, config.figures.temperature) for t in stored_groups(model.iterations)]
+  settings = run.config.figures
+  some = Reconstructions(run, settings.reconstructions)
+  rows = [some.at(t, settings.temperature) for t in stored_groups(run.model.iterations)]
   return np.stack([some.originals, *rows])
 
 
-def figure_1(config, model, params, images, directory):
+def figure_1(run, directory):
   """Progressive reconstructions: several samples of each image, and with the prior's means."""
   paths = []
   for name, temperature, each in (('samples', 1.0, SAMPLES), ('means', 0.0, 1)):
-    count = max(1, config.figures.reconstructions // each)
-    some = Reconstructions(config, model, params, images, count)
+    some = Reconstructions(run, max(1, run.config.figures.reconstructions // each))
     rows, labels, numbers = [some.originals.repeat(each, 0)], ['original'], []
-    for t in stored_groups(model.iterations):
+    for t in stored_groups(run.model.iterations):
       # [N, each, H, W, C] -> an image's samples side by side
       drawn = np.stack([some.at(t, temperature, j) for j in range(each)], 1)
       rows.append(drawn.reshape(-1, *drawn.shape[2:]))
@@ -116,9 +118,9 @@ def figure_1(config, model, params, images, directory):
   return paths
 
 
-def figure_2(config, model, params, images, directory):
+def figure_2(run, directory):
   """The information in bits by layer and iteration, over the test split."""
-  kl_nats = evaluate.evaluate(config, model, params, images).kl_nats  # [T, L]
+  kl_nats = evaluate.evaluate(run).kl_nats  # [T, L]
   bits = kl_nats / np.log(2)
   figure, axes = plt.subplots(figsize=(WIDTH / 2, WIDTH / 3))
   iterations = np.arange(1, len(bits) + 1)
@@ -130,7 +132,7 @@ def figure_2(config, model, params, images, directory):
   axes.xaxis.get_major_locator().set_params(integer=True)
   axes.legend(frameon=False)
   path = os.path.join(directory, 'figure_2')
-  shape = images.shape
+  shape = run.images.shape
   rows = [
       (t + 1, i + 1, kl_nats[t, i], bits[t, i], objective.bits_per_dim(kl_nats[t, i], shape))
       for i in range(bits.shape[1]) for t in range(len(bits))]
@@ -138,14 +140,14 @@ def figure_2(config, model, params, images, directory):
       path, ('iteration', 'layer', 'kl_nats', 'kl_bits', 'kl_bits_per_dim'), rows)]
 
 
-def figure_3(config, model, params, images, directory):
+def figure_3(run, directory):
   """Lossy compression at the paper's rates: originals, full and zero variance of the prior.
 
   At each rate, t is the number of groups whose mean KL over the shown images is nearest to it. What
   several rates have in common, as those above all that the model has, is drawn once.
   """
-  some = Reconstructions(config, model, params, images, config.figures.reconstructions)
-  spent = np.array([some.stored_bits_per_dim(t) for t in range(model.iterations + 1)])
+  some = Reconstructions(run, run.config.figures.reconstructions)
+  spent = np.array([some.stored_bits_per_dim(t) for t in range(run.model.iterations + 1)])
   rows, labels, numbers = [], [], []
   for rate in RATES:
     t = int(abs(spent - rate).argmin())
@@ -161,9 +163,9 @@ def figure_3(config, model, params, images, directory):
       'psnr_db_zero_variance'), numbers)]
 
 
-def figure_4(config, model, params, images, directory):
+def figure_4(run, directory):
   """Samples."""
-  drawn = samples(config, model, params, images.shape[:2])
+  drawn = samples(run)
   columns = int(np.ceil(np.sqrt(len(drawn))))
   path = os.path.join(directory, 'figure_4')
   grid = pictures.grid_of(drawn, columns)

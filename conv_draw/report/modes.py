@@ -1,5 +1,6 @@
 """What `launch.py --mode` can do with a run, or with several."""
 
+import functools
 import os
 
 from conv_draw.data import sets
@@ -18,8 +19,9 @@ def run(mode, config, workdir):
 
   Several processes train and evaluate together; the first one alone speaks and writes files.
   """
+  load = functools.cache(functools.partial(sets.load, config.data))  # opens each split once
   if mode == 'train':
-    trained_run = trained.of_state(config, loop.train(config, workdir))
+    trained_run = loop.train(config, workdir, load)
   elif differing := [
       k for k in config_lib.differences(config_lib.load(workdir), config)
       if k.startswith('model.') or k == 'train.ema_decay']:
@@ -27,30 +29,28 @@ def run(mode, config, workdir):
         f'{workdir} was trained with another {differing[0]}: leave out --config and '
         f'--config.{differing[0]} to use the stored ones')
   else:
-    trained_run = trained.load(config, workdir)
-  model, params, step, test_images = trained_run
+    trained_run = trained.load(config, workdir, load('test'))
   if mode in ('train', 'evaluate'):
-    _evaluate(config, model, params, step, test_images, workdir)
+    _evaluate(trained_run, load)
   if hosts.primary():
-    _draw(mode, config, model, params, test_images, workdir)
+    _draw(mode, trained_run)
   hosts.wait_for_all('done')
 
 
-def _draw(mode, config, model, params, test_images, workdir):
-  drawn = (config, model, params, test_images)
+def _draw(mode, trained_run):
+  config, workdir = trained_run.config, trained_run.workdir
   directory = os.path.join(workdir, 'figures')
   if mode in ('train', 'sample', 'figures'):
     path = os.path.join(directory, 'samples.png')
-    grid = figures.samples(config, model, params, test_images.shape[:2])
-    pictures.save_grid(path, pictures.grid_of(grid, columns=8))
+    pictures.save_grid(path, pictures.grid_of(figures.samples(trained_run), columns=8))
     print('wrote', path)
   if mode in ('train', 'reconstruct', 'figures'):
     path = os.path.join(directory, 'reconstructions.png')
-    pictures.save_grid(path, figures.reconstructions(*drawn))
+    pictures.save_grid(path, figures.reconstructions(trained_run))
     print('wrote', path)
   if mode == 'figures':
     for figure in (figures.figure_1, figures.figure_2, figures.figure_3, figures.figure_4):
-      for path in figure(*drawn, directory):
+      for path in figure(trained_run, directory):
         print('wrote', path, flush=True)
     unit = 'nats' if config.model.likelihood == 'bernoulli' else 'bits_per_dim'
     logs = [metrics_lib.read_file(log) for log in trained.logs(workdir)]
@@ -66,11 +66,9 @@ def run_several(mode, workdirs):
   runs = []
   for workdir in workdirs:
     config = config_lib.load(workdir)
-    model, params, _, images = trained.load(config, workdir)
+    drawn = figures.samples(trained.load(config, workdir))
     tests = [line for line in metrics_lib.read(workdir) if line.get('split') == 'test']
-    runs.append((
-        config, figures.samples(config, model, params, images.shape[:2]),
-        tests[-1] if tests else None))
+    runs.append((config, drawn, tests[-1] if tests else None))
   shapes = {drawn.shape for _, drawn, _ in runs}
   if len(shapes) > 1:
     raise UserError(
@@ -81,24 +79,29 @@ def run_several(mode, workdirs):
     print('wrote', path)
 
 
-def _evaluate(config, model, params, step, images, workdir):
-  """Prints the test likelihood beside the baselines' and adds it to metrics.jsonl."""
+def _evaluate(trained_run, load):
+  """Prints the test likelihood beside the baselines' and adds it to metrics.jsonl.
+
+  Args:
+    load: split -> `sets.Images`; the baselines are fitted to those of 'train'.
+  """
+  config, images = trained_run.config, trained_run.images
   total = min(len(images), config.evaluate.max_images or len(images))
   progress = metrics_lib.Progress(total, 0, 'image', hosts.primary())
-  result = evaluate.evaluate(config, model, params, images, progress.at)
+  result = evaluate.evaluate(trained_run, progress.at)
   progress.close()
   if not hosts.primary():
     return
-  k = config.evaluate.importance_samples
+  k, step = config.evaluate.importance_samples, trained_run.step
   bound = f'importance-weighted bound, {k} samples' if k > 1 else 'variational bound'
   print(f'{images.name}: {result.count} of {len(images)} images, {bound}, after {step} steps')
   error = objective.bits_per_dim(result.standard_error_nats, images.shape)
   _row(table.describe(config), result.nats, images.shape, '<',
        f' +- {error:.4f}  (reconstruction {result.reconstruction_nats:.2f}, latents '
        f'{result.kl_nats.sum():.2f}, standard error {result.standard_error_nats:.2f} nats)')
-  metrics = metrics_lib.Metrics(workdir, on=not published.is_one(workdir))
-  evaluate.write(metrics, step, result, images, config)
-  for name, nats in _baselines(config, images):
+  metrics = metrics_lib.Metrics(trained_run.workdir, not published.is_one(trained_run.workdir))
+  evaluate.write(metrics, trained_run, result)
+  for name, nats in _baselines(config, load('train'), images):
     _row(name, nats, images.shape, ' ', f'  (all {len(images)} images)')
     metrics.event(
         step, 'baseline', name=name, nats=nats, data=images.name, images=len(images),
@@ -111,9 +114,8 @@ def _row(name, nats, shape, sign, rest=''):
   print(f'  {name:24} {sign} {nats:10.2f} nats  {sign} {bits:7.4f} bits/dim{rest}', flush=True)
 
 
-def _baselines(config, images):
+def _baselines(config, train_images, images):
   """(name, nats per image) of the models that need no training, on the whole test split."""
-  train_images = sets.load(config.data, 'train')
   if config.model.likelihood == 'bernoulli':
     yield 'uniform', baselines.uniform_nats(images.shape, grey_levels=2)
     yield 'independent pixels', baselines.bernoulli_nats(train_images, images)

@@ -1,4 +1,4 @@
-"""Grids of small images as PNG files."""
+"""Grids of small images as PNG files, and how close images are to each other."""
 
 import os
 
@@ -34,12 +34,10 @@ def save_grid(path, grid):
 
 
 def psnr_db(images, decoded, peak=255):
-  """Decibels, of the mean squared error over all of two arrays of one shape; inf if they are equal.
+  """Of the mean squared error over arrays of one shape, in decibels; inf if they are equal.
 
   Args:
-    images: uint8, or other numbers of 0..peak.
-    decoded: likewise.
-    peak: the largest value a pixel can have.
+    images, decoded: values 0..`peak`, of any type.
   """
   error = np.mean((images.astype(np.float64) - decoded) ** 2)
   return float('inf') if error == 0 else float(10 * np.log10(peak**2 / error))

@@ -30,26 +30,30 @@ def _score(model, seed):
       functools.partial(steps.eval_step, model=model, seed=seed), in_axes=(0, 0, 0, None))
 
 
-def evaluate(config, model, params, images, report=lambda done: None):
-  """Bounds the negative log likelihood of `images` (a `sets.Images`).
+def evaluate(run, report=lambda done: None, should_stop=lambda: False):
+  """Bounds the negative log likelihood of a run's images.
 
   Noise is fixed by (evaluate.seed, image, sample): the result does not depend on the batch size or
   the number of devices, and any two evaluations of the same parameters agree.
 
   Args:
-    config: `evaluate` settings: batch_size, max_images, importance_samples K, seed. With K > 1 the
-      bound is -log 1/K sum_k p(x, z_k) / q(z_k | x), in constant memory (Burda et al., 2016).
-    model, params: `ConvDraw` and its parameters, as host or device arrays.
+    run: a `trained.Run` with data. Of its config, the settings `evaluate`: batch_size, max_images,
+      importance_samples K, seed. With K > 1 the bound is -log 1/K sum_k p(x, z_k) / q(z_k | x), in
+      constant memory (Burda et al., 2016).
     report: called with the number of images done.
+    should_stop: called after each batch; true ends the evaluation there.
+  Returns:
+    `Result`; None if it was to stop.
   """
-  k = config.evaluate.importance_samples
-  score = _score(model, config.evaluate.seed)
-  params = devices.on_devices(devices.replicate(params))
+  config = run.config.evaluate
+  k = config.importance_samples
+  score = _score(run.model, config.seed)
+  params = devices.on_devices(devices.replicate(run.params))
   count = jax.device_count()
-  batch_size = -(-config.evaluate.batch_size // count) * count  # what is added is padding
+  # Rounded up, so that the devices divide it: batches have more images, not padding.
+  batch_size = -(-config.batch_size // count) * count
   bounds, reconstructions, kls = [], [], []
-  for batch, mask, indices in sets.eval_batches(
-      images, batch_size, config.evaluate.max_images):
+  for batch, mask, indices in sets.eval_batches(run.images, batch_size, config.max_images):
     real = mask > 0
     shares = devices.on_devices(devices.split(devices.mine((batch, indices.astype(np.int32)))))
     log_sum = -np.inf
@@ -69,6 +73,8 @@ def evaluate(config, model, params, images, report=lambda done: None):
     reconstructions.append(reconstruction)
     kls.append(kl)
     report(sum(map(len, bounds)))
+    if should_stop():
+      return None
   bounds, reconstructions, kls = map(np.concatenate, (bounds, reconstructions, kls))
   return Result(
       len(bounds), bounds.mean(),
@@ -76,9 +82,10 @@ def evaluate(config, model, params, images, report=lambda done: None):
       (reconstructions + kls.sum((1, 2))).mean(), reconstructions.mean(), kls.mean(0))
 
 
-def write(metrics, step, result, images, config):
-  """Adds a `Result` on `images` to a `metrics.Metrics`, and how it was measured."""
-  metrics.write(step, 'test', {
+def write(metrics, run, result):
+  """Adds a `Result` of a `trained.Run` to a `metrics.Metrics`, and how it was measured."""
+  images = run.images
+  metrics.write(run.step, 'test', {
       'nats': result.nats,
       'bits_per_dim': objective.bits_per_dim(result.nats, images.shape),
       'standard_error_nats': result.standard_error_nats,
@@ -86,4 +93,4 @@ def write(metrics, step, result, images, config):
       'reconstruction_nats': result.reconstruction_nats,
       'kl_nats': result.kl_nats.sum(),
       'images': result.count,
-  }, data=images.name, of=len(images), importance_samples=config.evaluate.importance_samples)
+  }, data=images.name, of=len(images), importance_samples=run.config.evaluate.importance_samples)

@@ -2,55 +2,65 @@
 
 import json
 import os
+from typing import Any, NamedTuple
 
 import jax
+from ml_collections import config_dict
 
 from conv_draw.data import sets
-from conv_draw.errors import UserError
+from conv_draw.errors import UserError, reason
+from conv_draw.machine.files import write_file
+from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.from_config import from_config
+from conv_draw.model.vae import Vae
 from conv_draw.training import checkpoints, steps
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics, published
 
 
-def load(config, workdir):
-  """(model, parameters to use, step, `sets.Images` of the test split) of a run.
+class ImageKind(NamedTuple):
+  """What a model has to know of its images, and a workdir does: so much of `sets.Images`."""
+
+  name: str  # of the training split
+  shape: tuple[int, int, int]  # (H, W, C)
+  grey_levels: int
+
+
+class Run(NamedTuple):
+  """A model with what it was trained to be."""
+
+  config: config_dict.ConfigDict
+  workdir: str
+  model: ConvDraw | Vae
+  params: Any  # those to be used: `TrainState.params_to_use`
+  step: int  # updates done
+  images: sets.Images | ImageKind  # of the test split; or without data
+
+
+def load(config, workdir, images=None):
+  """The `Run` in a workdir.
 
   Args:
     config: of the run; its `model` settings are those that `workdir` was trained with.
+    images: `sets.Images` of its test split. None: the `Run` is to have an `ImageKind`, and needs
+      no data.
   Raises:
-    UserError: no such run, or data that is missing.
+    UserError: no such run, or of images of another shape.
   """
-  images = sets.load(config.data, 'test')
-  return *_restore(config, workdir, images.shape, images.grey_levels), images
-
-
-def of_state(config, state):
-  """The same of the `TrainState` that training has returned."""
-  images = sets.load(config.data, 'test')
+  images = _stored_images(workdir) if images is None else images
   model = from_config(config, images.shape, images.grey_levels)
-  params = state.params if state.ema_params is None else state.ema_params
-  return model, params, int(state.step), images
+  optimizer = steps.create_optimizer(config)
+  like = jax.eval_shape(lambda: steps.create_state(config, model, optimizer, images.shape))
+  if published.is_one(workdir):
+    params, step = published.read(workdir, like.params)
+  else:
+    params, step = checkpoints.restore_params(workdir, like)
+  return Run(config, workdir, model, params, step, images)
 
 
-def load_model(config, workdir):
-  """(model, parameters to use, step, (H, W, C) of its images) of a run, without its data.
-
-  Raises:
-    UserError: no such run.
-  """
-  path = os.path.join(workdir, 'images.json')
-  try:
-    with open(path) as f:
-      stored = json.load(f)
-    shape, grey_levels = tuple(stored['shape']), stored['levels']
-  except FileNotFoundError:
-    raise UserError(
-        f'{path} does not exist: name the workdir of a trained run (if it is one, train it again '
-        'with the same command, which adds the file)') from None
-  except (OSError, ValueError, KeyError, TypeError) as e:
-    raise UserError(f'{path} is not readable ({e!r}): restore it') from None
-  return *_restore(config, workdir, shape, grey_levels), shape
+def of_state(config, workdir, model, state, images):
+  """The `Run` that has come as far as a host `TrainState`; the others are its fields."""
+  return Run(config, workdir, model, state.params_to_use, int(state.step), images)
 
 
 def logs(workdir):
@@ -65,18 +75,20 @@ def logs(workdir):
 
 def store_images(workdir, images):
   """Writes `images.json`, what a model has to know of its data, whole or not at all."""
+  write_file(os.path.join(workdir, 'images.json'), json.dumps(
+      {'name': images.name, 'shape': images.shape, 'levels': images.grey_levels}))
+
+
+def _stored_images(workdir):
+  """The `ImageKind` that `store_images` wrote."""
   path = os.path.join(workdir, 'images.json')
-  with open(path + '.tmp', 'w') as f:
-    f.write(json.dumps({'name': images.name, 'shape': images.shape, 'levels': images.grey_levels}))
-  os.replace(path + '.tmp', path)
-
-
-def _restore(config, workdir, shape, grey_levels):
-  model = from_config(config, shape, grey_levels)
-  optimizer = steps.create_optimizer(config)
-  like = jax.eval_shape(lambda: steps.create_state(config, model, optimizer, shape))
-  if published.is_one(workdir):
-    params, step = published.read(workdir, like.params)
-  else:
-    params, step = checkpoints.restore_params(workdir, like)
-  return model, params, step
+  try:
+    with open(path) as f:
+      stored = json.load(f)
+    return ImageKind(stored['name'], tuple(stored['shape']), stored['levels'])
+  except FileNotFoundError:
+    raise UserError(
+        f'{path} does not exist: name the workdir of a trained run (if it is one, train it again '
+        'with the same command, which adds the file)') from None
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    raise UserError(f'{path} is not readable ({reason(e)}): restore it') from None

@@ -8,28 +8,28 @@ from conv_draw.data import sets
 from conv_draw.model import objective
 from conv_draw.model.from_config import from_config
 from conv_draw.report import baselines
-from conv_draw.training import evaluate, steps
+from conv_draw.training import evaluate, steps, trained
 
 
 @pytest.fixture
-def trained(config):
+def run(config):
+  """Of a model that nothing has trained."""
   images = sets.load(config.data, 'test')
   model = from_config(config, images.shape, images.grey_levels)
   state = steps.create_state(config, model, steps.create_optimizer(config), images.shape)
-  return model, state.params, images
+  return trained.of_state(config, '', model, state, images)
 
 
-def test_every_image_counts_once_whatever_the_batch(config, trained):
-  model, params, images = trained
+def test_every_image_counts_once_whatever_the_batch(config, run):
   config.evaluate.max_images = 21  # no multiple of either batch size
   config.evaluate.batch_size = 16
-  one = evaluate.evaluate(config, model, params, images)
+  one = evaluate.evaluate(run)
   config.evaluate.batch_size = 8
-  two = evaluate.evaluate(config, model, params, images)
+  two = evaluate.evaluate(run)
   key = steps.random_key(config.evaluate.seed, steps.EVALUATE, 0)
   keys = jax.vmap(functools.partial(jax.random.fold_in, key))(np.arange(21))
-  batch = images.fetch(np.arange(21))
-  terms = objective.elbo(model, batch, jax.jit(model.apply)(params, keys, batch))
+  batch = run.images.fetch(np.arange(21))
+  terms = objective.elbo(run.model, batch, jax.jit(run.model.apply)(run.params, keys, batch))
   for result in (one, two):
     assert result.count == 21
     assert result.nats == pytest.approx(float(terms.nats.mean()), rel=1e-5)
@@ -40,15 +40,22 @@ def test_every_image_counts_once_whatever_the_batch(config, trained):
         result.reconstruction_nats + result.kl_nats.sum(), rel=1e-9)
 
 
-def test_more_importance_samples_do_not_loosen_the_bound(config, trained):
-  model, params, images = trained
+def test_more_importance_samples_do_not_loosen_the_bound(config, run):
   bounds = []
   for k in (1, 2, 8):
     config.evaluate.importance_samples = k
-    result = evaluate.evaluate(config, model, params, images)
+    result = evaluate.evaluate(run)
     assert result.nats <= result.elbo_nats + 0.5
     bounds.append(result.nats)
   assert bounds[2] <= bounds[1] + 0.05 <= bounds[0] + 0.1
+
+
+def test_it_ends_where_it_is_to_stop(run):
+  done = []
+  assert evaluate.evaluate(run, done.append, should_stop=lambda: True) is None
+  assert done == [16]  # of 24: one batch
+  done.clear()
+  assert evaluate.evaluate(run, done.append, should_stop=lambda: len(done) > 5).count == 24
 
 
 def test_uniform_baseline_is_eight_bits():

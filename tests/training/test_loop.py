@@ -9,9 +9,11 @@ import pytest
 
 from conv_draw.data import sets
 from conv_draw.errors import Preempted, UserError
+from conv_draw.machine import preemption
 from conv_draw.report import table
 from conv_draw.training import evaluate, loop
 from conv_draw.workdir import config as config_lib
+from tests.program import restored, saved
 
 
 def lines(workdir):
@@ -19,12 +21,12 @@ def lines(workdir):
     return [json.loads(line) for line in f]
 
 
-def hooked(hook):
-  """`sets.load` whose training images pass through `hook(number of the call, images)`."""
+def hooked(config, hook):
+  """What `train` loads, but training images pass through `hook(number of the call, images)`."""
   calls = []
 
-  def load(data_config, split):
-    images = sets.load(data_config, split)
+  def load(split):
+    images = sets.load(config.data, split)
     if split == 'test':
       return images
 
@@ -57,19 +59,22 @@ def test_resumed_run_is_the_uninterrupted_one(config, tmp_path):
     return images
 
   with pytest.raises(KeyboardInterrupt):
-    loop.train(config, str(tmp_path / 'cut'), load=hooked(die))
+    loop.train(config, str(tmp_path / 'cut'), load=hooked(config, die))
   resumed = loop.train(config, str(tmp_path / 'cut'))
   assert [line['step'] for line in lines(tmp_path / 'cut') if line.get('event') == 'resume'] == [8]
-  assert int(whole.step) == int(resumed.step) == 12
-  assert_same_bits(whole, resumed)
+  assert whole.step == resumed.step == 12
+  assert_same_bits(whole.params, resumed.params)
+  assert saved(tmp_path / 'whole') == saved(tmp_path / 'cut')
 
 
 def test_finished_run_does_nothing_and_can_be_prolonged(config, workdir):
   config.train.steps = 4
-  done = loop.train(config, workdir)
-  assert_same_bits(done, loop.train(config, workdir))
+  done, before = loop.train(config, workdir), saved(workdir, 4)
+  again = loop.train(config, workdir)
+  assert done.step == again.step == 4 and saved(workdir, 4) == before
+  assert_same_bits(done.params, again.params)
   config.train.steps = 8
-  assert int(loop.train(config, workdir).step) == 8
+  assert loop.train(config, workdir).step == 8
   assert config_lib.load(workdir).train.steps == 8
 
 
@@ -103,11 +108,11 @@ def test_injected_spike_is_reverted_and_training_goes_on(config, tmp_path):
   healthy = str(tmp_path / 'healthy')
   loop.train(config, healthy)
   spiked = str(tmp_path / 'spiked')
-  state = loop.train(config, spiked, load=hooked(spike))
+  run = loop.train(config, spiked, load=hooked(config, spike))
   (event,) = [line for line in lines(spiked) if line.get('event') == 'revert']
   assert event['step'] == 33
   assert event['to_step'] == 30  # three healthy losses since, which config.spikes.trust_after asks
-  assert int(state.reverts) == 1 and int(state.step) == 60
+  assert run.step == 60 and restored(spiked, 60)['reverts'] == 1
   trained = lambda workdir: [line for line in lines(workdir) if line.get('split') == 'train']
   assert trained(spiked)[-1]['nats'] == pytest.approx(trained(healthy)[-1]['nats'], rel=0.1)
   assert trained(spiked)[-1]['nats'] < 0.9 * trained(spiked)[0]['nats']
@@ -117,10 +122,11 @@ def test_decoder_is_trained_on_from_another_run(config, tmp_path):
   config.model.posterior = 'constant'
   config.train.update(steps=4, ema_decay=0.5)
   first = loop.train(config, str(tmp_path / 'first'))
+  assert_same_bits(first.params, restored(first.workdir, 4)['ema_params'])
   config.train.update(start_from=str(tmp_path / 'first'), part='decoder')
   second = loop.train(config, str(tmp_path / 'second'))
-  for name, value in second.params['params'].items():
-    same = np.array_equal(value, first.ema_params['params'][name])
+  for name, value in restored(second.workdir, 4)['params']['params'].items():
+    same = jax.tree.all(jax.tree.map(np.array_equal, value, first.params['params'][name]))
     assert same == name.startswith(('encoder', 'posterior')), name
   config.model.features = 5
   with pytest.raises(UserError, match='start_from'):
@@ -129,9 +135,9 @@ def test_decoder_is_trained_on_from_another_run(config, tmp_path):
 
 
 def test_runs_say_what_they_run_on(config, workdir):
-  state = loop.train(config, workdir)
+  run = loop.train(config, workdir)
   (start,) = [line for line in lines(workdir) if line.get('event') == 'start']
-  assert start['parameters'] == sum(x.size for x in jax.tree.leaves(state.params))
+  assert start['parameters'] == sum(x.size for x in jax.tree.leaves(run.params))
   assert start['devices'] == 8 and start['device_kind'] == 'cpu' and 'digits' in start['data']
   assert all(
       line['seconds'] > 0 for line in lines(workdir) if line.get('split') == 'train')
@@ -145,7 +151,7 @@ def test_data_moves_on_after_a_revert(config, workdir):
     seen.append(images.copy())
     return np.full_like(images, 255) if call == 33 else images
 
-  loop.train(config, workdir, load=hooked(record))
+  loop.train(config, workdir, load=hooked(config, record))
   # Call 34 was the prefetch of step 34; call 35 is step 30 again, with other images.
   assert not (seen[35] == seen[30]).all()
 
@@ -158,7 +164,7 @@ def test_endless_spikes_end_the_run_with_a_named_error(config, workdir):
     return np.full_like(images, 255) if call >= 30 else images
 
   with pytest.raises(UserError, match='diverges: 2 reverts'):
-    loop.train(config, workdir, load=hooked(broken))
+    loop.train(config, workdir, load=hooked(config, broken))
   assert len([line for line in lines(workdir) if line.get('event') == 'revert']) == 2
 
 
@@ -181,13 +187,13 @@ def test_what_diverged_can_be_continued(config, workdir):
     return np.full_like(images, 255) if call in (37, 45) else images
 
   with pytest.raises(UserError, match='diverges: 1 reverts'):
-    loop.train(config, workdir, load=hooked(broken))
+    loop.train(config, workdir, load=hooked(config, broken))
   assert max(int(step) for step in os.listdir(f'{workdir}/checkpoints')) == 30
 
   def once(call, images):
     return np.full_like(images, 255) if call == 6 else images  # step 36 again
 
-  assert int(loop.train(config, workdir, load=hooked(once)).step) == 60
+  assert loop.train(config, workdir, load=hooked(config, once)).step == 60
 
 
 @pytest.mark.parametrize('when', ['evaluating', 'done'])
@@ -202,12 +208,12 @@ def test_sigterm_is_heeded_wherever_the_loop_is(config, workdir, monkeypatch, wh
 
   scored = evaluate.evaluate
 
-  def evaluating(*arguments):
+  def evaluating(*arguments, **named):
     told.append(when == 'evaluating')
-    return scored(*arguments)
+    return scored(*arguments, **named)
 
   with monkeypatch.context() as patched:
-    patched.setattr(loop.preemption, 'noted', noted)
+    patched.setattr(preemption, 'noted', noted)
     if when == 'evaluating':
       patched.setattr(loop.evaluate, 'evaluate', evaluating)
     with pytest.raises(Preempted, match='saved at step'):
@@ -215,28 +221,6 @@ def test_sigterm_is_heeded_wherever_the_loop_is(config, workdir, monkeypatch, wh
   at = {'evaluating': 3, 'done': 6}[when]
   assert [line['step'] for line in lines(workdir) if line.get('event') == 'preempted'] == [at]
   assert str(at) in os.listdir(f'{workdir}/checkpoints')
-  assert_same_bits(whole, loop.train(config, workdir))
-
-
-def test_an_interval_counts_all_its_steps_and_all_its_time(monkeypatch):
-  now = [0.0]
-  monkeypatch.setattr(loop.time, 'monotonic', lambda: now[0])
-  interval = loop._Interval((8, 8, 1), 4)
-
-  def step(nats, seconds):
-    now[0] += seconds
-    interval.add({'nats': nats})
-
-  step(9.0, 50)  # compiles
-  step(7.0, 2)
-  with interval.paused():
-    now[0] += 100
-  step(5.0, 2)
-  line = interval.close()
-  assert line['nats'] == 7 and line['seconds'] == 154 and line['images_per_second'] == 2
-  step(1000.0, 2)
-  interval.forget()  # undone, but it took its time
-  step(6.0, 2)
-  step(4.0, 1)
-  line = interval.close()
-  assert line['nats'] == 5 and line['seconds'] == 5 and line['images_per_second'] == 4
+  assert not [line for line in lines(workdir) if line.get('split') == 'test' and when != 'done']
+  assert_same_bits(whole.params, loop.train(config, workdir).params)
+  assert saved(workdir, 6) == saved(whole.workdir, 6)

@@ -28,10 +28,10 @@ def test_there_are_models():
 def test_model_loads_is_small_and_says_what_it_is(name):
   workdir = published.path(name)
   assert os.path.getsize(f'{workdir}/{published.FILE}') < 8e6
-  _, params, step, _ = trained.load_model(config_lib.load(workdir), workdir)
+  loaded = trained.load(config_lib.load(workdir), workdir)
   entries = metrics.read(workdir)
-  assert step == max(e['step'] for e in entries) and entries[0]['parameters'] == sum(
-      x.size for x in params['params'].values() for x in _leaves(x))
+  assert loaded.step == max(e['step'] for e in entries) and entries[0]['parameters'] == sum(
+      x.size for x in loaded.params['params'].values() for x in _leaves(x))
   with open(f'{workdir}/README.md') as f:
     card = f.read()
   test = [e for e in entries if e.get('split') == 'test'][-1]
@@ -47,7 +47,7 @@ def test_figure_5_is_of_the_models_beside_it_on_all_images():
     workdir = published.path('omniglot') if row['beta'] == '1' else workdir
     config = config_lib.load(workdir)
     assert config.objective.beta == float(row['beta'])
-    trained.load_model(config, workdir)
+    trained.load(config, workdir)
     test = [e for e in metrics.read(workdir) if e.get('split') == 'test'][-1]
     assert int(row['test_images']) == test['images'] == 8115
     assert float(row['test_nats']) == pytest.approx(test['nats'], rel=1e-5)
@@ -97,9 +97,9 @@ def test_it_is_not_trained_on_but_started_from(made, tmp_path):
       '--config.train.steps=1', '--config.evaluate.max_images=1')
   assert status == 0, error
   # What is made of that run has the logs of both.
-  _, params, step, _ = trained.load_model(config_lib.load(workdir), workdir)
+  loaded = trained.load(config_lib.load(workdir), workdir)
   out = str(tmp_path / 'out')
-  published.write(workdir, trained.logs(workdir), params, step, out)
+  published.write(workdir, trained.logs(workdir), loaded.params, loaded.step, out)
   logs = [metrics.read_file(log) for log in trained.logs(out)]
   assert logs == [metrics.read(made), metrics.read(workdir)]
 
@@ -108,8 +108,8 @@ def test_damaged_and_other_models_are_refused(made, tmp_path):
   config = config_lib.load(made)
   config.unlock().model.features = 5
   with pytest.raises(UserError, match='other shapes'):
-    trained.load_model(config, made)
+    trained.load(config, made)
   damaged = shutil.copytree(made, tmp_path / 'damaged')
   os.truncate(damaged / published.FILE, 1000)
   with pytest.raises(UserError, match='is damaged'):
-    trained.load_model(config_lib.load(damaged), str(damaged))
+    trained.load(config_lib.load(damaged), str(damaged))

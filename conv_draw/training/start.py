@@ -1,0 +1,105 @@
+"""How training begins: what it needs of the workdir is opened, and it starts or resumes."""
+
+import contextlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from conv_draw.data.batches import Batches
+from conv_draw.errors import UserError
+from conv_draw.machine import devices, hosts, preemption
+from conv_draw.training import checkpoints, spikes, trained
+from conv_draw.workdir import config as config_lib
+from conv_draw.workdir import metrics as metrics_lib
+from conv_draw.workdir import published
+
+
+class Opened(NamedTuple):
+  """What training reads from and writes to, while it lasts."""
+
+  saved: checkpoints.Checkpoints
+  metrics: metrics_lib.Metrics
+  batches: Batches
+  progress: metrics_lib.Progress
+  stopping: Callable  # step -> whether SIGTERM came, as `preemption.noted` has it
+
+
+def check(config, workdir):
+  """Raises `UserError` unless a run with this configuration can begin or go on in `workdir`."""
+  devices.check_batch_size('train.batch_size', config.train.batch_size)
+  if published.is_one(workdir):
+    raise UserError(f'{workdir} holds a finished model: name another --workdir, and '
+                    f'--config.train.start_from={workdir} to begin with its parameters')
+  config_lib.check_continues(config, workdir)
+
+
+@contextlib.contextmanager
+def opened(config, workdir, images):
+  """`Opened` for training on `images`, closed at the end.
+
+  Raises:
+    UserError: another process trains there, or the workdir cannot be written.
+  """
+  t = config.train
+  with (
+      checkpoints.only_process(workdir) if hosts.primary() else contextlib.nullcontext(),
+      contextlib.closing(checkpoints.Checkpoints(
+          workdir, spikes.checkpoints_to_keep(t.checkpoint_every, config.spikes))) as saved,
+      contextlib.closing(metrics_lib.Metrics(workdir, hosts.primary())) as metrics,
+      contextlib.closing(Batches(
+          images, t.batch_size, t.seed, config.data.workers, jax.process_index(),
+          jax.process_count())) as batches,
+      contextlib.closing(metrics_lib.Progress(
+          t.steps, max(saved.steps(), default=0), 'step', hosts.primary())) as progress,
+      preemption.noted() as stopping,
+  ):
+    yield Opened(saved, metrics, batches, progress, stopping)
+
+
+def start_or_resume(config, workdir, images, initial_state, io):
+  """The state to train on from: the newest checkpoint's, or the first one, which is saved.
+
+  Args:
+    images: `sets.Images` to train on.
+    initial_state: `TrainState` of the structure that the configuration gives.
+    io: `Opened`.
+  Returns:
+    (host `TrainState`, `spikes.Health`)
+  """
+  resuming = bool(io.saved.steps())
+  if resuming:
+    state, health = io.saved.restore_newest(initial_state, io.progress.say)
+    health.reverts_in_a_row = 0  # whoever started it again may have changed what made it diverge
+    io.saved.delete_after(int(state.step))  # what was damaged
+    io.metrics.event(int(state.step), 'resume')
+  else:
+    state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
+    if config.train.start_from:
+      state = _started_from(config.train.start_from, state)
+  if hosts.primary():
+    config_lib.store(config, workdir)  # from here on it is a run
+    trained.store_images(workdir, images)
+  if not resuming:
+    io.saved.save(state, health)
+  size = sum(x.size for x in jax.tree.leaves(state.params))
+  io.metrics.event(
+      int(state.step), 'start', data=images.name, parameters=size, devices=jax.device_count(),
+      device_kind=jax.devices()[0].device_kind, jax=jax.__version__)
+  io.progress.say(
+      f'{workdir}: {images.name}, {len(images)} images; {size:,} parameters; '
+      f'{jax.device_count()} {jax.devices()[0].platform} device(s); '
+      f'step {int(state.step)} of {config.train.steps}')
+  return state, health
+
+
+def _started_from(workdir, state):
+  """`state` with the parameters of another run."""
+  params = trained.load(config_lib.load(workdir), workdir).params
+  if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, state.params):
+    raise UserError(
+        f'train.start_from={workdir} is of a model of other shapes: give the settings of config.'
+        'model that it has (posterior: constant, rounded and uniform go together)')
+  ema_params = None if state.ema_params is None else params
+  return state.replace(params=params, ema_params=ema_params)

@@ -1,0 +1,33 @@
+"""Modes in this process; tests/test_launch.py has them as programs."""
+
+import os
+
+import pytest
+
+from conv_draw.data import sets
+from conv_draw.report import modes
+
+
+@pytest.fixture
+def opened(monkeypatch):
+  """The splits that have been opened, one after the other."""
+  splits, load = [], sets.load
+  monkeypatch.setattr(
+      sets, 'load', lambda data, split: splits.append(split) or load(data, split))
+  return splits
+
+
+def test_no_split_is_opened_twice_and_none_without_need(config, tmp_path, opened):
+  config.train.evaluate_every = 5
+  workdir = str(tmp_path / 'run')
+  modes.run('train', config, workdir)
+  assert sorted(opened) == ['test', 'train']
+  for mode, needed in (('evaluate', ['test', 'train']), ('sample', ['test'])):
+    opened.clear()
+    modes.run(mode, config, workdir)
+    assert sorted(opened) == needed, mode
+  opened.clear()
+  modes.run_several('figures', [workdir])
+  modes.run_several('table', [workdir])
+  assert opened == []
+  assert os.path.exists(tmp_path / 'figures' / 'figure_5.png')

@@ -1,0 +1,44 @@
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from conv_draw.data import sets
+from conv_draw.errors import UserError
+from conv_draw.training import loop, trained
+from tests.program import restored
+
+
+@pytest.mark.parametrize('ema_decay, used', [(0.0, 'params'), (0.5, 'ema_params')])
+def test_a_run_is_what_training_has_returned_with_data_and_without(
+    config, tmp_path, ema_decay, used):
+  config.train.update(steps=4, ema_decay=ema_decay)
+  workdir = str(tmp_path / 'run')
+  returned = loop.train(config, workdir)
+  images = sets.load(config.data, 'test')
+  with_data, without = trained.load(config, workdir, images), trained.load(config, workdir)
+  expected = restored(workdir, 4)[used]
+  for run in (returned, with_data, without):
+    assert (run.step, run.workdir, run.model, run.config) == (
+        4, workdir, returned.model, config)
+    jax.tree.map(np.testing.assert_array_equal, run.params, expected)
+    assert (run.images.shape, run.images.grey_levels) == ((8, 8, 1), 17)
+  assert with_data.images is images and len(returned.images) == len(images)
+  assert without.images == trained.ImageKind('digits (scikit-learn), train', (8, 8, 1), 17)
+
+
+def test_what_a_workdir_knows_of_its_images_is_there_and_whole(config, tmp_path):
+  workdir, path = str(tmp_path), tmp_path / 'images.json'
+  with pytest.raises(UserError, match='images.json does not exist'):
+    trained.load(config, workdir)
+  trained.store_images(workdir, sets.load(config.data, 'train'))
+  assert os.listdir(workdir) == ['images.json']
+  stored = json.loads(path.read_text())
+  with pytest.raises(UserError, match='train first'):  # images.json is as it must be
+    trained.load(config, workdir)
+  for damage in (path.read_text()[:20], '[]', json.dumps({'name': stored['name']})):
+    path.write_text(damage)
+    with pytest.raises(UserError, match='images.json is not readable'):
+      trained.load(config, workdir)
