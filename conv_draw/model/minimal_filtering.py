@@ -103,6 +103,7 @@ class Grid:
     self._sum.defvjp(self._sum_forward, self._sum_backward)
 
   def zeros(self, batch, channels):
+    """Maps of zeros, in the grid's layout."""
     r, c = self._rows, self._columns
     return jnp.zeros((r.m, c.m, batch, r.tiles, c.tiles, channels))
 
@@ -219,13 +220,21 @@ def _apply(matrix, x, axis):
 
 
 def _combine(matrix, slabs):
-  """[sum_j matrix[i, j] slabs[j] for every i] in as few operations; None stands for zeros."""
+  """[sum_j matrix[i, j] slabs[j] for every i]; None stands for zeros.
+
+  Zeros cost nothing, and ones no product.
+  """
   sums = []
   for row in matrix:
     total = None
     for weight, slab in zip(row, slabs, strict=True):
       if weight and slab is not None:
-        term = {1: slab, -1: -slab}.get(weight, slab * np.asarray(weight, slab.dtype))
+        if weight == 1:
+          term = slab
+        elif weight == -1:
+          term = -slab
+        else:
+          term = slab * np.asarray(weight, slab.dtype)
         total = term if total is None else total + term
     sums.append(total)
   return sums
