@@ -63,12 +63,13 @@ class Network:
     def walk(params, weights, t, image, state, zs):
       seen = [None] * len(self.shapes)
 
-      def draw(i, posterior, prior):
-        seen[i] = posterior, prior
-        return zs[i]
+      def draw_latent(t, layer, posterior, prior):
+        del t
+        seen[layer] = posterior, prior
+        return zs[layer]
 
       state, _ = model.apply(
-          params, weights, t, size, image, state, draw, method='iterate')
+          params, weights, t, size, image, state, draw_latent, method='iterate')
       return state, seen
 
     @jax.jit

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from conv_draw.model import weights
-from conv_draw.model.conv_draw import Inference, image_keys
+from conv_draw.model import geometry
+from conv_draw.model.conv_draw import Inference
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer
+from conv_draw.model.noise import image_keys, standard_normal
 
 
 class Vae(nn.Module):
@@ -63,9 +63,13 @@ class Vae(nn.Module):
     Returns:
       `Inference`, its layers from the pixels up.
     """
-    return self._generate(
-        key, images.shape, images,
-        lambda noise, posterior, prior: posterior.at(temperature * noise))
+    keys = image_keys(key, len(images))
+
+    def draw_latent(t, layer, posterior, prior):
+      del t, prior
+      return posterior.at(temperature * self._noise(keys, layer, posterior))
+
+    return self._generate(images.shape, images, draw_latent)
 
   def reconstruct(
       self, key, images, groups, temperature=1.0, posterior_temperature=1.0, generation_key=None):
@@ -85,13 +89,14 @@ class Vae(nn.Module):
     keys = image_keys(key, len(images))
     others = keys if generation_key is None else image_keys(generation_key, len(images))
 
-    def draw_latent(noise, posterior, prior):
+    def draw_latent(t, layer, posterior, prior):
+      stored = t < groups
+      noise = self._noise(jnp.where(stored, keys, others), layer, prior)
       return jnp.where(
-          (groups > 0)[:, None, None, None], posterior.at(posterior_temperature * noise),
+          stored[:, None, None, None], posterior.at(posterior_temperature * noise),
           prior.at(temperature * noise))
 
-    keys = jnp.where(groups > 0, keys, others)
-    return self._generate(keys, images.shape, images, draw_latent).canvas
+    return self._generate(images.shape, images, draw_latent).canvas
 
   def sample(self, key, count, image_size, temperature=1.0):
     """Generates: z_l ~ p_l in every layer.
@@ -104,47 +109,48 @@ class Vae(nn.Module):
     Returns:
       [B, H, W, R] the canvas.
     """
-    return self._generate(
-        key, (count, *image_size, self.channels), None,
-        lambda noise, posterior, prior: prior.at(temperature * noise)).canvas
+    keys = image_keys(key, count)
+
+    def draw_latent(t, layer, posterior, prior):
+      del t, posterior
+      return prior.at(temperature * self._noise(keys, layer, prior))
+
+    return self._generate((count, *image_size, self.channels), None, draw_latent).canvas
 
   def unit_interval(self, images):
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
     return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
 
   @nn.compact
-  def _generate(self, key, shape, images, draw_latent):
+  def _generate(self, shape, images, draw_latent):
     """The generative path, top down, with inference alongside if there are images.
 
     Args:
-      key: one PRNG key, or [B] of them.
       shape: (B, H, W, C) of the images.
       images: uint8 of that shape, or None.
-      draw_latent: (noise, posterior, prior) -> z_l, all [B, h, w, Z]; posterior is None without
-        images.
+      draw_latent: (t, layer, posterior, prior) -> z_l [B, h, w, Z], as of `recurrence.step`; t is
+        0 always. posterior is None without images.
     Returns:
       `Inference`; of the canvas alone, without images.
     """
     b, *image_size, _ = shape
     stack = (Layer(self.features, self.latents, self.stride), *self.upper)
     sizes = self._sizes(stack, tuple(image_size))
-    keys = image_keys(key, b)
     bottom_up = None if images is None else self._encode(stack, images)
     kl_nats, log_ratio_nats = [], 0.0
 
     above = ()  # what is known of the latents above, for layer i: none, or one [B, h, w, F]
     for i in reversed(range(len(stack))):
       layer = stack[i]
-      # Number `steps` is left to binarisation, as `ConvDraw` leaves it.
-      noise = standard_normal(keys, i and self.iterations + i, (*sizes[i + 1], layer.latents))
       if above:
         prior = self._gaussian(f'prior_{i}', layer, above)
       else:
-        prior = DiagonalGaussian(jnp.zeros_like(noise), jnp.zeros_like(noise))
+        zeros = jnp.zeros((b, *sizes[i + 1], layer.latents))
+        prior = DiagonalGaussian(zeros, zeros)
       posterior = None
       if images is not None:
         posterior = self._gaussian(f'posterior_{i}', layer, (bottom_up[i], *above))
-      z = draw_latent(noise, posterior, prior)
+      z = draw_latent(0, i, posterior, prior)
       if images is not None:
         everywhere = (1, 2, 3)
         kl_nats.insert(0, kl_divergence(posterior, prior).sum(everywhere))
@@ -168,6 +174,12 @@ class Vae(nn.Module):
     if images is None:
       return Inference(canvas, None, None)
     return Inference(canvas, jnp.stack(kl_nats)[None], log_ratio_nats)
+
+  def _noise(self, keys, layer, distribution):
+    """[B, h, w, Z] draws of N(0, 1) for a layer, as large as a distribution of it; keys: [B]."""
+    # Number `iterations` is left to binarisation, as `ConvDraw` leaves it.
+    number = self.iterations + layer if layer else 0
+    return standard_normal(keys, number, distribution.mean.shape[1:])
 
   def _encode(self, stack, images):
     """[e_1, ..., e_L], each [B, h, w, F] of its layer."""
@@ -241,7 +253,7 @@ class Vae(nn.Module):
         raise ValueError(
             'above a fully connected layer (stride 0) only such can be, but the strides are '
             f'{[layer.stride for layer in stack]}')
-    return weights.sizes(stack, image_size)
+    return geometry.sizes(stack, image_size)
 
 
 # Variance gain of the linear layers that make distributions: training starts close to q = p =
@@ -252,9 +264,3 @@ SMALL = 0.01
 def fan_in(gain):
   """Weights of this gain: outputs have `gain` times the mean square of the inputs."""
   return nn.initializers.variance_scaling(gain, 'fan_in', 'truncated_normal')
-
-
-def standard_normal(keys, number, shape):
-  """[B, *shape] noise of the layer with that number, each image's from its own key."""
-  draw = lambda key: jax.random.normal(jax.random.fold_in(key, number), shape)
-  return jax.vmap(draw)(keys)

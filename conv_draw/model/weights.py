@@ -1,4 +1,4 @@
-"""The parameters of convolutional DRAW by layer: names, shapes, and how `step` reads them."""
+"""The parameters of ConvDraw: whose they are, shapes and how `recurrence.step` reads them."""
 
 from typing import Any, NamedTuple
 
@@ -7,15 +7,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from conv_draw.model import layers
-
-
-class Geometry(NamedTuple):
-  """Where a layer lives: what its maps look like and how to convolve them."""
-
-  grid: Any  # `layers.grid`
-  size: tuple[int, int]  # of its maps
-  block: tuple[int, int]  # cells of the maps below that make one of its cells
-  below: tuple[int, int]  # size of the maps below
 
 
 class Weights(NamedTuple):
@@ -40,32 +31,77 @@ class Weights(NamedTuple):
   decoder_above: Any = None
 
 
-def sizes(all_layers, image_size):
-  """(h, w) of the image and of each layer's maps, the layer nearest the pixels first.
+# Whose a parameter is: of q(z | x), which inference alone needs; of p(x, z), which generates and
+# decodes, and runs along in inference; or of both.
+INFERENCE, GENERATION, BOTH = 'inference', 'generation', 'both'
 
-  Args:
-    all_layers: `layers.Layer`s.
-    image_size: (H, W); None is enough where no layer is fully connected, and gives Nones.
+# How a parameter lies, as created: [k, k, I, O], with k = 1 where layers are fully connected, and
+STRIDED = 'strided'  # reads what is below the layer: I channels there, O here
+ADJOINT = 'adjoint'  # the same, but what is used is the transposed convolution: down from O to I
+SAME = 'same resolution'  # between maps of one size
+# or no kernel:
+BIAS = 'bias'  # [O]; r_0 may have [H, W, R]
+LOG_WIDTHS = 'log widths'  # [T, Z]
+# or what lies below that name is a Flax module's.
+MODULE = 'module'
+
+
+class Role(NamedTuple):
+  """What there is to know of a parameter, besides its shape."""
+
+  used_by: str  # INFERENCE, GENERATION or BOTH
+  layout: str  # STRIDED, ADJOINT, SAME, BIAS, LOG_WIDTHS or MODULE
+
+
+# By name, as among the parameters but for the layer's number, and as in `Weights`.
+ROLES = {
+    'encoder_image': Role(INFERENCE, STRIDED),
+    'encoder_error': Role(INFERENCE, STRIDED),  # `encoder_below` of the layer nearest the pixels
+    'encoder_below': Role(INFERENCE, STRIDED),
+    'encoder_h_e': Role(INFERENCE, SAME),
+    'encoder_h_d': Role(INFERENCE, SAME),
+    'encoder_above': Role(INFERENCE, SAME),
+    'encoder_bias': Role(INFERENCE, BIAS),
+    'posterior': Role(INFERENCE, SAME),
+    'posterior_bias': Role(INFERENCE, BIAS),
+    # Also the widths of the bins that latents from the prior, or from a file, lie in.
+    'posterior_log_sigma': Role(BOTH, LOG_WIDTHS),
+    'prior': Role(GENERATION, SAME),
+    'prior_above': Role(GENERATION, SAME),
+    'prior_bias': Role(GENERATION, BIAS),
+    'decoder_latent': Role(GENERATION, SAME),
+    'decoder_h_d': Role(GENERATION, SAME),
+    'decoder_above': Role(GENERATION, SAME),
+    'decoder_canvas': Role(GENERATION, STRIDED),
+    'decoder_bias': Role(GENERATION, BIAS),
+    'write': Role(GENERATION, ADJOINT),  # `down` of the layer nearest the pixels
+    'down': Role(GENERATION, ADJOINT),
+    'initial_canvas': Role(GENERATION, BIAS),
+    # Of `Vae`, whose posterior, prior, write and initial_canvas are whose they are here.
+    'encoder': Role(INFERENCE, MODULE),
+    'decoder': Role(GENERATION, MODULE),
+}
+
+
+def role(name):
+  """The `Role` of what has that name directly below 'params'; numbers at its end do not count.
+
+  Raises:
+    KeyError: nothing has that name.
   """
-  if image_size is None:
-    return [None] * (1 + len(all_layers))
-  found = [tuple(image_size)]
-  for layer in all_layers:
-    found.append(layer.size(found[-1]))
-  return found
-
-
-def geometry(all_layers, kernel, image_size, dtype):
-  """`Geometry` of each layer, for images of (H, W)."""
-  size = sizes(all_layers, image_size)
-  return tuple(
-      Geometry(
-          layers.grid(its, kernel if layer.stride else 1, dtype), its, layer.block(below), below)
-      for layer, below, its in zip(all_layers, size[:-1], size[1:], strict=True))
+  return ROLES[name.rstrip('_0123456789')]
 
 
 def between(layer, kernel, size_below, inputs, outputs):
-  """Shape of a kernel between a layer and what is below it, image or layer."""
+  """Shape of a kernel between a layer and what is below it: STRIDED or ADJOINT.
+
+  Args:
+    layer: `layers.Layer`.
+    kernel: side of the convolutions' kernels.
+    size_below: (h, w) of the maps below, or (H, W) of the image; only read if fully connected.
+    inputs: channels below, of one cell.
+    outputs: channels of the layer.
+  """
   if layer.stride:
     return (kernel, kernel, inputs, outputs)
   return (1, 1, size_below[0] * size_below[1] * inputs, outputs)
@@ -78,7 +114,7 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths):
     param: `nn.Module.param`.
     i: which of `all_layers`.
     kernel: side of the convolutions' kernels.
-    size_below: (h, w) of the maps below.
+    size_below: (h, w) of the maps below, or (H, W) of the image; only read if fully connected.
     up, down: how many channels come from below, and go there.
     fixed_widths: 0 if the posterior's widths are inferred, else T, for how many iterations there
       are some as parameters.
@@ -94,7 +130,7 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths):
   zeros = nn.initializers.zeros
   w = dict(
       # (2) h^{e,1}_t = RNN(x, eps_t, h^{e,1}_{t-1}, h^{d,1}_{t-1}, h^{d,2}_{t-1}), and above it
-      # h^{e,2}_t = RNN(h^{e,1}_t, h^{e,2}_{t-1}, h^{d,2}_{t-1}, ...)
+      # h^{e,2}_t = RNN(h^{e,1}_t, h^{e,2}_{t-1}, h^{d,2}_{t-1}); x has a kernel of its own
       encoder_below=new('encoder_error' if i == 0 else 'encoder_below', below(up, 4 * f)),
       encoder_h_e=here('encoder_h_e', f, 4 * f),
       encoder_h_d=here('encoder_h_d', f, 4 * f),
@@ -127,24 +163,32 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths):
 
 def prepare(geometry, all_layers, raw):
   """`Weights` of each layer as `step` reads them, from those that `create` made."""
-  prepared = []
-  for g, layer, w in zip(geometry, all_layers, raw, strict=True):
-    change = {}
-    for name, value in w._asdict().items():
-      if value is None or name.endswith(('bias', 'log_sigma')):
-        continue
-      if name in ('encoder_below', 'decoder_canvas', 'down'):
-        value = strided(layer, value)
-      if name == 'down':
-        value = layers.adjoint_kernel(value)
-      change[name] = g.grid.prepare(value)
-    prepared.append(w._replace(**change))
-  return tuple(prepared)
+  return tuple(
+      Weights(*(
+          None if value is None else prepared(here, layer, name, value)
+          for name, value in w._asdict().items()))
+      for here, layer, w in zip(geometry, all_layers, raw, strict=True))
 
 
-def strided(layer, kernel):
-  """A kernel between a layer and what is below it, as the layer's grid convolves."""
-  return layers.strided_kernel(kernel, layer.stride) if layer.stride else kernel
+def prepared(here, layer, name, value):
+  """One parameter as `step` reads it.
+
+  Args:
+    here: the layer's `geometry.Geometry`.
+    layer: its `layers.Layer`.
+    name: of the parameter, in `ROLES`.
+    value: as created.
+  Returns:
+    A kernel for `here.grid.convolve`; what is no kernel as it is.
+  """
+  layout = role(name).layout
+  if layout in (BIAS, LOG_WIDTHS):
+    return value
+  if layout in (STRIDED, ADJOINT) and layer.stride:
+    value = layers.strided_kernel(value, layer.stride)
+  if layout == ADJOINT:
+    value = layers.adjoint_kernel(value)
+  return here.grid.prepare(value)
 
 
 def lstm_bias(key, shape):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from conv_draw.model import objective
+from conv_draw.model import objective, weights
 from conv_draw.model.pixels import BernoulliPixels
 
 AXIS = 'devices'
@@ -59,10 +59,14 @@ def create_optimizer(config):
 
 
 def _labels(params):
-  """'keep' for the parameters that inference alone uses, 'train' for the others."""
-  inference = lambda path: path[1].key.startswith(('encoder', 'posterior'))
+  """'train' for what the generative model alone has, which section 3 retrains; 'keep' for the rest.
+
+  Kept with encoders and posteriors are the widths of the bins, `posterior_log_sigma`: generation
+  and decoding read them too, but they are what the encoder was trained with.
+  """
+  generates = lambda path: weights.role(path[1].key).used_by == weights.GENERATION
   return jax.tree_util.tree_map_with_path(
-      lambda path, _: 'keep' if inference(path) else 'train', params)
+      lambda path, _: 'train' if generates(path) else 'keep', params)
 
 
 def create_state(config, model, optimizer, image_shape):

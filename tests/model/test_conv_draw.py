@@ -6,17 +6,28 @@ import numpy as np
 import pytest
 
 from conv_draw import BernoulliPixels, GaussianPixels
-from conv_draw.model import conv_draw as model_lib
 from conv_draw.model import objective
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer
+from conv_draw.model.noise import image_keys
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def paper(model, params, keys, images):
-  """Equations (1) to (7) and figure 2 in plain JAX: strided and transposed convolutions of whole
-  images and maps, and matrix products for fully connected layers."""
+  """Equations (1) to (7) and figure 2 in plain JAX: the model in its shortest form.
+
+  Strided and transposed convolutions of whole images and maps, and matrix products for fully
+  connected layers; the diagram is in conv_draw/model/recurrence.py.
+
+  Args:
+    model: `ConvDraw` with Gaussian posteriors.
+    params: its parameters.
+    keys: [B], one per image.
+    images: [B, H, W, C] of 0..grey_levels-1.
+  Returns:
+    (canvas r_T [B, H, W, R], KL(q_t | p_t) in nats [T, L, B]).
+  """
   p = params['params']
   k = model.kernel
   x = images / (model.pixels.grey_levels - 1)
@@ -59,7 +70,7 @@ def paper(model, params, keys, images):
   kls = []
   for t in range(model.iterations):
     posteriors, kl = [], [None] * len(stack)
-    error = x - model.pixels.mean(r)
+    error = x - model.pixels.mean(r)  # (1)
     for i, layer in enumerate(stack):
       if i == 0:
         below = (conv(x, p['encoder_image'], layer.stride)
@@ -68,22 +79,23 @@ def paper(model, params, keys, images):
         below = conv(h_e[i - 1], p[name('encoder_below', i)], layer.stride)
       h_e[i], c_e[i] = lstm(
           below + conv(h_e[i], p[name('encoder_h_e', i)]) + conv(h_d[i], p[name('encoder_h_d', i)])
-          + from_above(i, 'encoder') + p[name('encoder_bias', i)], c_e[i])
+          + from_above(i, 'encoder') + p[name('encoder_bias', i)], c_e[i])  # (2)
       posteriors.append(DiagonalGaussian.split(
-          conv(h_e[i], p[name('posterior', i)]) + p[name('posterior_bias', i)]))
+          conv(h_e[i], p[name('posterior', i)]) + p[name('posterior_bias', i)]))  # (3)
     for i in reversed(range(len(stack))):
       prior = DiagonalGaussian.split(
-          conv(h_d[i], p[name('prior', i)]) + from_above(i, 'prior') + p[name('prior_bias', i)])
+          conv(h_d[i], p[name('prior', i)]) + from_above(i, 'prior')
+          + p[name('prior_bias', i)])  # (4)
       fold = lambda key: jax.random.fold_in(key, model.iterations + i) if i else key  # noqa: B023
       noise = jax.vmap(lambda key: jax.random.normal(
           jax.random.fold_in(fold(key), t), (*sizes[i + 1], stack[i].latents)))(keys)  # noqa: B023
-      z = posteriors[i].at(noise)
-      kl[i] = kl_divergence(posteriors[i], prior).sum((1, 2, 3))
+      z = posteriors[i].at(noise)  # z_t ~ q_t
+      kl[i] = kl_divergence(posteriors[i], prior).sum((1, 2, 3))  # (5)
       read = conv(r, p['decoder_canvas'], stack[0].stride) if i == 0 else 0
       h_d[i], c_d[i] = lstm(
           conv(z, p[name('decoder_latent', i)]) + conv(h_d[i], p[name('decoder_h_d', i)])
-          + from_above(i, 'decoder') + read + p[name('decoder_bias', i)], c_d[i])
-    r = r + transposed(h_d[0], p['write'], stack[0].stride, r.shape)
+          + from_above(i, 'decoder') + read + p[name('decoder_bias', i)], c_d[i])  # (6)
+    r = r + transposed(h_d[0], p['write'], stack[0].stride, r.shape)  # (7)
     kls.append(jnp.stack(kl))
   return r, jnp.stack(kls)
 
@@ -107,7 +119,7 @@ def test_recurrence_is_the_papers(pixels, upper, size):
   images = np.random.default_rng(0).integers(0, 17, (2, *size, 2)).astype(np.uint8)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, images)
-  keys = model_lib.image_keys(key, 2)
+  keys = image_keys(key, 2)
   inference = jax.jit(model.apply)(params, keys, images)
   canvas, kl_nats = paper(model, params, keys, images)
   np.testing.assert_allclose(inference.canvas, canvas, rtol=1e-4, atol=1e-4)
@@ -140,7 +152,7 @@ def test_other_kernels_and_strides(kernel, stride, images):
       stride=stride)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, images)
-  keys = model_lib.image_keys(key, 3)
+  keys = image_keys(key, 3)
   canvas, _ = paper(model, params, keys, images)
   np.testing.assert_allclose(
       jax.jit(model.apply)(params, keys, images).canvas, canvas, rtol=1e-4, atol=1e-4)
@@ -219,7 +231,7 @@ def test_prior_does_not_see_the_latent_and_posterior_sees_the_image(params, imag
 
 
 def test_an_image_does_not_depend_on_the_batch_around_it(params, images, infer):
-  keys = model_lib.image_keys(jax.random.key(0), 3)
+  keys = image_keys(jax.random.key(0), 3)
   together = infer(params, keys, images)
   order = np.array([1, 2, 2])
   mixed = infer(params, keys[order], images[order])

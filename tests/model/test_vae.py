@@ -7,9 +7,9 @@ import pytest
 
 from conv_draw import BernoulliPixels, GaussianPixels
 from conv_draw.model import objective
-from conv_draw.model.conv_draw import image_keys
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer
+from conv_draw.model.noise import image_keys
 from conv_draw.model.vae import Vae
 
 SIZE = (7, 9)  # of `images`: both sides odd, and again at the resolution of the second layer
