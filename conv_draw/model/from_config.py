@@ -14,6 +14,8 @@ def from_config(config, image_shape, grey_levels):
     config: as experiments/default.py.
     image_shape: (H, W, C) of the data set's images; fully connected layers fit no other size.
     grey_levels: values of a pixel.
+  Raises:
+    ValueError: there is no such kind of model or likelihood.
   """
   m = config.model
   upper = zip(m.upper_features, m.upper_latents, m.upper_strides, strict=True)

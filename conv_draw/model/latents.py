@@ -47,6 +47,7 @@ class QuantisedPosterior(NamedTuple):
 
   @property
   def width(self):
+    """Of the bins, in the shape of `log_sigma`."""
     return math.sqrt(12) * jnp.exp(self.log_sigma)
 
   def at(self, noise):
@@ -57,7 +58,10 @@ class QuantisedPosterior(NamedTuple):
 
 
 def log_bin_mass(p, z, width):
-  """log of the mass that a `DiagonalGaussian` gives to the bin of that width around z, in nats."""
+  """log of the mass that a `DiagonalGaussian` gives to the bin of that width around z, in nats.
+
+  Elementwise, and exact far out in the tails too. z and width are broadcastable to p.mean.
+  """
   centre = abs(z - p.mean)  # in the upper tail, where log_ndtr(-x) keeps its precision
   half = 0.5 * width
   lower = jax.scipy.special.log_ndtr(-(centre - half) * jnp.exp(-p.log_sigma))
@@ -66,7 +70,7 @@ def log_bin_mass(p, z, width):
 
 
 def latent_nats(q, p, z):
-  """(KL(q | p) (5), log q(z) - log p(z)) in nats, elementwise.
+  """(KL(q | p) (5), log q(z) - log p(z)) in nats, elementwise: two arrays of z's shape.
 
   For a `QuantisedPosterior` both are what coding z's bin costs. With dither that is exact: the
   receiver knows where in [0, width) the bins begin, q is uniform over one bin, and p, smeared out

@@ -33,7 +33,7 @@ def space_to_depth(x, block):
   """[B, H, W, C] -> [B, ceil(H/a), ceil(W/b), a*b*C], zero padded at the bottom and right.
 
   Args:
-    block: (a, b), how many rows and columns become channels of one cell.
+    block: (a, b), how many rows and columns become channels of one cell: s, s or H, W.
   """
   n, height, width, c = x.shape
   (a, b), h, w = block, -(-height // block[0]), -(-width // block[1])
@@ -43,7 +43,7 @@ def space_to_depth(x, block):
 
 
 def depth_to_space(x, block, size):
-  """[B, h, w, a*b*C] -> [B, H, W, C], undoing `space_to_depth` and its padding."""
+  """[B, h, w, a*b*C] -> [B, H, W, C], undoing `space_to_depth` and its padding; size is (H, W)."""
   n, h, w, c = x.shape
   a, b = block
   x = x.reshape(n, h, w, a, b, c // (a * b)).transpose(0, 1, 3, 2, 4, 5)
@@ -83,10 +83,11 @@ def plain_conv(x, kernel):
 class PlainGrid:
   """Sums of convolutions as one `lax` convolution of the concatenated inputs: GPUs and TPUs.
 
-  The interface of `minimal_filtering.Grid`, whose own layout this one does not need.
+  The interface of `minimal_filtering.Grid`, see `grid`, whose own layout this one does not need.
   """
 
   def __init__(self, size, dtype):
+    """For maps of (h, w), with operands of that type."""
     self._size, self._dtype = size, dtype
 
   def zeros(self, batch, channels):

@@ -24,14 +24,14 @@ def elbo(model, images, inference):
   """Scores what the model inferred.
 
   Args:
-    model: `ConvDraw`, for its pixel distribution.
+    model: `ConvDraw` or `Vae`, for its pixel distribution.
     images: [B, H, W, C] uint8 in 0..grey_levels-1.
-    inference: `model.Inference` of those images.
+    inference: `conv_draw.Inference` of those images.
+  Returns:
+    `Elbo`.
   """
   cost = model.pixels.cost(model.unit_interval(images), inference.canvas)
-  return Elbo(
-      cost.sum((1, 2, 3)), inference.kl_nats, inference.log_ratio_nats
-  )
+  return Elbo(cost.sum((1, 2, 3)), inference.kl_nats, inference.log_ratio_nats)
 
 
 def bound(terms, beta=1.0, samples=1, kind='elbo'):
@@ -45,6 +45,8 @@ def bound(terms, beta=1.0, samples=1, kind='elbo'):
       the importance-weighted bound (Burda et al., 2016), -log 1/k sum_j p(x, z_j) / q(z_j | x).
   Returns:
     [B] nats.
+  Raises:
+    ValueError: there is no bound of that kind.
   """
   by_image = lambda nats: nats.reshape(-1, samples)
   reconstruction_nats = beta * terms.reconstruction_nats
@@ -62,5 +64,5 @@ def loss(terms, beta, samples=1, kind='elbo'):
 
 
 def bits_per_dim(nats, image_shape):
-  """Nats per image -> bits per dimension: nats / (H W C ln 2)."""
+  """Nats per image of shape (H, W, C) -> bits per dimension: nats / (H W C ln 2)."""
   return nats / (math.prod(image_shape) * math.log(2))

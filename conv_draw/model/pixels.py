@@ -1,4 +1,4 @@
-"""Pixel distributions p(x | canvas) and their cost L^x (8)-(11), in nats.
+"""Pixel distributions p(x | canvas) and their cost L^x, equations (8) to (11), in nats.
 
 Each distribution says how many channels the canvas has, what it holds before training, its mean
 (what equation (1) subtracts and pictures show) and what an image costs.
@@ -69,6 +69,7 @@ class GaussianPixels:
   grey_levels: int = 256
 
   def canvas_channels(self, channels):
+    """R, for images of C channels."""
     return 2 * channels
 
   def initial_canvas(self, channels):
@@ -119,6 +120,7 @@ class LogisticMixturePixels:
   mixtures: int = 5  # K
 
   def canvas_channels(self, channels):
+    """R, for images of C channels."""
     return self.mixtures * (channels + 1) * (channels + 2) // 2
 
   def initial_canvas(self, channels):
@@ -210,12 +212,15 @@ class BernoulliPixels:
   grey_levels: int = 256  # the two values are stored as 0 and grey_levels - 1
 
   def canvas_channels(self, channels):
+    """R, for images of C channels."""
     return channels
 
   def initial_canvas(self, channels):
-    return jnp.full(channels, -1.0)  # ink is rarer than paper
+    """r_0 before training, [C]: ink is rarer than paper."""
+    return jnp.full(channels, -1.0)
 
   def mean(self, canvas):
+    """mu(r) of equation (1): [..., C] logits -> [..., C] probabilities of 1."""
     return jax.nn.sigmoid(canvas)
 
   def cost(self, x, canvas):
@@ -224,7 +229,15 @@ class BernoulliPixels:
 
 
 def from_name(likelihood, grey_levels, mixtures=5):
-  """The pixel distribution named by `config.model.likelihood`; `mixtures` is K of a mixture."""
+  """The pixel distribution named by `config.model.likelihood`.
+
+  Args:
+    likelihood: 'gaussian', 'logistic_mixture' or 'bernoulli'.
+    grey_levels: values of a pixel.
+    mixtures: K, of a mixture.
+  Raises:
+    ValueError: there is none of that name.
+  """
   if likelihood == 'gaussian':
     return GaussianPixels(grey_levels)
   if likelihood == 'logistic_mixture':
