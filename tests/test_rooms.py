@@ -127,6 +127,20 @@ def test_tests_mirror_the_rooms():
       assert os.path.isdir(os.path.join(ROOT, PACKAGE, where)), where
 
 
+def test_the_readme_says_what_is_where():
+  """A line for each folder of the package, and for what lies beside them."""
+  with open(os.path.join(ROOT, 'README.md')) as f:
+    section = f.read().split('## Where things are')[1].split('\n## ')[0]
+  said = [line.split()[0] for line in section.splitlines() if line.startswith('    ')]
+  for directory, folders, names in os.walk(os.path.join(ROOT, PACKAGE)):
+    if os.path.basename(directory) == 'pretrained':
+      folders.clear()  # models, without modules
+    for folder in folders:
+      assert folder.startswith('__') or f'{folder}/' in said, folder
+    if directory.endswith(PACKAGE):
+      assert {n for n in names if n.endswith('.py')} - {'__init__.py'} <= set(said)
+
+
 def test_upward_imports_and_loops_are_found(tmp_path):
   graph = {'conv_draw.model.a': ['conv_draw.codec.b'], 'conv_draw.codec.b': ['conv_draw.model.a']}
   assert upward(graph) == ['conv_draw.model.a -> conv_draw.codec.b']
