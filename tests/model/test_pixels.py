@@ -12,7 +12,7 @@ from conv_draw.model import pixels as pixels_lib
 from conv_draw.model.pixels import LogisticMixturePixels
 
 
-@pytest.mark.parametrize('x, mean, sigma, levels', [
+@pytest.mark.parametrize('x, mean, sigma, grey_levels', [
     (0.5, 0.48, 0.1, 256), (0.0, 0.1, 0.003, 256), (1.0, 0.9, 0.02, 17), (0.25, 0.25, 0.001, 17)])
 def test_gaussian_cost_is_the_kl_to_the_bin_and_bounds_its_mass(x, mean, sigma, grey_levels):
   s = 1 / (grey_levels - 1)
