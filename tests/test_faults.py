@@ -131,7 +131,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
 noise = lambda: np.random.default_rng(0).normal(size=(60, 60)).astype(np.float32)
 params = {f'layer_{i}': {'kernel': noise(), 'bias': noise()[0]} for i in range(30)}
 for i in range(60):
-  writer = checkpoints.Checkpoints(f'{sys.argv[1]}/{i}', keep=1)
+  writer = checkpoints.Checkpoints(f'{sys.argv[1]}/{i}', trust_after=1)
   try:
     writer.save(steps.TrainState(np.int32(i), np.int32(0), params, None, None), spikes.Health())
     writer.wait()

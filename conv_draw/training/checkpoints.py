@@ -6,6 +6,9 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
+import shutil
 import sys
 
 import jax
@@ -39,6 +42,14 @@ class Damaged(UserError):
   """A checkpoint that is not what was saved."""
 
 
+# What TensorStore says where bytes are missing or wrong. Others, such as RESOURCE_EXHAUSTED, and
+# those with the system's word for them, are of the machine, not of the file.
+_STATUS = re.compile('[A-Z_]+:')
+_DATA_ERROR = re.compile('(DATA_LOSS|OUT_OF_RANGE|NOT_FOUND|FAILED_PRECONDITION):')
+_SYSTEM_ERROR = re.compile(r'OS error (?!\d+: (ENOENT|ENOTDIR|EISDIR)\b)')
+_REMOVING = '.removing-'  # a checkpoint on its way out: not to be taken for one if a kill comes
+
+
 class Checkpoints:
   """The numbered checkpoints of a workdir, each complete or absent.
 
@@ -46,36 +57,51 @@ class Checkpoints:
   its workdir needs to exist.
   """
 
-  def __init__(self, workdir, keep):
-    """Opens `workdir`/checkpoints; keeps the newest `keep` of what is saved, None only reads."""
+  def __init__(self, workdir, trust_after=None):
+    """Opens `workdir`/checkpoints.
+
+    Args:
+      trust_after: losses after which a checkpoint is trusted, which decides on those that are
+        kept (`spikes.no_longer_needed`). None: only reads, and changes nothing.
+    """
     self._directory = os.path.abspath(os.path.join(workdir, 'checkpoints'))
-    self._manager = None
+    self._manager, self._trust_after = None, trust_after
     if not hosts.primary():
       return
+    writing = trust_after is not None
     alone = {} if jax.process_count() == 1 else {
         'multiprocessing_options': ocp.options.MultiprocessingOptions(
             primary_host=0, active_processes={0}, barrier_sync_key_prefix='primary')}
-    if alone and keep is not None:
+    if alone and writing:
       os.makedirs(self._directory, exist_ok=True)  # which Orbax then leaves to us
     self._manager = ocp.CheckpointManager(
         self._directory,
         options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=keep is not None and not alone, read_only=keep is None,
-            **alone))
+            max_to_keep=None, create=writing and not alone, read_only=not writing, **alone))
+    for name in os.listdir(self._directory) if writing else ():
+      if name.startswith(_REMOVING):  # where a kill came
+        shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
 
   def steps(self):
     """Steps that have a checkpoint, ascending."""
     return hosts.from_primary(sorted(self._manager.all_steps()) if self._manager else None)
 
   def save(self, state, health):
-    """Saves a host `TrainState`; writing goes on in the background."""
+    """Saves a host `TrainState`, all losses before which were healthy.
+
+    Writing goes on in the background. Older checkpoints that are not needed any more are removed.
+    """
     if not self._manager:
       return
+    self.wait()  # so that what is there is complete
+    step = int(state.step)
+    for old in spikes.no_longer_needed(self._manager.all_steps(), step, self._trust_after):
+      self._remove(old)
     record = dataclasses.asdict(health)
+    seals = {'digest': _digest(state, record), 'structure': _structure(state)}
     with self._writing():
-      self._manager.save(int(state.step), args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
-          health=ocp.args.JsonSave(record | {'digest': _digest(state, record)})))
+      self._manager.save(step, args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state), health=ocp.args.JsonSave(record | seals)))
 
   def restore(self, step, like):
     """Reads a checkpoint.
@@ -86,8 +112,8 @@ class Checkpoints:
     Returns:
       (`TrainState` of host arrays, `spikes.Health`).
     Raises:
-      Damaged: it cannot be read, or is not what was saved.
-      UserError: it is of another model.
+      Damaged: it is not what was saved.
+      UserError: it cannot be read, for a reason that may not be its own, or is of another model.
     """
     read = self._read(step, like) if self._manager else None
     if jax.process_count() == 1:
@@ -104,36 +130,100 @@ class Checkpoints:
       restored = self._manager.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(like), health=ocp.args.JsonRestore()))
     except Exception as e:  # Orbax does not say which kinds there are
-      raise Damaged(f'{where} is damaged ({reason(e)[:200]})') from e
+      why = reason(e)[:200]
+      if self._is_damage(e, step, like):
+        raise Damaged(f'{where} is damaged ({why})') from e
+      raise UserError(
+          f'{where} cannot be read ({why}): nothing has been changed; try again when the cause is '
+          'mended, or go on from the one before by moving this one elsewhere') from e
     state, record = restored['state'], restored['health']
     if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, like):
       raise UserError(
           f'{where} is of a model of other shapes: its images had other channels, or its config '
           'was another')
-    digest = record.pop('digest', None)  # which the first versions of this program did not write
-    if digest is not None and digest != _digest(state, record):
+    # The first versions of this program wrote no digest, and later ones no structure.
+    digest, _ = record.pop('digest', None), record.pop('structure', None)
+    known = record.keys() <= {field.name for field in dataclasses.fields(spikes.Health)}
+    if digest is None and not known or digest not in (None, _digest(state, record)):
       raise Damaged(f'{where} is damaged (it is not what was saved)')
+    if not known:
+      raise UserError(f'{where} is of another version of this program: continue with that one')
     return state, spikes.Health(**record)
+
+  def _is_damage(self, error, step, like):
+    """Whether what went wrong while a checkpoint was read proves that the checkpoint is damaged.
+
+    Else it may be the disk, the memory or the limits of the machine, or another version of Orbax:
+    the same checkpoint may be read tomorrow.
+    """
+    missing = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+    of_data = (ValueError, TypeError, KeyError, StopIteration, *missing)
+    causes = list(_causes(error))
+    for cause in causes:
+      text = str(cause)
+      status = _STATUS.match(text) and not _DATA_ERROR.match(text)
+      if status or _SYSTEM_ERROR.search(text) or not isinstance(cause, of_data):
+        return False
+    directory = os.path.join(self._directory, str(step))
+    try:
+      _read_all(directory)
+    except (OSError, MemoryError):
+      return False
+    if any(isinstance(cause, (json.JSONDecodeError, *missing)) or _DATA_ERROR.match(str(cause))
+           for cause in causes):
+      return True
+    try:  # the files can be read, but hold another tree: was it the one that was saved?
+      with open(os.path.join(directory, 'health', 'metadata')) as f:
+        return json.load(f).get('structure') == _structure(like)
+    except (OSError, ValueError, AttributeError):
+      return False
 
   def restore_newest(self, like, warn):
     """`restore` of the newest checkpoint that is not damaged; `warn` is told of those that are.
 
+    If this writes, they are moved aside once a sound one has been found.
+
     Raises:
-      UserError: there is none, or it is of another model.
+      UserError: there is none, or it is of another model, or it cannot be read.
     """
-    error = None
-    for step in reversed(self.steps()):
+    return self.restore_first(lambda steps: max(steps), like, warn)
+
+  def restore_first(self, choose, like, warn):
+    """`restore` of the first choice that is not damaged.
+
+    Args:
+      choose: from the steps that are left to the one that is tried next.
+      like, warn: as in `restore_newest`.
+    """
+    left, damaged = self.steps(), []
+    if not left:
+      raise UserError(f'{self._directory} holds no complete checkpoint: train first')
+    while left:
+      step = choose(left)
+      left.remove(step)
       try:
         restored = self.restore(step, like)
       except Damaged as e:
-        error = e
+        damaged.append((step, e))
         continue
-      if error is not None:
-        warn(f'{error}; going back to checkpoint {step}')
+      for other, error in damaged:
+        warn(f'{error}{self._put_aside(other)}; going back to checkpoint {step}')
       return restored
-    if error is None:
-      raise UserError(f'{self._directory} holds no complete checkpoint: train first')
-    raise UserError(f'{error}, as are all there are: train again, in another --workdir')
+    raise UserError(f'{damaged[0][1]}, as are all there are: train again, in another --workdir')
+
+  def _put_aside(self, step):
+    """Moves a damaged checkpoint to where nothing takes it for one; says where to."""
+    if not self._manager or self._trust_after is None:
+      return ''
+    aside = os.path.join(self._directory, 'damaged')  # inside: it may be a disk of its own
+    os.makedirs(aside, exist_ok=True)
+    target, number = os.path.join(aside, str(step)), 1
+    while os.path.lexists(target):
+      number += 1
+      target = os.path.join(aside, f'{step}_{number}')
+    os.rename(os.path.join(self._directory, str(step)), target)
+    self._manager.reload()
+    return f', and has been moved to {target}'
 
   def delete_after(self, step):
     """Removes the checkpoints that are newer than `step`."""
@@ -142,7 +232,14 @@ class Checkpoints:
     self.wait()
     for newer in self._manager.all_steps():
       if newer > step:
-        self._manager.delete(newer)
+        self._remove(newer)
+
+  def _remove(self, step):
+    with self._writing():
+      going = os.path.join(self._directory, f'{_REMOVING}{step}-{secrets.token_hex(4)}')
+      os.rename(os.path.join(self._directory, str(step)), going)
+      shutil.rmtree(going)
+      self._manager.reload()
 
   def wait(self):
     """Returns once everything saved is on disk."""
@@ -176,7 +273,7 @@ def restore_params(workdir, like):
   directory = os.path.join(workdir, 'checkpoints')
   if not os.path.isdir(directory):
     raise UserError(f'{directory} does not exist: train first, or name a trained --workdir')
-  checkpoints = Checkpoints(workdir, keep=None)
+  checkpoints = Checkpoints(workdir)
   try:
     state, _ = checkpoints.restore_newest(like, lambda text: print(text, file=sys.stderr))
   finally:
@@ -192,3 +289,29 @@ def _digest(state, record):
     digest.update(f'{jax.tree_util.keystr(path)} {value.dtype} {value.shape}'.encode())
     digest.update(np.ascontiguousarray(value).data)
   return digest.hexdigest()
+
+
+def _structure(state):
+  """Hex digest of a `TrainState`'s paths, shapes and types."""
+  lines = [f'{jax.tree_util.keystr(path)} {value.dtype} {np.shape(value)}'
+           for path, value in jax.tree_util.tree_leaves_with_path(state)]
+  return hashlib.blake2b('\n'.join(lines).encode(), digest_size=16).hexdigest()
+
+
+def _causes(error):
+  """An exception, and those it came of."""
+  while error is not None:
+    yield error
+    error = error.__cause__ or error.__context__
+
+
+def _read_all(directory):
+  """Reads every file; `OSError` if the system cannot."""
+  def fail(error):
+    raise error
+
+  for folder, _, names in os.walk(directory, onerror=fail):
+    for name in names:
+      with open(os.path.join(folder, name), 'rb') as f:
+        while f.read(2**20):
+          pass

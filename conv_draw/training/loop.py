@@ -91,16 +91,16 @@ def _read(unread, but, health, interval, config, io):
   Returns:
     (step, loss) of a spike, after which nothing more is read; None if there was none.
   """
-  t = config.train
+  t, n = config.train, spikes.losses_in_mean(config.train.batch_size)
   while len(unread) > but:
     step, values = unread.pop(0)
     values = {name: float(value) for name, value in devices.unreplicate(values).items()}
     loss = values['loss']
-    if spikes.is_spike(health, loss, config.spikes):
+    if spikes.is_spike(health, loss, config.spikes, n):
       return step, loss
     if step == t.steps:
       continue  # that loss was only to show that the last update was sound
-    spikes.record_healthy(health, step, loss, config.spikes)
+    spikes.record_healthy(health, step, loss, config.spikes, n)
     interval.add(values)
     done = step + 1
     io.progress.at(done)
@@ -119,10 +119,13 @@ def _revert(step, loss, reverts, health, initial_state, config, io):
   Raises:
     UserError: training diverges.
   """
-  target = spikes.newest_trusted(io.saved.steps(), step, config.spikes)
+  trust_after = spikes.trust_after(
+      config.spikes, spikes.losses_in_mean(config.train.batch_size))
+  choose = lambda checkpoints: spikes.newest_trusted(checkpoints, step, trust_after)
+  host_state, restored_health = io.saved.restore_first(choose, initial_state, io.progress.say)
+  target = int(host_state.step)
   io.saved.delete_after(target)  # also if the run ends here: it must not continue with those
   spikes.record_revert(health, step, config.spikes)
-  host_state, restored_health = io.saved.restore(target, initial_state)
   health.losses = restored_health.losses
   io.metrics.event(step, 'revert', loss=loss, to_step=target, reverts=reverts)
   io.progress.say(f'step {step}: loss {loss:.4g} is a spike; reverted to step {target}')

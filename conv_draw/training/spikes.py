@@ -12,6 +12,13 @@ from conv_draw.errors import UserError
 MIN_LOSSES = 20
 # Losses that hardly vary would make every ripple a spike: the scale is at least this part of them.
 MIN_RELATIVE_SCALE = 0.02
+# Losses of few images have heavy tails (single digits reach 46 robust deviations, 0.4 % lie above
+# ten; means of 16 do not): what is compared are means of at least so many images.
+MIN_IMAGES = 16
+# Means kept for comparison, at least, in multiples of their own length.
+LENGTHS_KEPT = 20
+# The spike that ends a run must show in means of so many times more losses.
+PATIENCE = 4
 
 
 @dataclasses.dataclass
@@ -23,25 +30,46 @@ class Health:
   reverts_in_a_row: int = 0  # since the run last went beyond `furthest`
 
 
-def is_spike(health, loss, config):
-  """Whether a loss is non-finite, or far above the recent level by a robust measure.
+def losses_in_mean(batch_size):
+  """How many losses in a row are averaged before they are compared."""
+  return -(-MIN_IMAGES // batch_size)
 
-  The level is the median of the recent healthy losses, the scale 1.4826 times their median
-  absolute deviation (a standard deviation, for Gaussian noise).
+
+def is_spike(health, loss, config, n=1):
+  """Whether a loss is non-finite, or lifts the mean of the last `n` far above their recent level.
+
+  The level is the median of the means of n healthy losses in a row, the scale 1.4826 times their
+  median absolute deviation (a standard deviation, for Gaussian noise).
+
+  Args:
+    n: `losses_in_mean`.
   """
   if not math.isfinite(loss):
     return True
-  if len(health.losses) < min(MIN_LOSSES, config.window):
+  seen = len(health.losses)
+  if seen < (min(MIN_LOSSES, config.window) if n == 1 else max(MIN_LOSSES, 2 * n)):
     return False
-  level = statistics.median(health.losses)
-  scale = 1.4826 * statistics.median(abs(value - level) for value in health.losses)
-  return loss > level + config.threshold * max(scale, MIN_RELATIVE_SCALE * abs(level))
+  if _last_attempt(health, config):
+    n = max(n, min(PATIENCE * n, seen // 2))
+  means = [math.fsum(health.losses[i : i + n]) / n for i in range(seen - n + 1)]
+  mean = math.fsum([*health.losses[seen - n + 1 :], loss]) / n
+  level = statistics.median(means)
+  scale = 1.4826 * statistics.median(abs(value - level) for value in means)
+  return mean > level + config.threshold * max(scale, MIN_RELATIVE_SCALE * abs(level))
 
 
-def record_healthy(health, step, loss, config):
+def _last_attempt(health, config):
+  """Whether the next spike ends the run: noise must not, however heavy its tails."""
+  return 0 < config.max_reverts <= health.reverts_in_a_row
+
+
+def record_healthy(health, step, loss, config, n=1):
   """Adds the healthy loss measured at `step`."""
-  health.losses = [*health.losses, loss][-config.window :]
-  if step > health.furthest:
+  kept = config.window if n == 1 else max(config.window, LENGTHS_KEPT * n)
+  health.losses = [*health.losses, loss][-kept:]
+  # A spike may show up to n - 1 steps late: only then is the run beyond it.
+  late = n * (PATIENCE if _last_attempt(health, config) else 1)
+  if step >= health.furthest + late:
     health.reverts_in_a_row = 0
 
 
@@ -60,7 +88,16 @@ def record_revert(health, step, config):
         '--config.train.clip_norm=1')
 
 
-def newest_trusted(checkpoints, step, config):
+def trust_after(config, n=1):
+  """Healthy losses after which a checkpoint is trusted.
+
+  Args:
+    n: `losses_in_mean`: the last n - 1 losses have not been seen to be healthy yet.
+  """
+  return config.trust_after + n - 1
+
+
+def newest_trusted(checkpoints, step, trust_after):
   """The checkpoint to return to when `step` spikes.
 
   A loss is measured before its update, so a checkpoint shows that it is sound only through later
@@ -69,12 +106,20 @@ def newest_trusted(checkpoints, step, config):
   Args:
     checkpoints: steps that have one.
   Returns:
-    The newest trusted step; else the oldest there is.
+    The newest trusted step; else the oldest there is: `no_longer_needed` names only those that are
+    older than one that was trusted, so the oldest was trusted once, before a revert.
   """
-  trusted = [c for c in checkpoints if c == 0 or c + config.trust_after <= step]
+  trusted = [c for c in checkpoints if c == 0 or c + trust_after <= step]
   return max(trusted, default=min(checkpoints))
 
 
-def checkpoints_to_keep(checkpoint_every, config):
-  """How many of the newest checkpoints always include a trusted one."""
-  return -(-config.trust_after // checkpoint_every) + 2
+def no_longer_needed(checkpoints, step, trust_after):
+  """The checkpoints that may go when all losses before `step` were healthy.
+
+  The two newest of those that are trusted stay, the second in case the first is damaged, and all
+  that are newer: with the one that is saved then at most ceil(trust_after / every) + 2 (but 3 at
+  least) with one every so many steps. Those saved on SIGTERM in the last `trust_after` steps are
+  more, up to one for each of these steps: trust_after + 2 in all.
+  """
+  trusted = sorted(c for c in checkpoints if c == 0 or c + trust_after <= step)
+  return trusted[:-2]

@@ -45,8 +45,8 @@ def opened(config, workdir, images):
   t = config.train
   with (
       checkpoints.only_process(workdir) if hosts.primary() else contextlib.nullcontext(),
-      contextlib.closing(checkpoints.Checkpoints(
-          workdir, spikes.checkpoints_to_keep(t.checkpoint_every, config.spikes))) as saved,
+      contextlib.closing(checkpoints.Checkpoints(workdir, spikes.trust_after(
+          config.spikes, spikes.losses_in_mean(t.batch_size)))) as saved,
       contextlib.closing(metrics_lib.Metrics(workdir, hosts.primary())) as metrics,
       contextlib.closing(Batches(
           images, t.batch_size, t.seed, config.data.workers, jax.process_index(),
@@ -72,7 +72,6 @@ def start_or_resume(config, workdir, images, initial_state, io):
   if resuming:
     state, health = io.saved.restore_newest(initial_state, io.progress.say)
     health.reverts_in_a_row = 0  # whoever started it again may have changed what made it diverge
-    io.saved.delete_after(int(state.step))  # what was damaged
     io.metrics.event(int(state.step), 'resume')
   else:
     state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
