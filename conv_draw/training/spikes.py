@@ -17,7 +17,7 @@ MIN_RELATIVE_SCALE = 0.02
 MIN_IMAGES = 16
 # Means kept for comparison, at least, in multiples of their own length.
 LENGTHS_KEPT = 20
-# The spike that ends a run must show in means of so many times more losses.
+# The spike that ends a run must be a level that stays: most of so many lengths of means.
 PATIENCE = 4
 
 
@@ -49,13 +49,15 @@ def is_spike(health, loss, config, n=1):
   seen = len(health.losses)
   if seen < (min(MIN_LOSSES, config.window) if n == 1 else max(MIN_LOSSES, 2 * n)):
     return False
-  if _last_attempt(health, config):
-    n = max(n, min(PATIENCE * n, seen // 2))
-  means = [math.fsum(health.losses[i : i + n]) / n for i in range(seen - n + 1)]
-  mean = math.fsum([*health.losses[seen - n + 1 :], loss]) / n
+  means = [sum(health.losses[i : i + n]) / n for i in range(seen - n + 1)]
+  recent = [sum([*health.losses[seen - n + 1 :], loss]) / n]
+  split = len(means) + 1 - PATIENCE * n
+  if _last_attempt(health, config) and split >= n:
+    means, recent = means[:split], [*means[split:], *recent]
   level = statistics.median(means)
   scale = 1.4826 * statistics.median(abs(value - level) for value in means)
-  return mean > level + config.threshold * max(scale, MIN_RELATIVE_SCALE * abs(level))
+  limit = level + config.threshold * max(scale, MIN_RELATIVE_SCALE * abs(level))
+  return recent[-1] > limit and 2 * sum(mean > limit for mean in recent) > len(recent)
 
 
 def _last_attempt(health, config):
