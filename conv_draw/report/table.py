@@ -5,7 +5,7 @@ from typing import NamedTuple
 from conv_draw.errors import UserError
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib
-from conv_draw.workdir import metrics
+from conv_draw.workdir import metrics, settings
 
 
 class Row(NamedTuple):
@@ -20,6 +20,7 @@ class Row(NamedTuple):
   steps: str = ''  # with those of the runs it started from; likewise the time
   time: str = ''
   workdir: str = ''
+  notes: tuple[str, ...] = ()  # below the table: what it was continued with
 
 
 def markdown(workdirs):
@@ -33,8 +34,10 @@ def markdown(workdirs):
       '| data | model | test (train) | importance weighted | parameters | steps | time | workdir |',
       '|---|---|---|---|---|---|---|---|']
   for row in sorted(rows, key=lambda row: (row.data, -row.bound)):
-    lines.append('| ' + ' | '.join((row.data, *row[2:])) + ' |')
-  return '\n'.join(lines)
+    marked = f'{row.model} \\*' if row.notes else row.model
+    lines.append('| ' + ' | '.join((row.data, marked, *row[3:-1])) + ' |')
+  notes = [f'\\* {row.workdir}: {"; ".join(row.notes)}' for row in rows if row.notes]
+  return '\n'.join([*lines, '', '\n\n'.join(sorted(notes))] if notes else lines)
 
 
 def describe(config):
@@ -60,9 +63,8 @@ def _rows(workdir):
   tests = [line for line in lines if line.get('split') == 'test']
   plain = [line for line in tests if line['importance_samples'] == 1]
   weighted = [line for line in tests if line['importance_samples'] > 1]
-  stages = [
-      [line for line in metrics.read_file(log) if line.get('split') == 'train']
-      for log in trained.logs(workdir)]
+  logs = [metrics.read_file(log) for log in trained.logs(workdir)]
+  stages = [[line for line in log if line.get('split') == 'train'] for log in logs]
   starts = [line for line in lines if line.get('event') == 'start']
   if not (plain and stages[-1] and starts):
     raise UserError(
@@ -89,11 +91,29 @@ def _rows(workdir):
       + ('' if best['images'] == test['images'] else f', {best["images"]:.0f} images')
       if best else '',
       f'{start["parameters"]:,}', f'{before + test["step"]:,}',
-      f'{_duration(seconds)} on {start["devices"]} {start["device_kind"]}', workdir)
+      f'{_duration(seconds)} on {start["devices"]} {start["device_kind"]}', workdir,
+      tuple(note for log in logs for note in _continued(log)))
   for line in lines:
     if line.get('event') == 'baseline':
       text = f'{line[unit]:.{digits}f}'
       yield Row(_data(line, in_nats), float(text), line['name'], text, '')
+
+
+def _continued(log):
+  """What a run was continued with that it had not begun with, in words, one for each start."""
+  shown = {s.key for s in settings.SETTINGS if s.may_change == settings.SHOWN}
+  before = None
+  for line in log:
+    if line.get('event') != 'start':
+      continue
+    changed = {k: v for k, v in line.get('changed', {}).items() if k in shown}
+    for key in ('data', 'images', 'devices', 'device_kind', 'jax'):
+      if before and before.get(key, line.get(key)) != line.get(key):
+        changed[key] = [before[key], line.get(key)]
+    before = line
+    if changed:
+      yield f'continued at step {line["step"]:,} with other settings: ' + ', '.join(
+          f'{key} {old} -> {new}' for key, (old, new) in changed.items())
 
 
 def _data(line, in_nats):

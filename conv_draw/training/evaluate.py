@@ -93,4 +93,5 @@ def write(metrics, run, result):
       'reconstruction_nats': result.reconstruction_nats,
       'kl_nats': result.kl_nats.sum(),
       'images': result.count,
-  }, data=images.name, of=len(images), importance_samples=run.config.evaluate.importance_samples)
+  }, data=images.name, of=len(images), importance_samples=run.config.evaluate.importance_samples,
+      seed=run.config.evaluate.seed)

@@ -77,15 +77,17 @@ def start_or_resume(config, workdir, images, initial_state, io):
     state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
     if config.train.start_from:
       state = _started_from(config.train.start_from, state)
+  size = sum(x.size for x in jax.tree.leaves(state.params))
   if hosts.primary():
+    # What changes is written down before it has, so that no kill can come in between.
+    io.metrics.event(
+        int(state.step), 'start', data=images.name, images=len(images), parameters=size,
+        devices=jax.device_count(), device_kind=jax.devices()[0].device_kind,
+        jax=jax.__version__, changed=config_lib.changes(config, workdir))
     config_lib.store(config, workdir)  # from here on it is a run
     trained.store_images(workdir, images)
   if not resuming:
     io.saved.save(state, health)
-  size = sum(x.size for x in jax.tree.leaves(state.params))
-  io.metrics.event(
-      int(state.step), 'start', data=images.name, parameters=size, devices=jax.device_count(),
-      device_kind=jax.devices()[0].device_kind, jax=jax.__version__)
   io.progress.say(
       f'{workdir}: {images.name}, {len(images)} images; {size:,} parameters; '
       f'{jax.device_count()} {jax.devices()[0].platform} device(s); '

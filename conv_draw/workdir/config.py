@@ -106,15 +106,20 @@ def differences(stored, config):
   return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
 
 
+def changes(config, workdir):
+  """{key: [what it is in the workdir's config.json, what it is now]} of those that differ."""
+  if not os.path.exists(os.path.join(workdir, 'config.json')):
+    return {}
+  stored = load(workdir)
+  old, new = _flat(stored.to_dict()), _flat(config.to_dict())
+  return {key: [old.get(key), new.get(key)] for key in differences(stored, config)}
+
+
 def check_continues(config, workdir):
   """Raises `UserError` if the workdir was written with settings that do not go with `config`."""
-  if not os.path.exists(os.path.join(workdir, 'config.json')):
-    return
-  stored = load(workdir)
-  changed = [k for k in differences(stored, config) if not _may_change(k)]
+  changed = {k: values for k, values in changes(config, workdir).items() if not _may_change(k)}
   if changed:
-    key = changed[0]
-    old, new = (_flat(c.to_dict()).get(key) for c in (stored, config))
+    key, (old, new) = next(iter(changed.items()))
     more = f' and {len(changed) - 1} more' if len(changed) > 1 else ''
     raise UserError(
         f'{workdir} was written with another config ({key} was {old!r}, is {new!r}{more}): '
@@ -129,7 +134,7 @@ def _may_change(key):
   section = key.split('.')[0] + '.'
   rows = [s for s in settings.SETTINGS if s.key == key] or [
       s for s in settings.SETTINGS if s.key.startswith(section)]
-  return bool(rows) and all(s.may_change for s in rows)
+  return bool(rows) and all(s.may_change != settings.STAYS for s in rows)
 
 
 def _tuples(tree):

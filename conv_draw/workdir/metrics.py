@@ -57,8 +57,15 @@ class Metrics:
 
 def line(fields):
   """One line of such a file."""
-  finite = lambda v: repr(v) if isinstance(v, float) and not math.isfinite(v) else v
-  return json.dumps({k: finite(v) for k, v in fields.items()}) + '\n'
+  return json.dumps(_finite(fields)) + '\n'
+
+
+def _finite(value):
+  if isinstance(value, dict):
+    return {k: _finite(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(v) for v in value]
+  return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read(workdir):

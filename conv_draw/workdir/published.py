@@ -7,6 +7,7 @@ workdir takes them: `launch.py --mode=evaluate --workdir=DIR`, the codec, `train
 import io
 import json
 import os
+import secrets
 import shutil
 import zipfile
 import zlib
@@ -71,11 +72,25 @@ def write(workdir, logs, params, step, out):
   Args:
     logs: paths of metrics.jsonl of the runs it started from, oldest first, and of the run.
   """
-  if os.path.exists(out):
+  out = os.path.abspath(out)
+  if os.path.lexists(out):
     raise UserError(f'{out} exists: name a new directory, or remove it')
-  new, out = out, out.rstrip('/') + '.tmp'  # whole or not at all
-  shutil.rmtree(out, ignore_errors=True)
-  os.makedirs(out)
+  above = os.path.dirname(out)
+  while not os.path.lexists(above):
+    above = os.path.dirname(above)
+  # Whole or not at all: made where `out` will be, under a name that nobody else has.
+  temporary = os.path.join(above, f'.cdraw-{secrets.token_hex(8)}.tmp')
+  try:
+    os.mkdir(temporary)
+    _fill(workdir, logs, params, step, temporary)
+    os.makedirs(os.path.dirname(out), exist_ok=True)
+    os.rename(temporary, out)
+  except BaseException:  # of any kind: an interrupt leaves nothing behind either
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+
+
+def _fill(workdir, logs, params, step, out):
   arrays = {jax.tree_util.keystr(where): np.asarray(value)
             for where, value in jax.tree_util.tree_leaves_with_path(params)}
   weights = io.BytesIO()
@@ -91,7 +106,6 @@ def write(workdir, logs, params, step, out):
     name = 'metrics.jsonl' if i == len(logs) else f'metrics_{i}.jsonl'
     lines = _thinned(metrics.read_file(log))
     write_file(os.path.join(out, name), ''.join(metrics.line(line) for line in lines))
-  os.rename(out, new)
 
 
 def _thinned(lines):

@@ -11,8 +11,9 @@ NOT_NEGATIVE = 'at least 0'
 FRACTION = 'at least 0 and below 1'
 ODD = 'odd'
 ANY = 'anything'  # of the default's type; if not all goes, it is checked elsewhere
-# Whether a run may be continued with another value: what has been computed stays valid.
-CHANGES, STAYS = True, False
+# Whether a run may be continued with another value: what has been computed stays valid. SHOWN: and
+# the table shows that it was, since what is computed from there on depends on it.
+STAYS, CHANGES, SHOWN = 'stays', 'changes', 'shown'
 
 
 class Setting(NamedTuple):
@@ -22,13 +23,13 @@ class Setting(NamedTuple):
     key: section.name.
     default: its type is the setting's.
     rule: what it may be: one of the above, or a tuple of choices.
-    may_change: CHANGES or STAYS.
+    may_change: STAYS, CHANGES or SHOWN.
     meaning: what it is, in one line.
   """
   key: str
   default: object
   rule: str | tuple[str, ...]
-  may_change: bool
+  may_change: str
   meaning: str
 
 
@@ -84,13 +85,13 @@ SETTINGS = (
             'of the latents per image and training step: k of the bound'),
 
     # Training.
-    Setting('train.steps', 100_000, AT_LEAST_1, CHANGES, 'updates of the parameters'),
+    Setting('train.steps', 100_000, AT_LEAST_1, SHOWN, 'updates of the parameters'),
     Setting('train.batch_size', 64, AT_LEAST_1, STAYS, 'over all devices'),
-    Setting('train.learning_rate', 5e-4, NOT_NEGATIVE, CHANGES, "Adam's"),
+    Setting('train.learning_rate', 5e-4, NOT_NEGATIVE, SHOWN, "Adam's"),
     Setting('train.schedule', 'constant', ('constant', 'cosine'), STAYS,
             'of the learning rate; cosine: to 0 at the last step'),
     Setting('train.warmup_steps', 0, NOT_NEGATIVE, STAYS, 'of the learning rate: linear, from 0'),
-    Setting('train.clip_norm', 0.0, NOT_NEGATIVE, CHANGES, 'global gradient norm; 0 = no clipping'),
+    Setting('train.clip_norm', 0.0, NOT_NEGATIVE, SHOWN, 'global gradient norm; 0 = no clipping'),
     Setting('train.ema_decay', 0.0, FRACTION, STAYS,
             'of the parameters; 0 = none. If set, the average is what is used'),
     Setting('train.start_from', '', ANY, STAYS,
@@ -103,13 +104,13 @@ SETTINGS = (
     Setting('train.evaluate_every', 0, NOT_NEGATIVE, CHANGES, 'steps; 0 = at the end only'),
 
     # What is a spike of the loss, and which checkpoint it is reverted to.
-    Setting('spikes.window', 100, AT_LEAST_1, CHANGES,
-            'healthy losses that the next one is compared with'),
-    Setting('spikes.threshold', 10.0, ANY, CHANGES,
-            'robust standard deviations above their median'),
-    Setting('spikes.trust_after', 50, NOT_NEGATIVE, CHANGES,
+    Setting('spikes.window', 100, AT_LEAST_1, SHOWN,
+            'healthy losses that the next is compared with; more if means are compared'),
+    Setting('spikes.threshold', 10.0, ANY, SHOWN,
+            'robust standard deviations above their median (batches below 16: of means of 16)'),
+    Setting('spikes.trust_after', 50, NOT_NEGATIVE, SHOWN,
             'healthy losses after which a checkpoint is trusted'),
-    Setting('spikes.max_reverts', 5, NOT_NEGATIVE, CHANGES,
+    Setting('spikes.max_reverts', 5, NOT_NEGATIVE, SHOWN,
             'in a row without progress, then the run ends'),
 
     # Evaluation, on the test split.

@@ -85,6 +85,31 @@ def test_costs_are_those_of_all_runs_it_came_from(tmp_path):
   assert '| 20 | 4.0 min on 2 cpu |' in line
 
 
+def test_runs_continued_with_other_settings_are_marked(tmp_path):
+  plain, changed = digits.get_config(), write(tmp_path / 'changed', digits.get_config(), 30.0)
+  lines = metrics.Metrics(changed)
+  start = dict(data='x', parameters=12345, devices=2, device_kind='cpu')
+  lines.event(500, 'start', **start, changed={
+      'train.learning_rate': [0.002, 0.001], 'train.steps': [5000, 9000],
+      'train.log_every': [100, 1]})
+  lines.event(600, 'start', **start, changed={'data.workers': [0, 2]})
+  lines.event(7000, 'start', **start | {'devices': 1}, changed={})
+  lines.close()
+  plain = write(tmp_path / 'plain', plain, 25.0)
+  text = table.markdown([changed, plain])
+  rows = [line for line in text.splitlines() if 'Conv DRAW' in line]
+  assert ['\\*' in row for row in rows] == [True, False] and rows[0].count('|') == 9
+  assert text.endswith(
+      f'\n\n\\* {changed}: continued at step 500 with other settings: train.learning_rate 0.002 -> '
+      '0.001, train.steps 5000 -> 9000; continued at step 7,000 with other settings: '
+      'devices 2 -> 1')
+  # It passes on to the runs that start from it.
+  config = digits.get_config()
+  config.train.start_from = changed
+  text = table.markdown([write(tmp_path / 'next', config, 25.0)])
+  assert 'Conv DRAW \\*' in text and 'train.learning_rate 0.002 -> 0.001' in text
+
+
 def test_one_image_alone_has_no_standard_error(tmp_path):
   workdir = write(tmp_path, digits.get_config(), 25.0)
   lines = metrics.Metrics(workdir)

@@ -73,9 +73,12 @@ def test_finished_run_does_nothing_and_can_be_prolonged(config, workdir):
   again = loop.train(config, workdir)
   assert done.step == again.step == 4 and saved(workdir, 4) == before
   assert_same_bits(done.params, again.params)
-  config.train.steps = 8
+  config.train.update(steps=8, learning_rate=1e-3)
   assert loop.train(config, workdir).step == 8
   assert config_lib.load(workdir).train.steps == 8
+  starts = [line for line in lines(workdir) if line.get('event') == 'start']
+  assert [(line['step'], line['changed']) for line in starts] == [
+      (0, {}), (4, {}), (4, {'train.steps': [4, 8], 'train.learning_rate': [2e-3, 1e-3]})]
 
 
 def test_metrics_of_a_run(config, workdir):

@@ -74,6 +74,15 @@ def test_only_what_was_computed_must_stay(config, tmp_path):
     config_lib.check_continues(config, tmp_path)
 
 
+def test_changes_have_both_values(config, tmp_path):
+  assert config_lib.changes(config, tmp_path) == {}
+  config_lib.store(config, tmp_path)
+  assert config_lib.changes(config, tmp_path) == {}
+  config.train.update(steps=100, learning_rate=0.5)
+  assert config_lib.changes(config, tmp_path) == {
+      'train.steps': [12, 100], 'train.learning_rate': [2e-3, 0.5]}
+
+
 def test_damaged_config_is_named(tmp_path):
   (tmp_path / 'config.json').write_text('{"data": ')
   with pytest.raises(UserError, match='config.json'):
@@ -97,6 +106,7 @@ def test_settings_are_a_table():
   assert sorted(keys) == sorted(config_lib._flat(default.get_config().to_dict()))  # once each
   for setting in settings.SETTINGS:
     assert setting.meaning and '\n' not in setting.meaning, setting
+    assert setting.may_change in (settings.STAYS, settings.CHANGES, settings.SHOWN), setting
     if setting.rule not in rules:
       assert isinstance(setting.rule, tuple) and setting.default in setting.rule, setting
   config_lib.check(default.get_config())

@@ -88,6 +88,51 @@ def test_made_of_a_run_it_gives_the_runs_figures_and_stays_as_it_is(run, made):
       'config.json', 'images.json', 'metrics.jsonl', 'weights.npz']
 
 
+@pytest.fixture
+def bare(tmp_path, config):
+  """As much of a run as `published.write` reads."""
+  workdir = str(tmp_path / 'bare')
+  config_lib.store(config, workdir)
+  (tmp_path / 'bare' / 'images.json').write_text('{}')
+  lines = metrics.Metrics(workdir)
+  lines.event(0, 'start')
+  lines.close()
+  return workdir
+
+
+@pytest.mark.parametrize('name', ['model', 'model/', 'new/also_new/model'])
+def test_what_lies_beside_it_stays(bare, tmp_path, name):
+  mine = tmp_path / 'model.tmp'
+  mine.mkdir()
+  (mine / 'thesis.txt').write_text('mine')
+  before = set(os.listdir(tmp_path))
+  out = f'{tmp_path}/{name}'
+  published.write(bare, [f'{bare}/metrics.jsonl'], {'w': np.ones(3)}, 5, out)
+  assert (mine / 'thesis.txt').read_text() == 'mine'
+  assert set(os.listdir(tmp_path)) == before | {name.split('/')[0]}
+  assert len(os.listdir(out)) == 4
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, OSError, UserError])
+def test_an_interrupt_leaves_nothing_behind(bare, tmp_path, monkeypatch, error):
+  before = set(os.listdir(tmp_path))
+
+  def die(path):
+    raise error('stopped')
+
+  monkeypatch.setattr(metrics, 'read_file', die)  # when most files have been written
+  with pytest.raises(error):
+    published.write(bare, [f'{bare}/metrics.jsonl'], {'w': np.ones(3)}, 5, f'{tmp_path}/a/model')
+  assert set(os.listdir(tmp_path)) == before
+
+
+def test_nothing_is_replaced(bare, tmp_path):
+  (tmp_path / 'link').symlink_to('nowhere')
+  for out in (bare, f'{tmp_path}/link', f'{tmp_path}/'):
+    with pytest.raises(UserError, match='exists'):
+      published.write(bare, [f'{bare}/metrics.jsonl'], {'w': np.ones(3)}, 5, out)
+
+
 def test_it_is_not_trained_on_but_started_from(made, tmp_path):
   status, _, error = launch(*TINY, f'--workdir={made}')
   assert status == 2 and 'train.start_from' in error and len(error.splitlines()) == 1
