@@ -103,7 +103,7 @@ def test_last_interval_is_logged_and_evaluations_fall_in_between(config, workdir
 
 
 def test_injected_spike_is_reverted_and_training_goes_on(config, tmp_path):
-  config.train.update(steps=60, checkpoint_every=5, learning_rate=3e-3)
+  config.train.update(steps=60, batch_size=16, checkpoint_every=5, learning_rate=3e-3)
 
   def spike(call, images):
     return np.full_like(images, 255) if call == 33 else images
@@ -147,7 +147,7 @@ def test_runs_say_what_they_run_on(config, workdir):
 
 
 def test_data_moves_on_after_a_revert(config, workdir):
-  config.train.update(steps=40, checkpoint_every=5)
+  config.train.update(steps=40, batch_size=16, checkpoint_every=5)
   seen = []
 
   def record(call, images):
@@ -160,7 +160,7 @@ def test_data_moves_on_after_a_revert(config, workdir):
 
 
 def test_endless_spikes_end_the_run_with_a_named_error(config, workdir):
-  config.train.update(steps=60, checkpoint_every=5)
+  config.train.update(steps=60, batch_size=16, checkpoint_every=5)
   config.spikes.max_reverts = 2
 
   def broken(call, images):
@@ -183,11 +183,11 @@ def test_workdir_of_another_config_is_refused_untouched(config, workdir):
 
 def test_what_diverged_can_be_continued(config, workdir):
   """The run ends soon after a checkpoint that nothing has shown to be sound: it must not stay."""
-  config.train.update(steps=60, checkpoint_every=5)
-  config.spikes.max_reverts = 1
+  config.train.update(steps=60, batch_size=16, checkpoint_every=5)
+  config.spikes.update(max_reverts=1, trust_after=4)
 
-  def broken(call, images):  # step 37; after one prefetch and seven steps from 30 again, step 36
-    return np.full_like(images, 255) if call in (37, 45) else images
+  def broken(call, images):  # step 37; after one prefetch and six steps from 30 again, 36 and on
+    return np.full_like(images, 255) if call == 37 or call >= 45 else images
 
   with pytest.raises(UserError, match='diverges: 1 reverts'):
     loop.train(config, workdir, load=hooked(config, broken))
