@@ -7,12 +7,16 @@ import secrets
 from conv_draw.errors import UserError, reason
 
 
-def write_file(path, data):
+def write_file(path, data, overwrite=True):
   """Writes bytes or text (as UTF-8) to a file, whole or not at all, and on the disk on return.
 
+  Args:
+    overwrite: whether it may replace a file.
   Raises:
-    UserError: it cannot be written; what was there before is still there.
+    UserError: it cannot be written, or not over what is there; what was there before still is.
   """
+  if not overwrite and os.path.lexists(path):
+    raise UserError(f'{path} would be overwritten: name another place, or say --overwrite')
   target = os.path.realpath(path)  # a link stays one
   if os.path.exists(target) and not os.path.isfile(target):
     raise UserError(f'{path} is not a regular file: name another')  # /dev/null would be replaced

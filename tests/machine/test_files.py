@@ -45,6 +45,19 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, function, error, s
     assert f'{path} cannot be written (No space left on device)' in str(raised.value)
 
 
+def test_what_is_there_is_replaced_only_if_it_may_be(tmp_path):
+  """Links to nothing count as something."""
+  path, link, scratch = (tmp_path / name for name in ('x', 'link', 'x.tmp'))
+  write_file(path, b'before', overwrite=False)
+  link.symlink_to(tmp_path / 'none')
+  scratch.write_bytes(b'of someone else')
+  for taken in (path, link):
+    with pytest.raises(UserError, match=f'{taken} would be overwritten'):
+      write_file(taken, DATA, overwrite=False)
+  assert path.read_bytes() == b'before' and scratch.read_bytes() == b'of someone else'
+  assert sorted(os.listdir(tmp_path)) == ['link', 'x', 'x.tmp']
+
+
 def test_text_is_utf_8(tmp_path):
   write_file(tmp_path / 'x', 'ü')
   assert (tmp_path / 'x').read_bytes() == b'\xc3\xbc'
