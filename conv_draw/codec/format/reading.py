@@ -15,8 +15,8 @@ def check_size(path, data):
         'several files')
 
 
-def read_file(path):
-  """The bytes of a file.
+def read_file(path, what='a file of the codec'):
+  """The bytes of a file, or of a pipe; `what` it should be, for messages.
 
   Raises:
     UserError: there is none, it is not readable, or it has more than `MAX_FILE` bytes.
@@ -32,7 +32,7 @@ def read_file(path):
         if size > MAX_FILE:
           raise _too_long(path)
   except FileNotFoundError:
-    raise UserError(f'{path} does not exist: name a file of the codec') from None
+    raise UserError(f'{path} does not exist: name {what}') from None
   except OSError as e:
     raise UserError(
         f'{path} cannot be read ({reason(e)}): name a file that can be') from None
