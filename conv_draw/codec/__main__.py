@@ -7,15 +7,19 @@
   python -m conv_draw.codec extract FILE FOLDER --workdir=runs/NAME
   python -m conv_draw.codec info FILE
 
-encode and decode also take a folder of images and a folder of files. Without --workdir they use the
-CIFAR-10 model that comes with the package.
+encode and decode also take a folder of images and a folder of files; what fails is said, and the
+others are coded. `-` is what comes through a pipe. Without --workdir they use the CIFAR-10 model
+that comes with the package. No file is overwritten without --overwrite, and never one that is read.
 """
 
+import math
 import os
+import sys
 
 from absl import app, flags
 
 from conv_draw import command_line
+from conv_draw.codec.format import limits
 from conv_draw.errors import UserError
 
 PROGRAM = 'conv_draw.codec'
@@ -28,11 +32,15 @@ BITS_PER_DIM = flags.DEFINE_float(
 GROUPS = flags.DEFINE_integer('groups', None, 'encode: store this many groups.', lower_bound=0)
 TILE = flags.DEFINE_integer(
     'tile', None, 'encode: code in tiles of at most this side, 0 = whole. Default: whole if small.',
-    lower_bound=0)
+    lower_bound=0, upper_bound=limits.MAX_SIDE)
 PARTIAL = flags.DEFINE_bool('partial', False, 'decode, info: accept a file cut anywhere.')
 TEMPERATURE = flags.DEFINE_float(
     'temperature', 0.0, 'decode: of the prior that completes an image; 0 = its mean.',
-    lower_bound=0)
+    lower_bound=0, upper_bound=10)
+OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that exist.')
+for rate in (BITS_PER_DIM, TEMPERATURE):  # the bounds let nan pass, and the lower one infinity
+  flags.register_validator(
+      rate.name, lambda value: value is None or math.isfinite(value), 'give a number')
 COMMANDS = {'encode': 2, 'decode': 2, 'archive': 2, 'extract': 2, 'info': 1}  # and their paths
 
 
@@ -49,7 +57,20 @@ def main(argv):
   command, *paths = argv[1:] or ['']
   with command_line.errors_in_one_line(PROGRAM, ' and '.join(map(os.path.abspath, paths))):
     check(command, paths)
-    print(run(command, paths))
+    paths[0] = '/dev/stdin' if paths[0] == '-' else paths[0]
+    if command == 'info':
+      from conv_draw.codec.format import description  # info needs no model
+      print(description.describe_file(paths[0], PARTIAL.value))
+      return
+    failed = False
+    for line in run(command, paths):
+      if line.failed:
+        failed = True
+        print(f'{PROGRAM}: {line.text}', file=sys.stderr, flush=True)
+      else:
+        print(line.text, flush=True)
+    if failed:
+      sys.exit(2)
 
 
 def check(command, paths):
@@ -64,20 +85,20 @@ def check(command, paths):
 
 
 def run(command, paths):
-  if command == 'info':
-    from conv_draw.codec.format import description  # info needs no model
-    return description.describe_file(paths[0], PARTIAL.value)
+  """The `files.Line`s of a command that needs a model, as it goes from file to file."""
   from conv_draw.codec import files
   from conv_draw.workdir import published
-  workdir = WORKDIR.value or published.path('cifar10_codec')
+  # The shell leaves the ~ of --workdir=~/run to the program.
+  workdir = os.path.expanduser(WORKDIR.value or published.path('cifar10_codec'))
   if command == 'encode':
     return files.encode(
-        *paths, workdir, LOSSLESS.value, GROUPS.value, BITS_PER_DIM.value, TILE.value)
+        *paths, workdir, LOSSLESS.value, GROUPS.value, BITS_PER_DIM.value, TILE.value,
+        OVERWRITE.value)
   if command == 'decode':
-    return files.decode(*paths, workdir, PARTIAL.value, TEMPERATURE.value)
+    return files.decode(*paths, workdir, PARTIAL.value, TEMPERATURE.value, OVERWRITE.value)
   if command == 'archive':
-    return files.archive(*paths, workdir)
-  return files.extract(*paths, workdir)
+    return files.archive(*paths, workdir, OVERWRITE.value)
+  return files.extract(*paths, workdir, OVERWRITE.value)
 
 
 if __name__ == '__main__':

@@ -73,7 +73,8 @@ class Coder:
       image: [H, W, C] uint8 of 0..grey_levels-1.
       lossless: store the pixels behind the latents.
       groups: how many groups of latents to store; None: all.
-      bits_per_dim: store as many groups as fit into this rate, the file's overhead included.
+      bits_per_dim: store as many groups as fit into this rate, the file's overhead included, and
+        at least one.
       tile_side: at most, in pixels; 0: code the image whole; None: whole if it is small.
       measure: fill in `promised_bits`.
       source: what messages call the image.
@@ -83,23 +84,30 @@ class Coder:
       UserError: an image that the model cannot code.
     """
     assert not (lossless and (groups is not None or bits_per_dim is not None))
-    self._check_posterior(BINS)
+    self.check_posterior(BINS)
     self._check_image(source, image)
     height, width, channels = image.shape
     if height * width > limits.MAX_PIXELS:
       raise UserError(
           f'{source} is {width}x{height}, more than {limits.MAX_PIXELS:,} pixels: cut it up')
     tile_side = tiles_lib.default_tile_side((height, width)) if tile_side is None else tile_side
-    network, tiling = self._tiled((height, width), tile_side)
+    network, tiling = self._tiled((height, width), tile_side, source)
     header = container.Header(
         container.LOSSLESS if lossless else container.LOSSY, width, height, channels,
         self.model.pixels.grey_levels, self.model.iterations, tile_side, _grouping(image, lossless),
         SEED, self.fingerprint, self.name)
     ends = container.ends(header)
+    limits.check_image(header, source)
     segments, bits = image_lib.encode(network, tiling, image, ends, SEED, lossless, measure)
     segments = segments[:groups]
     data = container.write(header, segments)
-    while bits_per_dim is not None and segments and 8 * len(data) > bits_per_dim * image.size:
+    while bits_per_dim is not None and 8 * len(data) > bits_per_dim * image.size:
+      if len(segments) <= 1:
+        least = np.ceil(8 * len(data) / image.size * 1e4) / 1e4  # that much is enough
+        what = 'its first group of latents' if segments else 'nothing but a header'
+        raise UserError(
+            f'{source} takes {least:.4f} bits/dim with {what}, more than {bits_per_dim:g}: ask for '
+            'that much, or for --groups=0 alone')
       segments = segments[:-1]
       data = container.write(header, segments)
     self._check_not_empty(source, segments, tiling)
@@ -120,7 +128,7 @@ class Coder:
     Raises:
       UserError: damaged data, or of another model.
     """
-    self._check_posterior(BINS)
+    self.check_posterior(BINS)
     header, segments = container.read(data, partial, source=source)
     self._check_header(source, header)
     if header.groups != self.model.iterations:
@@ -144,7 +152,7 @@ class Coder:
     Raises:
       UserError: images or names that cannot be archived.
     """
-    self._check_posterior(GAUSSIAN)
+    self.check_posterior(GAUSSIAN)
     self._check_image(source, images[0])
     if images.shape[3] < self.model.channels:
       raise UserError(
@@ -167,7 +175,7 @@ class Coder:
     Raises:
       UserError: damaged data, or of another model.
     """
-    self._check_posterior(GAUSSIAN)
+    self.check_posterior(GAUSSIAN)
     header, names, payload = archive_file.read(data, source=source)
     self._check_header(source, header)
     network, _ = self._tiled((header.height, header.width), 0, source)
@@ -193,7 +201,8 @@ class Coder:
           f'{source}: with no groups of latents at all there is nothing of an image that large; '
           'store one group or more')
 
-  def _check_posterior(self, wanted):
+  def check_posterior(self, wanted):
+    """Raises `UserError` unless the model's posterior is one of those `wanted`: BINS, GAUSSIAN."""
     if self.model.posterior not in wanted:
       raise UserError(
           f'the model {self.name} has model.posterior={self.model.posterior}; this needs '

@@ -1,148 +1,172 @@
 """Image files to coded files and back: what the command line does."""
 
-import io
 import os
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from conv_draw.codec import coder as coder_lib
-from conv_draw.codec.format import container, reading
-from conv_draw.data import folder as data_folder
+from conv_draw.codec import image_files, targets
+from conv_draw.codec.format import archive_file, container, reading
 from conv_draw.errors import UserError
-from conv_draw.machine.files import write_file
 from conv_draw.report import pictures
 
 EXTENSION = '.cdraw'
 
 
-def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None, tile_side=None):
+class Line(NamedTuple):
+  """What there is to say of one file, or at the end of all."""
+
+  text: str
+  failed: bool = False
+
+
+def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None, tile_side=None,
+           overwrite=False):
   """Writes the image file `source` to the coded file `path`; or those of a folder into a folder.
 
-  What is written has been decoded before; lossless, it was the image.
+  What is written has been decoded before; lossless, it was the image. Images in a folder that
+  cannot be coded are said, and left.
 
   Args:
     lossless, groups, bits_per_dim, tile_side: as of `coder.Coder.encode`.
-  Returns:
-    Lines that say how large the files are.
+    overwrite: whether files that exist may be replaced; those that are read never are.
+  Yields:
+    `Line`s: of every file how large it is, as it is written.
   Raises:
-    UserError: an image that the model cannot code. Files that were complete before stay.
+    UserError: an image that the model cannot code, if it is the only one, or nothing that could be
+      coded or written at all.
   """
+  plan = targets.plan(source, path, image_files.extensions(), EXTENSION, overwrite)
   coder = coder_lib.Coder.load(workdir)
-  lines, dims, size = [], 0, 0
-  pairs = _pairs(source, path, data_folder.EXTENSIONS, EXTENSION)
-  for image_path, coded_path in pairs:
-    image = data_folder.read(image_path)
+  coder.check_posterior(coder_lib.BINS)
+  if groups is not None and groups > coder.model.iterations:
+    raise UserError(
+        f'{groups} groups were asked for, and the model {coder.name} has {coder.model.iterations}: '
+        'ask for no more')
+  dims = size = 0
+
+  def encode_one(image_path, coded_path):
+    nonlocal dims, size
+    image = image_files.read(image_path)
     coded = coder.encode(image, lossless, groups, bits_per_dim, tile_side, source=image_path)
     reading.check_size(coded_path, coded.data)
-    write_file(coded_path, coded.data)
-    lines.append(_report(coded_path, image, coded, coder.model, lossless))
+    targets.write(coded_path, coded.data, plan.folder, overwrite)
     dims, size = dims + image.size, size + len(coded.data)
-  if len(pairs) > 1:
-    lines.append(f'{len(pairs)} images, {size:,} bytes, {8 * size / dims:.4f} bits/dim')
-  return '\n'.join(lines)
+    return _report(coded_path, image, coded, coder.model, lossless)
+
+  yield from _each(plan, encode_one, source, lambda count: (
+      f'{count} images, {size:,} bytes, {8 * size / max(dims, 1):.4f} bits/dim'))
 
 
-def decode(path, target, workdir, partial=False, temperature=0.0):
+def decode(path, target, workdir, partial=False, temperature=0.0, overwrite=False):
   """Writes the image in the coded file `path` to the image file `target`; or those of a folder.
 
   Args:
     partial, temperature: as of `coder.Coder.decode`.
-  Returns:
-    Lines that say what was decoded.
+    overwrite: as of `encode`.
+  Yields:
+    `Line`s that say what was decoded.
   Raises:
-    UserError: a damaged file, or one of another model.
+    UserError: a damaged file, or one of another model, if it is the only one; an image file that
+      could not hold what is in it.
   """
+  plan = targets.plan(path, target, (EXTENSION,), '.png', overwrite)
+  formats = {image_path: image_files.format_of(image_path) for _, image_path in plan.pairs}
   coder = coder_lib.Coder.load(workdir)
-  lines = []
-  for coded_path, image_path in _pairs(path, target, (EXTENSION,), '.png'):
-    format_ = _format(image_path)
-    data = reading.read_file(coded_path)
-    image, header, segments = coder.decode(data, partial, temperature, source=coded_path)
-    exact = _save(image_path, image, format_)
+  coder.check_posterior(coder_lib.BINS)
+
+  def decode_one(coded_path, image_path):
+    format_, data = formats[image_path], reading.read_file(coded_path)
+    header, _ = container.read(data, partial, source=coded_path)
+    image_files.check_holds(image_path, format_, header.width, header.height, header.channels)
+    image, _, segments = coder.decode(data, partial, temperature, source=coded_path)
+    written, exact = image_files.to_bytes(image_path, image, format_)
+    targets.write(image_path, written, plan.folder, overwrite)
     groups = max((s.index for s in segments if s.kind == container.LATENTS), default=0)
     what = f'{groups} of {header.groups} groups'
     if any(segment.kind == container.PIXELS for segment in segments):
-      what = 'lossless' if exact else f'decoded exactly, but {format_} changes pixels'
-    lines.append(f'{image_path}: {header.width}x{header.height}, {what}')
-  return '\n'.join(lines)
+      what = 'lossless' if exact else f'decoded exactly, but {format_.name} changes pixels'
+    return f'{image_path}: {header.width}x{header.height}, {what}'
+
+  yield from _each(plan, decode_one, path, lambda count: f'{count} files decoded')
 
 
-def archive(folder, path, workdir):
+def archive(folder, path, workdir, overwrite=False):
   """Writes the images in `folder`, all of one size and kind, to the archive `path`.
 
-  Returns:
-    One line that says how large the archive is.
+  Args:
+    overwrite: as of `encode`.
+  Yields:
+    A `Line` that says how large the archive is.
   Raises:
     UserError: images that do not go together or with the model.
   """
-  names = _names(folder, data_folder.EXTENSIONS)
-  _renamed(folder, names, '.png')  # as they will be extracted
-  images = [data_folder.read(os.path.join(folder, name)) for name in names]
-  for name, image in zip(names, images, strict=True):
+  folder, path = os.fspath(folder), os.fspath(path)
+  names, others = targets.listing(folder, image_files.extensions())
+  targets.renamed(folder, names, '.png')  # as they will be extracted
+  sources = [os.path.join(folder, name) for name in names]
+  targets.check(sources, [path], overwrite)
+  images = [image_files.read(source) for source in sources]
+  for source, image in zip(sources, images, strict=True):
     if image.shape != images[0].shape:
       raise UserError(
-          f'{os.path.join(folder, name)} is {_kind(image)} where {names[0]} is {_kind(images[0])}: '
+          f'{source} is {_kind(image)} where {names[0]} is {_kind(images[0])}: '
           'an archive holds images of one size and kind')
   images = np.stack(images)
   data, initial_bits, rates = coder_lib.Coder.load(workdir).archive(images, names, source=folder)
   reading.check_size(path, data)
-  write_file(path, data)
+  targets.write(path, data, None, overwrite)
   count, height, width, channels = images.shape
   dims = height * width * channels
-  return (
+  yield Line(
       f'{path}: {count} images of {width}x{height}, {len(data):,} bytes; bits/dim: '
       f'{rates.net / dims:.4f} net, {8 * len(data) / count / dims:.4f} gross (whole file, with '
       f'{initial_bits:,} initial bits), {rates.expected / dims:.4f} expected')
+  yield from map(Line, targets.left_out(folder, others))
 
 
-def extract(path, folder, workdir):
-  """Writes the images of the archive `path` into `folder`, as PNG files; overwrites none.
+def extract(path, folder, workdir, overwrite=False):
+  """Writes the images of the archive `path` into `folder`, as PNG files.
 
-  Returns:
-    One line that says how many there were.
+  Args:
+    overwrite: as of `encode`.
+  Yields:
+    A `Line` that says how many there were.
   Raises:
     UserError: a damaged archive, or one of another model.
   """
+  path, folder = os.fspath(path), os.fspath(folder)
   data = reading.read_file(path)
-  images, names = coder_lib.Coder.load(workdir).extract(data, source=path)
-  paths = [os.path.join(folder, name) for name in _renamed(path, names, '.png')]
-  for target in paths:
-    if os.path.lexists(target):
-      raise UserError(f'{target} would be overwritten: extract into an empty folder')
-  os.makedirs(folder, exist_ok=True)
+  _, names, _ = archive_file.read(data, source=path)
+  paths = [os.path.join(folder, name) for name in targets.renamed(path, names, '.png')]
+  targets.check([path], paths, overwrite, folder)
+  images, _ = coder_lib.Coder.load(workdir).extract(data, source=path)
   for target, image in zip(paths, images, strict=True):
-    _save(target, image, 'PNG')
-  return f'{folder}: {len(images)} images'
+    written, _ = image_files.to_bytes(target, image, image_files.format_of(target))
+    targets.write(target, written, folder, overwrite)
+  yield Line(f'{folder}: {len(images)} images')
 
 
-def _pairs(source, target, extensions, new_extension):
-  """[(file to read, file to write)]: one, or all those in a folder into another."""
-  if not os.path.isdir(source):
-    return [(source, target)]
-  names = _names(source, extensions)
-  targets = _renamed(source, names, new_extension)
-  os.makedirs(target, exist_ok=True)
-  return [
-      (os.path.join(source, old), os.path.join(target, new))
-      for old, new in zip(names, targets, strict=True)]
+def _each(plan, code, source, summary):
+  """Yields the `Line`s of `code(*pair)`, and of several what `summary` says of those coded.
 
-
-def _renamed(source, names, extension):
-  """File names with another extension, which must leave them different."""
-  renamed = [os.path.splitext(name)[0] + extension for name in names]
-  for name in renamed:
-    if renamed.count(name) > 1:
-      raise UserError(f'two files in {source} would become {name}: rename one of them')
-  return renamed
-
-
-def _names(folder, extensions):
-  names = sorted(n for n in os.listdir(folder) if n.lower().endswith(extensions)
-                 and not n.startswith('.')) if os.path.isdir(folder) else []
-  if not names:
-    raise UserError(f'{folder} is no folder with files in it that end in {", ".join(extensions)}')
-  return names
+  What one of several files cannot do does not keep the others from it.
+  """
+  done = 0
+  for pair in plan.pairs:
+    try:
+      line = Line(code(*pair))
+      done += 1
+    except UserError as e:
+      if len(plan.pairs) == 1:
+        raise
+      line = Line(str(e) if pair[0] in str(e) or pair[1] in str(e) else f'{pair[0]}: {e}', True)
+    yield line
+  if len(plan.pairs) > 1:
+    failed = len(plan.pairs) - done
+    yield Line(summary(done) + (f'; {failed} failed' if failed else ''))
+  yield from map(Line, targets.left_out(source, plan.others))
 
 
 def _report(path, image, coded, model, lossless):
@@ -153,24 +177,6 @@ def _report(path, image, coded, model, lossless):
   return (
       f'{path}: {image.shape[1]}x{image.shape[0]}, {quality}; {len(coded.data):,} bytes, '
       f'{8 * len(coded.data) / image.size:.4f} bits/dim (payload {payload / image.size:.4f})')
-
-
-def _format(path):
-  """The image format that the extension of a file to write stands for, as Pillow calls it."""
-  format_ = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
-  if format_ not in Image.SAVE:
-    raise UserError(f'{path} has no extension of an image format to write: end it in .png')
-  return format_
-
-
-def _save(path, pixels, format_):
-  """Writes uint8 [H, W, C] as an image file, whole or not at all; whether it holds them exactly."""
-  data = io.BytesIO()
-  pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-  Image.fromarray(pixels).save(data, format_)
-  write_file(path, data.getvalue())
-  with Image.open(data) as image:
-    return np.array_equal(np.asarray(image), pixels)
 
 
 def _kind(image):

@@ -1,4 +1,4 @@
-"""The codec's real command line, in child processes."""
+"""The codec's real command line, in child processes; test_commands.py has more of it, in none."""
 
 import csv
 import os
@@ -9,10 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conv_draw import ConvDraw, GaussianPixels
-from conv_draw.codec import coder as coder_lib
-from conv_draw.codec import files
-from conv_draw.errors import UserError
 from tests.program import ROOT
 
 TINY = (
@@ -86,9 +82,9 @@ def test_one_image_lossless_and_cut(setting):
 
   cut = directory / 'cut.cdraw'
   cut.write_bytes(file.read_bytes()[:-5])
-  status, _, error = codec('decode', cut, back, run)
+  status, _, error = codec('decode', cut, back, run, '--overwrite')
   assert status == 2 and 'partial' in error
-  status, out, error = codec('decode', cut, back, run, '--partial')
+  status, out, error = codec('decode', cut, back, run, '--partial', '--overwrite')
   assert status == 0 and '2 of 2 groups' in out, error
   assert np.asarray(Image.open(back)).shape == (20, 24, 3)
   status, out, error = codec('info', cut, '--partial')
@@ -98,30 +94,14 @@ def test_one_image_lossless_and_cut(setting):
 @pytest.mark.parametrize('variables', [
     dict(XLA_FLAGS='--xla_cpu_max_isa=AVX2'), dict(JAX_NUM_CPU_DEVICES='8'),
     dict(XLA_FLAGS='--xla_cpu_multi_thread_eigen=false')])
-def test_other_ways_to_compute_decode_the_same(setting, variables):
+def test_other_ways_to_compute_decode_the_same(setting, tmp_path, variables):
   directory, _ = setting
-  source, file, back = (directory / name for name in ('images/2.png', 'd.cdraw', 'd.png'))
+  source, file, back = directory / 'images/2.png', tmp_path / 'd.cdraw', tmp_path / 'd.png'
   run = f'--workdir={directory}/bins'
   assert codec('encode', source, file, run, '--lossless')[0] == 0
   status, _, error = codec('decode', file, back, run, **variables)
   assert status == 0, error
   np.testing.assert_array_equal(np.asarray(Image.open(back)), np.asarray(Image.open(source)))
-
-
-def test_rate_and_groups_are_kept(setting):
-  directory, _ = setting
-  run = f'--workdir={directory}/bins'
-  sizes = []
-  for rate in (0.0, 0.9, 100.0):
-    status, out, error = codec(
-        'encode', directory / 'images/1.png', directory / 'r.cdraw', run, f'--bits-per-dim={rate}')
-    assert status == 0, error
-    sizes.append(os.path.getsize(directory / 'r.cdraw'))
-    assert {0.0: '0 of 2 groups', 0.9: 'of 2 groups', 100.0: '2 of 2 groups'}[rate] in out
-  status, out, error = codec(
-      'encode', directory / 'images/1.png', directory / 'r.cdraw', run, '--groups=1')
-  assert status == 0 and '1 of 2 groups' in out, error
-  assert 8 * sizes[1] <= 0.9 * 20 * 24 * 3 and sizes[0] <= sizes[1] <= sizes[2]
 
 
 def test_folders_tiles_and_grey(setting):
@@ -211,30 +191,3 @@ def test_mistakes_end_in_one_line_and_status_two(setting, arguments, words):
   for word in words:
     assert word in error
   assert not (directory / 'new').exists()
-
-
-def test_what_could_not_be_extracted_is_not_archived(tmp_path):
-  for name in ('1.png', '1.bmp'):
-    Image.new('RGB', (8, 8)).save(tmp_path / name)
-  with pytest.raises(UserError, match='two files.*1.png'):
-    files.archive(tmp_path, tmp_path / 'a.cdrawa', 'none')
-
-
-def test_formats_that_cannot_be_written_and_those_that_lose(tmp_path):
-  assert files._format('a.JPG') == 'JPEG'
-  for name in ('a.psd', 'a.xyz', 'a'):
-    with pytest.raises(UserError, match=name):
-      files._format(name)
-  pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
-  assert files._save(tmp_path / 'a.png', pixels, 'PNG')
-  assert files._save(tmp_path / 'b.png', pixels[..., :1], 'PNG')
-  assert not files._save(tmp_path / 'a.jpg', pixels, 'JPEG')
-
-
-@pytest.mark.parametrize('error, words', [(0, 'PSNR inf dB'), (1, 'PSNR 24.08 dB')])
-def test_exact_images_have_no_finite_psnr(error, words):
-  """Of 17 grey levels: 20 log10 16 = 24.08."""
-  image = np.full((4, 4, 1), 3, np.uint8)
-  model = ConvDraw(channels=1, pixels=GaussianPixels(17), iterations=2)
-  coded = coder_lib.Encoded(b'data', None, [], image + np.uint8(error), np.zeros(0))
-  assert words in files._report('a.cdraw', image, coded, model, lossless=False)

@@ -59,13 +59,42 @@ conv_draw.nothing
   assert error.splitlines()[-1] == "AttributeError: module 'conv_draw' has no attribute 'nothing'"
 
 
-@pytest.mark.parametrize('program, flag', [
-    ('conv_draw.codec', '--tile=-1'), ('conv_draw.codec', '--none'),
-    ('conv_draw.codec.study', '--images=0')])
-def test_mistakes_in_flags_end_in_one_line_and_status_two(program, flag):
-  status, out, error = python('-m', program, flag)
-  assert status == 2 and out == '' and len(error.splitlines()) == 1, error
-  assert error.startswith(f'{program}: ') and flag.split('=')[0].strip('-') in error
+# Parses each of its arguments as the one flag of a command line, and says how that ended.
+PARSED = '''
+import importlib, sys
+from absl import flags
+module, *arguments = sys.argv[1:]
+program = importlib.import_module(module)
+parse = getattr(program, 'parse', None) or program.command_line.parse_flags(program.PROGRAM)
+for argument in arguments:
+  flags.FLAGS.unparse_flags()
+  try:
+    parse(['', argument])
+    print('taken', file=sys.stderr)
+  except SystemExit as e:
+    print(e.code)
+'''
+
+
+@pytest.mark.parametrize('program, refused', [
+    ('conv_draw.codec', (
+        '--tile=-1', '--tile=65536', '--tile=nan', '--none', '--groups=-1', '--groups=1.5',
+        '--bits-per-dim=nan', '--bits-per-dim=inf', '--bits-per-dim=-1', '--temperature=nan',
+        '--temperature=inf', '--temperature=-1', '--temperature=1e9')),
+    ('conv_draw.codec.study', ('--images=0', '--images=nan'))])
+def test_mistakes_in_flags_end_in_one_line_and_status_two(program, refused):
+  status, out, error = python('-c', PARSED, f'{program}.__main__', *refused)
+  assert status == 0 and out.split() == ['2'] * len(refused), error
+  for flag, line in zip(refused, error.splitlines(), strict=True):
+    assert line.startswith(f'{program}: ')
+    assert flag.split('=')[0].strip('-').replace('-', '_') in line
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
+  """Which the shell does not replace in --workdir=~/run."""
+  monkeypatch.setenv('HOME', str(tmp_path))
+  status, _, error = python('-m', 'conv_draw.codec', 'encode', 'README.md', 'b', '--workdir=~/none')
+  assert status == 2 and f'{tmp_path}/none' in error
 
 
 def test_flags_may_be_spelt_with_dashes():

@@ -1,0 +1,147 @@
+"""Which files are read and which are written, settled before anything is coded."""
+
+import collections
+import os
+from typing import NamedTuple
+
+from conv_draw.errors import UserError, reason
+from conv_draw.machine.files import write_file
+
+SHOWN = 5  # file names in a message
+
+
+class Plan(NamedTuple):
+  """What one command reads and writes."""
+
+  pairs: list  # [(file to read, file to write)]
+  folder: str | None  # into which they are written, made when the first one is
+  others: list  # names of what else is in a folder that is read
+
+
+def plan(source, target, extensions, new_extension, overwrite=False):
+  """`Plan` of one file, or of all those in a folder into another.
+
+  A single file goes to `target`, or into it under its own name if that is a folder or ends in a
+  slash.
+
+  Raises:
+    UserError: nothing to read, or something that may not be written (see `check`).
+  """
+  source, target = os.fspath(source), os.fspath(target)
+  others, into = [], target
+  if not os.path.exists(source):
+    raise UserError(f'{source} does not exist: name a file that does')
+  if os.path.isdir(source):
+    names, others = listing(source, extensions)
+    pairs = [
+        (os.path.join(source, old), os.path.join(target, new))
+        for old, new in zip(names, renamed(source, names, new_extension), strict=True)]
+  elif os.path.isdir(target) or _ends_in_slash(target):
+    stem = os.path.splitext(os.path.basename(source))[0]
+    pairs = [(source, os.path.join(target, stem + new_extension))]
+  else:
+    pairs, into = [(source, target)], None
+  check([old for old, _ in pairs], [new for _, new in pairs], overwrite, into)
+  return Plan(pairs, into, others)
+
+
+def listing(folder, extensions):
+  """(names of the files in `folder` that end so, names of what else is there); hidden ones neither.
+
+  Raises:
+    UserError: no folder, or no such files in it.
+  """
+  try:
+    every = sorted(name for name in os.listdir(folder) if not name.startswith('.'))
+  except FileNotFoundError:
+    raise UserError(f'{folder} is no folder: name one with files in it') from None
+  except OSError as e:
+    raise UserError(f'{folder} is no folder that can be read ({reason(e)}): name another') from None
+  names = [name for name in every if name.lower().endswith(extensions)
+           and not os.path.isdir(os.path.join(folder, name))]
+  others = sorted(set(every) - set(names))
+  if not names:
+    instead = f', but {_few(others)}' if others else ''
+    raise UserError(
+        f'{folder} holds no files that end in {_few(extensions)}{instead}: name another folder')
+  return names, others
+
+
+def renamed(source, names, extension):
+  """File names with another extension, which must leave them different."""
+  found = [os.path.splitext(name)[0] + extension for name in names]
+  for name, count in collections.Counter(found).items():
+    if count > 1:
+      raise UserError(f'two files in {source} would become {name}: rename one of them')
+  return found
+
+
+def check(sources, targets, overwrite=False, folder=None):
+  """Whether files may be written.
+
+  Args:
+    sources: files that are read, which nothing may replace, whatever they are called.
+    targets: files to write.
+    overwrite: whether they may replace files that exist.
+    folder: in which they all are, and which need not exist; None: their folders must.
+  Raises:
+    UserError: they would replace a file, or cannot be written there.
+  """
+  if folder is not None:
+    place = os.path.abspath(folder)
+    while not os.path.lexists(place):
+      place = os.path.dirname(place)
+    if not os.path.isdir(place):
+      raise UserError(f'{place} is no folder: name one, or a place for a new one')
+  read = {_identity(path): path for path in sources if os.path.exists(path)}
+  existing = []
+  for path in targets:
+    parent = os.path.dirname(path) or '.'
+    if _ends_in_slash(path) or os.path.isdir(path):
+      raise UserError(f'{path} is a folder: name a file')
+    if folder is None and not os.path.isdir(parent):
+      raise UserError(f'{path} cannot be written: there is no folder {parent}, make it first')
+    if os.path.exists(path) and _identity(path) in read:
+      raise UserError(
+          f'{path} would replace what it is made from, {read[_identity(path)]}: name another file')
+    if os.path.lexists(path):
+      existing.append(path)
+  if existing and not overwrite:
+    more = f' and {len(existing) - 1} more' if existing[1:] else ''
+    raise UserError(
+        f'{existing[0]}{more} would be overwritten: name another place, or say --overwrite')
+
+
+def write(path, data, folder, overwrite):
+  """Writes a target's bytes, and makes its `folder` if there is to be one.
+
+  Raises:
+    UserError: it cannot be written, or exists by now and is not to be overwritten.
+  """
+  if folder is not None:
+    try:
+      os.makedirs(folder, exist_ok=True)
+    except OSError as e:
+      raise UserError(
+          f'the folder {folder} cannot be made ({reason(e)}): name another place') from None
+  write_file(path, data, overwrite)
+
+
+def left_out(folder, others):
+  """Lines, one or none, that say what in `folder` was not read."""
+  return [f'{folder}: left out {len(others)} other files: {_few(others)}'] if others else []
+
+
+def _few(names):
+  more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
+  return ', '.join(names[:SHOWN]) + more
+
+
+def _identity(path):
+  """What the links, hard or not, to a file have in common."""
+  status = os.stat(path)
+  return status.st_dev, status.st_ino
+
+
+def _ends_in_slash(path):
+  return path.endswith(tuple(filter(None, (os.sep, os.altsep))))
