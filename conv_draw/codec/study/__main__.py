@@ -1,6 +1,7 @@
 """Rate and distortion of our files beside JPEG, JPEG 2000, WebP, AVIF and PNG, on the test split.
 
   python -m conv_draw.codec.study [--workdir=runs/NAME] [--data_dir=DIR] [--images=100] [--out=DIR]
+      [--overwrite]
 
 Without --workdir it studies the CIFAR-10 model that comes with the package.
 
@@ -8,6 +9,7 @@ Sizes are those of whole files. Two protocols: 'sheet' stores 100 images as one 
 small images do not pay for a header each (the paper's protocol for the classical codecs; ours codes
 the images on it one by one, as tiles); 'single' stores each in a file of its own. Writes study.csv,
 study.png and study_images.png to DIR (default: the run's folder `study`) and prints the tables.
+Those of an earlier study are replaced; other files of these names only with --overwrite.
 """
 
 import os
@@ -31,13 +33,14 @@ OUT = flags.DEFINE_string(
     'out', None, 'Where the results go; default WORKDIR/study, or runs/cifar10_codec/study.')
 IMAGES = flags.DEFINE_integer('images', 100, 'Test images, the first so many.', lower_bound=1)
 DATA_DIR = flags.DEFINE_string('data_dir', None, "Instead of the run's own data.data_dir.")
+OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that are not of a study.')
 
 
 def test_split(workdir):
   """The data that the run's model was trained on."""
   data_config = config_lib.load(workdir).data.copy_and_resolve_references()
   if DATA_DIR.value is not None:
-    data_config.data_dir = DATA_DIR.value
+    data_config.data_dir = os.path.expanduser(DATA_DIR.value)
   try:
     return sets.load(data_config, 'test')
   except UserError as e:
@@ -50,23 +53,24 @@ def progress(text):
 
 
 def main(argv):
-  workdir = WORKDIR.value or published.path('cifar10_codec')
-  out = OUT.value or os.path.join(WORKDIR.value or 'runs/cifar10_codec', 'study')
+  # The shell leaves the ~ of --workdir=~/run to the program.
+  workdir = os.path.expanduser(WORKDIR.value or published.path('cifar10_codec'))
+  out = os.path.expanduser(
+      OUT.value or os.path.join(WORKDIR.value or 'runs/cifar10_codec', 'study'))
   with command_line.errors_in_one_line(PROGRAM, out):
     if len(argv) > 1:
       raise UserError(f'unexpected argument {argv[1]!r}: name a run by --workdir=runs/NAME')
+    output.check(out, OVERWRITE.value)
     coder, split = coder_lib.Coder.load(workdir), test_split(workdir)
+    coder.check_posterior(coder_lib.BINS)
     images = split.fetch(np.arange(min(IMAGES.value, len(split))))
-    os.makedirs(out, exist_ok=True)
     points, speeds = comparison.compare(coder, images, progress)
     shown = comparison.to_bytes(images, coder.model.pixels.grey_levels)
     metric, _ = quality.similarity(shown[:1], shown[:1])
-    output.write_csv(os.path.join(out, 'study.csv'), points, metric)
-    output.plot(os.path.join(out, 'study.png'), points, metric)
-    output.save_images(os.path.join(out, 'study_images.png'), points, shown)
     print(f'\n{split.name}: {len(images)} of {len(split)} images, model {coder.name}\n')
     print(output.tables(points, speeds, metric))
-    print(f'\nwrote {out}/study.csv, study.png, study_images.png')
+    output.write(out, points, metric, shown)
+    print(f'\nwrote {", ".join(output.FILES)} to {out}')
 
 
 if __name__ == '__main__':

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from conv_draw.codec import image_files
 from conv_draw.codec.format import container
 from conv_draw.codec.study import classical, quality
+from conv_draw.errors import UserError
 from conv_draw.report import pictures
 
 OURS = 'conv DRAW'
@@ -45,7 +47,16 @@ class Speed(NamedTuple):
 
 
 def compare(coder, images, progress=print):
-  """Stores images [N, H, W, C] uint8 of 0..grey_levels-1 in every way: ([`Point`], [`Speed`])."""
+  """Stores images [N, H, W, C] uint8 of 0..grey_levels-1 in every way: ([`Point`], [`Speed`]).
+
+  Raises:
+    UserError: a sheet of them would be larger than the classical codecs hold.
+  """
+  side, most = max(_parts(images)[0].shape), image_files.FORMATS['.webp'].max_side
+  if side > most:
+    raise UserError(
+        f'a sheet of these images would have {side} pixels a side, and WebP holds {most}: '
+        'study fewer (--images=8), or smaller ones')
   shown = to_bytes(images, coder.model.pixels.grey_levels)
   points, speeds = [], []
   for protocol in PROTOCOLS:

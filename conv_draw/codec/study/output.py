@@ -1,10 +1,14 @@
 """What a comparison found: as CSV, as curves, as pictures and as tables."""
 
 import csv
+import io
+import os
 
 import matplotlib
 import numpy as np
+from PIL import Image
 
+from conv_draw.codec import targets
 from conv_draw.codec.study.comparison import OURS, PROTOCOLS, SHEET, at_rate
 from conv_draw.report import pictures
 
@@ -16,17 +20,50 @@ SHOWN_RATE = 0.8  # bits/dim, of the pictures
 SHOWN = 10  # images of it
 
 
-def write_csv(path, points, metric):
-  with open(path, 'w', newline='') as f:
-    writer = csv.writer(f)
-    writer.writerow(['protocol', 'codec', 'setting', 'lossless', 'bits_per_dim', 'psnr_db', metric])
-    for p in points:
-      writer.writerow([p.protocol, p.codec, p.setting, int(p.lossless), f'{p.bits_per_dim:.5f}',
-                       f'{p.psnr_db:.3f}', f'{p.similarity:.5f}'])
+FILES = ('study.csv', 'study.png', 'study_images.png')
+COLUMNS = ('protocol', 'codec', 'setting', 'lossless', 'bits_per_dim', 'psnr_db')
 
 
-def plot(path, points, metric):
-  """PSNR and similarity against the rate, one column per protocol."""
+def check(folder, overwrite=False):
+  """Whether a study may write its files to `folder`; those of an earlier study are replaced.
+
+  Raises:
+    UserError: there are files of these names that no study wrote, and they are not to be
+      overwritten; or they cannot be written.
+  """
+  targets.check([], [os.path.join(folder, name) for name in FILES],
+                overwrite or _is_of_a_study(folder), folder)
+
+
+def write(folder, points, metric, shown):
+  """Writes `FILES`, each whole or not at all."""
+  contents = to_csv(points, metric), plot(points, metric), images(points, shown)
+  for name, content in zip(FILES, contents, strict=True):
+    targets.write(os.path.join(folder, name), content, folder, overwrite=True)  # as checked
+
+
+def _is_of_a_study(folder):
+  """Whether its study.csv begins as those that `write` wrote do."""
+  try:
+    with open(os.path.join(folder, FILES[0]), 'rb') as f:
+      return f.readline(1000).startswith(','.join(COLUMNS).encode() + b',')
+  except OSError:
+    return False
+
+
+def to_csv(points, metric):
+  """The points as CSV, a string."""
+  text = io.StringIO(newline='')
+  writer = csv.writer(text)
+  writer.writerow([*COLUMNS, metric])
+  for p in points:
+    writer.writerow([p.protocol, p.codec, p.setting, int(p.lossless), f'{p.bits_per_dim:.5f}',
+                     f'{p.psnr_db:.3f}', f'{p.similarity:.5f}'])
+  return text.getvalue()
+
+
+def plot(points, metric):
+  """PSNR and similarity against the rate, one column per protocol: a PNG file's bytes."""
   figure, axes = plt.subplots(2, len(PROTOCOLS), figsize=(10, 7), sharex=True, sharey='row')
   for column, protocol in zip(axes.T, PROTOCOLS, strict=True):
     for codec in dict.fromkeys(p.codec for p in points if not p.lossless):
@@ -47,18 +84,22 @@ def plot(path, points, metric):
   for axis in axes.flat:
     axis.grid(alpha=0.3)
   figure.tight_layout()
-  figure.savefig(path, dpi=200)
+  data = io.BytesIO()
+  figure.savefig(data, dpi=200, format='png')
   plt.close(figure)
+  return data.getvalue()
 
 
-def save_images(path, points, shown):
-  """Originals, and below them what each codec makes of them at `SHOWN_RATE` on a sheet."""
+def images(points, shown):
+  """Originals, and below them what each codec makes of them at `SHOWN_RATE` on a sheet: a PNG."""
   rows = [shown[:SHOWN]]
   for codec in dict.fromkeys(p.codec for p in points if not p.lossless):
     best = at_rate([p for p in points if (p.protocol, p.codec, p.lossless) == (
         'sheet', codec, False)], SHOWN_RATE)
     rows.append(np.full_like(rows[0], 255) if best is None else best.decoded[:SHOWN])
-  pictures.save_grid(path, np.stack(rows))
+  picture, data = pictures.picture(np.stack(rows)), io.BytesIO()
+  Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(data, 'PNG')
+  return data.getvalue()
 
 
 def tables(points, speeds, metric):
