@@ -1,5 +1,9 @@
 """The one kind of error that a user can mend."""
 
+import ast
+import contextlib
+import re
+
 
 class UserError(ValueError):
   """A mistake outside the program: one line that names the thing and the remedy.
@@ -19,5 +23,19 @@ class Preempted(BaseException):
 
 def reason(error):
   """What an exception says, in one line: of the system's errors without number and path."""
-  text = getattr(error, 'strerror', None) or str(error)
+  text = getattr(error, 'strerror', None) or said(error)
   return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+
+
+def said(error):
+  """What an exception says, in one or several lines, as someone would have written it.
+
+  Libraries hand on each other's errors as Python prints them: in quotes, with line breaks as \\n,
+  with the places in their own source, or with all that there is besides.
+  """
+  text = str(error)
+  with contextlib.suppress(ValueError, SyntaxError):
+    literal = ast.literal_eval(text) if text[:1] in ('"', "'") else text
+    text = literal if isinstance(literal, str) else text
+  text = re.sub(r'\s*\[source locations=.*', '', text, flags=re.DOTALL).replace('\\n', '\n')
+  return re.sub(r' Other fields present: ".*?"$', '', text, flags=re.DOTALL | re.MULTILINE)

@@ -1,0 +1,18 @@
+import pytest
+
+from conv_draw.errors import reason, said
+
+
+@pytest.mark.parametrize('error, text', [
+    (OSError(28, 'No space left on device', '/x'), 'No space left on device'),
+    (KeyError("it's"), "it's"), (ValueError(), 'ValueError'),
+    (AttributeError('\'Key "a" is not\\nthere\''), 'Key "a" is not'),
+    (ValueError("NOT_FOUND: x [source locations='a.cc:1\\nb.cc:2']"), 'NOT_FOUND: x'),
+    (RuntimeError('first\nTraceback (most recent call last):\n'), 'first')])
+def test_a_reason_is_one_line_without_pythons_quotes(error, text):
+  assert reason(error) == text
+
+
+def test_lists_of_all_there_is_are_left_out():
+  assert said(ValueError('no a. Other fields present: "{\'b\': 1}"\nDid you mean "b"?')) == (
+      'no a.\nDid you mean "b"?')
