@@ -3,12 +3,18 @@
   python launch.py --config=experiments/digits.py              train, or continue, in runs/digits
   python launch.py --mode=evaluate --workdir=runs/digits
   python launch.py --mode=table runs/*                         or --mode=figures: figure 5
+  python launch.py --mode=figures runs/digits                  figures 1 to 4
 """
 
 import os
 import sys
 
-from absl import app, flags
+from conv_draw.machine import preemption
+
+if __name__ == '__main__':  # all that follows can be told to end
+  preemption.leave_at_once('launch.py')
+
+from absl import flags
 from ml_collections import config_flags
 
 from conv_draw import command_line
@@ -19,7 +25,8 @@ from conv_draw.workdir import sweeps
 CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'The experiment, experiments/NAME.py; for every mode but train it defaults to '
     "the workdir's own. Change settings with --config.KEY=VALUE.")
-WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run lives; default runs/NAME.')
+WORKDIR = flags.DEFINE(
+    command_line.Path(), 'workdir', None, 'Where the run lives; default runs/NAME.')
 MODE = flags.DEFINE_enum(
     'mode', 'train', ('train', 'evaluate', 'sample', 'reconstruct', 'figures', 'table'), 'What.')
 SWEEP = flags.DEFINE_bool('sweep', False, "List the points of the experiment's sweep.")
@@ -32,6 +39,9 @@ MULTIHOST = flags.DEFINE_bool(
 COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0.')
 PROCESS_COUNT = flags.DEFINE_integer('process_count', None, 'How many processes.')
 PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which one this is, from 0.')
+JOIN_TIMEOUT = flags.DEFINE_integer(
+    'join_timeout', 300, 'Seconds that the processes wait for each other; then they end.',
+    lower_bound=1)
 
 
 def parse(argv):
@@ -39,21 +49,35 @@ def parse(argv):
 
 
 def main(argv):
+  """As told by the flags; `argv` is what is no flag."""
   with command_line.errors_in_one_line('launch.py', 'the workdir'):
+    check_together()
     if CONFIG.value is None or MODE.value == 'table':
       run_several(argv[1:] or [WORKDIR.value])
     else:
       run(CONFIG.value, argv[1:])
 
 
+def check_together():
+  """Raises `UserError` for a flag that would be ignored."""
+  together = (COORDINATOR, PROCESS_COUNT, PROCESS_ID)
+  if not MULTIHOST.value:
+    for holder in together:
+      if holder.value is not None:
+        raise UserError(f'--{holder.name} is of --multihost: give that too, or this process would '
+                        'train alone')
+  elif MODE.value not in ('train', 'evaluate'):
+    raise UserError(f'--mode={MODE.value} runs on one host: leave out --multihost')
+
+
 def run_several(workdirs):
   if workdirs == [None]:
     raise UserError('name trained runs: --mode=table runs/*')
+  if SWEEP.value or SWEEP_INDEX.value is not None:
+    raise UserError('--sweep and --sweep_index go with one --config or --workdir')
   if MODE.value == 'figures':
     startup.restart_with_huge_pages()
-  from conv_draw.machine import preemption  # pylint: disable=g-import-not-at-top; imports JAX
-  from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts its backend
-  preemption.leave_at_once()
+  from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
   modes.run_several(MODE.value, workdirs)
 
 
@@ -71,14 +95,16 @@ def run(config, positional):
   if index is not None:
     workdir = sweeps.choose(experiment, workdir, index, config)
     print(f'launch.py: point {index} of the sweep, said by {said_by}: {workdir}', file=sys.stderr)
-  from conv_draw.machine import hosts, preemption  # pylint: disable=g-import-not-at-top; import JAX
-  preemption.leave_at_once()
   if MULTIHOST.value:
-    hosts.join(COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value)
+    from conv_draw.machine import hosts  # pylint: disable=g-import-not-at-top; imports JAX
+    hosts.join(
+        'launch.py', COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value, JOIN_TIMEOUT.value)
+    if MODE.value != 'train':
+      preemption.leave_at_once('launch.py')  # JAX listens since then, but only training asks it
   startup.one_device_per_core(config['train' if MODE.value == 'train' else 'evaluate'].batch_size)
   from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
   modes.run(MODE.value, config, workdir)
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse)
+  command_line.start('launch.py', main, parse)

@@ -20,7 +20,7 @@ import tempfile
 import time
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from conv_draw import command_line
 from conv_draw.data import prepare_imagenet, sets
@@ -34,7 +34,8 @@ IMAGES = flags.DEFINE_integer('images', 200_000, 'Images in the larger set of ea
 SIZES = flags.DEFINE_list('sizes', ['32', '64'], 'Pixels, height and width.')
 WORKERS = flags.DEFINE_list('workers', ['0', '1', '2'], 'config.data.workers; 0 is a thread.')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images in a batch.')
-DIRECTORY = flags.DEFINE_string('directory', None, 'Where the sets are, or are to be kept.')
+DIRECTORY = flags.DEFINE(
+    command_line.Path(), 'directory', None, 'Where the sets are, or are to be kept.')
 FEED = flags.DEFINE_float(
     'feed', None, 'Images/s that one accelerator trains on: adds the cores that feed it.')
 MEASURE = flags.DEFINE_string(
@@ -171,4 +172,4 @@ def choose():
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))
+  command_line.start(PROGRAM, main)

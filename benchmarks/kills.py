@@ -15,7 +15,7 @@ import tempfile
 import time
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from conv_draw import command_line
 from conv_draw.errors import UserError
@@ -110,4 +110,4 @@ def run():
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))
+  command_line.start(PROGRAM, main)

@@ -21,7 +21,7 @@ import json
 import math
 import re
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from benchmarks.work import image_shape, multiplications
@@ -149,4 +149,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))
+  command_line.start(PROGRAM, main)

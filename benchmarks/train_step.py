@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from benchmarks.work import image_shape, multiplications
@@ -32,7 +32,7 @@ PROGRAM = 'benchmarks.train_step'
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, as for launch.py.')
 REPEATS = flags.DEFINE_integer('repeats', 7, 'Timed steps; the median counts.', lower_bound=1)
-PEER = flags.DEFINE_string('peer', None, 'The PyTorch script to compare with.')
+PEER = flags.DEFINE(command_line.Path(), 'peer', None, 'The PyTorch script to compare with.')
 PEER_PYTHON = flags.DEFINE_string('peer_python', sys.executable, 'The interpreter that has torch.')
 PEER_FLAGS = flags.DEFINE_string('peer_flags', '', 'More flags for it, such as "--device cuda".')
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns that ours and the peer take.', lower_bound=1)
@@ -178,4 +178,4 @@ def run(config):
 
 if __name__ == '__main__':
   startup.restart_with_huge_pages()
-  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))
+  command_line.start(PROGRAM, main)

@@ -1,19 +1,65 @@
 """What the command lines share: a mistake ends in one line on stderr and exit status 2."""
 
 import contextlib
+import os
 import sys
+import traceback
 
 from absl import app, flags, logging
 
-from conv_draw.errors import Preempted, UserError
-from conv_draw.machine import quiet
+from conv_draw.errors import Preempted, UserError, reason, said
+from conv_draw.machine import ending, preemption, quiet
 
 # What a mistake in --config and --config.KEY raises, besides flags.Error.
 MISTAKES = (AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
+CLOSED = 141  # the status where no one reads stdout any more: as if SIGPIPE had come
+HELP = ('help', 'helpshort', 'helpfull', 'helpxml')
+NO_MEMORY = 'RESOURCE_EXHAUSTED'  # XLA's word
 
 
-def fail(program, message):
-  """Says `message` in one line and ends the program."""
+class Path(flags.ArgumentParser):
+  """The parser of a flag that names a file or directory: ~ is the user's home.
+
+  The shell leaves it to the program behind the = of --workdir=~/x.
+  """
+
+  syntactic_help = 'a path'
+
+  def parse(self, argument):
+    return os.path.expanduser(argument)
+
+
+def start(program, main, parse=None):
+  """Runs a program: what stands below `if __name__ == '__main__'`.
+
+  SIGTERM and Ctrl-C are heard from here on; --help is no error; `| head -1` is nothing to speak of;
+  stdout takes file names that are not UTF-8, and every letter whatever the terminal's encoding.
+
+  Args:
+    main: called with the arguments that are no flags.
+    parse: an absl `flags_parser`; default `parse_flags(program)`.
+  """
+  preemption.leave_at_once(program)
+  for stream in (sys.stdout, sys.stderr):
+    stream.reconfigure(errors='backslashreplace')
+  try:
+    try:
+      app.run(main, flags_parser=parse or parse_flags(program))
+    finally:
+      sys.stdout.flush()
+  except BrokenPipeError:
+    for stream in (sys.stdout, sys.stderr):  # what they still hold goes nowhere
+      os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(CLOSED)
+
+
+def fail(program, message, error=None):
+  """Ends the program, with `message` in one line; with --verbosity=1, all there is of `error`."""
+  ending.wait_if_begun()
+  if error is not None and _all_of_it():
+    traceback.print_exception(error)
+  if ending.others_wait and not getattr(error, 'everywhere', False):
+    ending.end(program, message, 2)  # in order, it would wait for processes that wait for it
   print(f'{program}:', ' '.join(str(message).split()), file=sys.stderr)
   sys.exit(2)
 
@@ -22,11 +68,10 @@ def parse_flags(program):
   """An absl `flags_parser`: a mistake in the flags ends in one line and exit status 2."""
   def parse(argv):
     try:
-      return flags.FLAGS(argv)
-    except flags.Error as e:
-      return fail(program, e)
-    except MISTAKES as e:
-      return fail(program, f'{e}'.strip('\'"'))
+      with _help_is_no_error():
+        return flags.FLAGS(argv)
+    except (flags.Error, *MISTAKES) as e:
+      return fail(program, said(e), e)
 
   return parse
 
@@ -52,15 +97,40 @@ def errors_in_one_line(program, paths):
   quiet.say_errors_once()
   try:
     yield
+    sys.stdout.flush()
   except UserError as e:
-    fail(program, e)
+    fail(program, e, e)
   except Preempted as e:
     print(f'{program}: {e}', file=sys.stderr)
-    sys.exit(e.STATUS)
+    sys.exit(preemption.status())
+  except BrokenPipeError:
+    sys.stdout.flush()  # raises it again if it was stdout's, for `start`
+    raise
   except OSError as e:  # a full disk, say
     if logging.get_verbosity() >= logging.DEBUG:
       raise
-    fail(program, f'{e}: check {paths}, permissions and the space left')
+    fail(program, f'{e}: check {paths}, permissions and the space left', e)
+  except Exception as e:
+    if message := _of_the_machine(e):
+      fail(program, message, e)
+    ending.wait_if_begun()
+    raise
+
+
+def _of_the_machine(error):
+  """What to say of an error that is the machine's and no fault of the program; '' of others."""
+  if isinstance(error, MemoryError) or NO_MEMORY in str(error):
+    return (f'there is not enough memory ({reason(error)[:200]}): set a smaller batch_size '
+            '(--config.train.batch_size, --config.evaluate.batch_size), or --tile of the codec')
+  if isinstance(error, UnicodeEncodeError) and 'surrogates' in error.reason:
+    return f'{error.object[:200]!r} is not UTF-8, which a library needs it to be: rename it'
+  where = traceback.extract_tb(error.__traceback__)[-1].filename
+  if os.path.basename(where) == 'xla_bridge.py':  # JAX's choice of a device
+    wanted = os.environ.get('JAX_PLATFORMS', '')
+    return (f'JAX finds no device for JAX_PLATFORMS={wanted}'
+            + (f' ({reason(error)[:200]})' if str(error) else '')
+            + ': unset it, or install the JAX that has it')
+  return ''
 
 
 def parse_experiment(program, argv, config):
@@ -70,16 +140,24 @@ def parse_experiment(program, argv, config):
     config: the holder of --config, whose default is the one stored in --workdir, unless training.
   """
   from conv_draw.workdir import config as config_lib  # the other programs do without it
+  from conv_draw.workdir import experiment
+  first = flags.FlagValues()
   try:
     # --config must be known before --config.KEY can be read: look for its default first.
-    first = flags.FlagValues()
-    flags.DEFINE_string('config', None, '', flag_values=first)
-    flags.DEFINE_string('workdir', None, '', flag_values=first)
+    flags.DEFINE(Path(), 'config', None, '', flag_values=first)
+    flags.DEFINE(Path(), 'workdir', None, '', flag_values=first)
     flags.DEFINE_string('mode', 'train', '', flag_values=first)
-    flags.DEFINE_bool('help', False, '', flag_values=first)
+    for name in HELP:
+      short = '?' if name == 'help' else None
+      flags.DEFINE_bool(name, False, '', flag_values=first, short_name=short)
     rest = first(argv, known_only=True)
-    if first.help:
-      return app.parse_flags_with_usage(argv)
+    if any(first[name].value for name in HELP):
+      with _help_is_no_error():
+        return app.parse_flags_with_usage(argv)
+    named = [a for a in rest[1:] if not a.startswith('-')]
+    if first.mode == 'figures' and len(named) == 1 and not (first.config or first.workdir):
+      first.workdir = named[0]
+      argv = [f'--workdir={a}' if a == named[0] else a for a in argv]
     if not (first.config or first.workdir) and (
         first.mode == 'table' or first.mode == 'figures' and rest[1:]):
       return flags.FLAGS(argv)  # several runs, each with its own config
@@ -90,10 +168,37 @@ def parse_experiment(program, argv, config):
         raise UserError('name a trained run: --workdir=runs/NAME')
       config_lib.load(first.workdir)
       argv = [argv[0], f'--config={config_lib.__file__}:{first.workdir}', *argv[1:]]
+    argv = [a.replace('=~', '=' + os.path.expanduser('~'), 1) if a.startswith('--config=~/') else a
+            for a in argv]
     positional = flags.FLAGS(argv)
     config_lib.check(config.value)
+    config.value.train.start_from = os.path.expanduser(config.value.train.start_from)
     return positional
   except UserError as e:
-    return fail(program, e)
-  except (flags.Error, *MISTAKES) as e:
-    return fail(program, f'{e}'.strip('\'"') + ' (python launch.py --help)')
+    return fail(program, e, e)
+  except Exception as e:  # pylint: disable=broad-except; what an experiment raises can be anything
+    if first.is_parsed() and first.config:
+      try:  # if it is the experiment's fault, see where: the libraries do not say
+        path, _, argument = first.config.partition(':')
+        made = experiment.call(path, 'get_config', *([argument] if argument else []))
+        if not hasattr(made, 'to_dict'):
+          raise UserError(f'{path} needs a get_config() that returns a config, as in '
+                          'experiments/digits.py')
+      except UserError as mistake:
+        return fail(program, mistake, mistake)
+    if not isinstance(e, (flags.Error, *MISTAKES)):
+      raise
+    return fail(program, f'{said(e)} (python launch.py --help)', e)
+
+
+@contextlib.contextmanager
+def _help_is_no_error():
+  """absl ends with status 1 after it has said what was asked for."""
+  try:
+    yield
+  except SystemExit as e:
+    sys.exit(0 if e.code == 1 else e.code)
+
+
+def _all_of_it():
+  return any(argument.lstrip('-') in ('verbosity=1', 'v=1') for argument in sys.argv)

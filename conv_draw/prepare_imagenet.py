@@ -3,24 +3,24 @@
   python -m conv_draw.prepare_imagenet --archives=DIR --size=32 --data_dir=DIR
 """
 
-import os
-
-from absl import app, flags
+from absl import flags
 
 from conv_draw import command_line
 from conv_draw.data import prepare_imagenet
 
 PROGRAM = 'conv_draw.prepare_imagenet'
-ARCHIVES = flags.DEFINE_string('archives', None, 'The directory that holds the two .tar files.')
+ARCHIVES = flags.DEFINE(
+    command_line.Path(), 'archives', None, 'The directory that holds the two .tar files.')
 SIZE = flags.DEFINE_enum('size', None, ('32', '64'), 'Pixels, height and width.')
-DATA_DIR = flags.DEFINE_string('data_dir', None, "TFDS's data directory, to write to.")
+DATA_DIR = flags.DEFINE(
+    command_line.Path(), 'data_dir', None, "TFDS's data directory, to write to.")
 
 
 def main(argv):
   with command_line.errors_in_one_line(PROGRAM, DATA_DIR.value or 'the paths'):
     command_line.check_given(argv, ARCHIVES, SIZE, DATA_DIR)
-    data_dir = os.path.expanduser(DATA_DIR.value)
-    counts = prepare_imagenet.prepare(os.path.expanduser(ARCHIVES.value), int(SIZE.value), data_dir)
+    data_dir = DATA_DIR.value
+    counts = prepare_imagenet.prepare(ARCHIVES.value, int(SIZE.value), data_dir)
     for split, count in counts.items():
       published = prepare_imagenet.PUBLISHED[split]
       note = '' if count == published else f' (the published set has {published:,})'
@@ -30,4 +30,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))
+  command_line.start(PROGRAM, main)

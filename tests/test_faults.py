@@ -82,14 +82,18 @@ def test_sigterm_saves_and_leaves_with_a_status_of_its_own(run, tmp_path):
   (event,) = [line for line in metrics.read(workdir) if line.get('event') == 'preempted']
   assert 3 < event['step'] < 50_000
   assert str(event['step']) in os.listdir(f'{workdir}/checkpoints')
+  first = event['step']
 
   process = start(*long, f'--workdir={workdir}')  # goes on from there
   _until(process, lambda: metrics.read(workdir)[-1].get('step', 0) > event['step'] + 3)
-  process.send_signal(signal.SIGTERM)
-  process.communicate(timeout=100)
-  assert process.returncode == 75
+  process.send_signal(signal.SIGINT)  # Ctrl-C does the same, with the status of shells for it
+  out, error = process.communicate(timeout=100)
+  assert process.returncode == 130 and 'Traceback' not in error
+  assert 'the same command continues' in error.splitlines()[-1]
+  *_, event = [line for line in metrics.read(workdir) if line.get('event') == 'preempted']
+  assert str(event['step']) in os.listdir(f'{workdir}/checkpoints')
   (resumed,) = [line for line in metrics.read(workdir) if line.get('event') == 'resume']
-  assert resumed['step'] == event['step']
+  assert resumed['step'] == first
 
 
 def _until(process, condition):
@@ -183,3 +187,18 @@ app.run(launch.main, flags_parser=launch.parse)
   (event,) = [line for line in metrics.read(workdir) if line.get('event') == 'revert']
   assert event['step'] == 6 and math.isnan(event['loss']) and event['to_step'] == 0
   assert 'is a spike; reverted to step 0' in done.stderr
+
+
+def test_sigterm_while_figures_are_drawn(run, tmp_path):
+  """A program full of XLA's threads, which has nothing to save, ends at once and in one line."""
+  workdir = str(tmp_path / 'run')
+  shutil.copytree(run[0], workdir, ignore=shutil.ignore_patterns('figures'))
+  process = start('--mode=figures', f'--workdir={workdir}')
+  figures = f'{workdir}/figures'
+  _until(process, lambda: os.path.exists(f'{figures}/samples.png'))
+  process.send_signal(signal.SIGTERM)
+  out, error = process.communicate(timeout=30)
+  assert process.returncode == 75 and len(error.splitlines()) == 1, error
+  assert error.startswith('launch.py: ended by SIGTERM')
+  for name in os.listdir(figures):
+    assert name.endswith(('.png', '.csv')) and os.path.getsize(f'{figures}/{name}')

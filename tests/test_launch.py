@@ -105,6 +105,11 @@ def test_killed_and_started_again_ends_with_the_same_bits(run, tmp_path):
     (['--config=experiments/digits.py', '--config.train.stps=3'], ['stps']),
     (['--config=experiments/digits.py', '--config.train.steps=many'], ['train.steps', 'many']),
     (['--config=experiments/nothing.py'], ['nothing.py']),
+    (['--config=MINE'], ['MINE, line 3: ZeroDivisionError']),
+    (['--config=experiments/digits.py', '--config.train.seed=1' + 20 * '0'], ['train.seed']),
+    (['--config=experiments/digits.py', '--coordinator=localhost:1'],
+     ['--coordinator', '--multihost']),
+    (['--mode=figures', 'NOWHERE'], ['NOWHERE', 'train first']),
     (['--config=experiments/digits.py', '--mode=paint'], ['paint']),
     (['--config=experiments/digits.py', 'train.steps=3'], ['train.steps=3', '--config.KEY']),
     ([], ['--config=experiments/digits.py']),
@@ -135,8 +140,11 @@ def test_mistakes_end_in_one_line_and_status_two(run, tmp_path, arguments, words
   for i in range(20):
     Image.new('RGB', (8, 8)).save(broken / f'{i}.png')
   (broken / 'bad.png').write_bytes((broken / '1.png').read_bytes()[:40])
+  mine = tmp_path / 'mine.py'
+  mine.write_text('def get_config():\n  steps = 0\n  return 1 / steps\n')
   for name, path in (
-      ('NOWHERE', tmp_path / 'nowhere'), ('FILE', broken / 'bad.png'), ('NEW', tmp_path / 'new'),
+      ('MINE', mine), ('NOWHERE', tmp_path / 'nowhere'), ('FILE', broken / 'bad.png'),
+      ('NEW', tmp_path / 'new'),
       ('BROKEN', broken), ('RUN', run[0])):
     arguments = [a.replace(name, str(path)) for a in arguments]
     words = [w.replace(name, str(path)) for w in words]
@@ -164,7 +172,7 @@ def test_help_lists_and_mistakes_do_not_wait_for_jax(tmp_path):
   environment = {k: v for k, v in os.environ.items() if k != 'GLIBC_TUNABLES'}
   environment['PYTHONPATH'] = str(tmp_path)
   for arguments, status in (
-      (['--help'], 1), (['--config=experiments/imagenet64.py', '--sweep'], 0), ([], 2),
+      (['--help'], 0), (['--config=experiments/imagenet64.py', '--sweep'], 0), ([], 2),
       (['--mode=evaluate', f'--workdir={tmp_path}'], 2),
       (['--config=experiments/digits.py', '--config.model.kernel=4'], 2),
       (['--config=experiments/digits.py'], 99 if platform.libc_ver()[0] == 'glibc' else 98)):
@@ -182,3 +190,15 @@ def test_library_needs_neither_data_sets_nor_checkpoints_nor_flags():
   out = subprocess.run(
       [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
   assert out.strip() == '[]'
+
+
+def test_no_reader_and_home_directories(tmp_path):
+  """`| head -0` is silent; ~ behind = is the home, not a directory of that name."""
+  command = (f'{sys.executable} launch.py --config=experiments/digits.py --workdir=~/x --sweep')
+  environment = os.environ | {'HOME': str(tmp_path)}
+  both = subprocess.run(
+      ['bash', '-c', f'{command}; {command} | exec 0<&-; echo ${{PIPESTATUS[0]}}'],
+      cwd=ROOT, env=environment, text=True, capture_output=True)
+  assert both.stderr == ''
+  lines = both.stdout.splitlines()
+  assert lines[0].split()[1] == f'{tmp_path}/x/beta_0.2' and lines[-1] == '141'

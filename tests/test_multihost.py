@@ -46,3 +46,11 @@ def test_two_processes_are_as_one(tmp_path):
     together, alone = (
         np.frombuffer(x, np.float32 if len(x) > 4 else np.int32) for x in (together, alone))
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_processes_that_do_not_come_are_said_in_time():
+  process = start(1, '--multihost', '--coordinator=localhost:9', '--process_count=2',
+                  '--process_id=1', '--join_timeout=1')
+  out, error = process.communicate(timeout=100)
+  assert process.returncode == 2 and out == '' and len(error.splitlines()) == 1, error
+  assert 'after 1 s' in error and 'localhost:9' in error and 'does not answer' in error

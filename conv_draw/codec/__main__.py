@@ -16,16 +16,16 @@ import math
 import os
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from conv_draw import command_line
 from conv_draw.codec.format import limits
 from conv_draw.errors import UserError
 
 PROGRAM = 'conv_draw.codec'
-WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'The run whose model is used. Default: of encode and decode, '
-    'conv_draw/pretrained/cifar10_codec.')
+WORKDIR = flags.DEFINE(
+    command_line.Path(), 'workdir', None, 'The run whose model is used. Default: of encode and '
+    'decode, conv_draw/pretrained/cifar10_codec.')
 LOSSLESS = flags.DEFINE_bool('lossless', False, 'encode: store the pixels too.')
 BITS_PER_DIM = flags.DEFINE_float(
     'bits_per_dim', None, 'encode: store as many groups as fit into this rate.', lower_bound=0)
@@ -102,4 +102,4 @@ def run(command, paths):
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse)
+  command_line.start(PROGRAM, main, parse)

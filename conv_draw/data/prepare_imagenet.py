@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 
 from conv_draw.errors import UserError, reason
+from conv_draw.machine import files
 
 VERSION = '2.0.0'
 DATA_SET = 'downsampled_imagenet'
@@ -50,7 +51,7 @@ def prepare(archives, size, data_dir):
     os.makedirs(data_dir, exist_ok=True)
     # Beside the target, so that the last step is a rename. TFDS reads name and version off the
     # path, hence the subdirectories.
-    with tempfile.TemporaryDirectory(prefix='incomplete.', dir=data_dir) as scratch:
+    with files.scratch(tempfile.mkdtemp(prefix='incomplete.', dir=data_dir)) as scratch:
       directory = os.path.join(scratch, DATA_SET, f'{size}x{size}', VERSION)
       os.makedirs(directory)
       counts = _write(paths, size, directory)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import sys
 
 
@@ -11,10 +12,12 @@ def restart_with_huge_pages():
   XLA:CPU takes a step's memory from malloc and gives it back after every step: with pages of 4 KiB
   a fifth or more of a training step goes into page faults. glibc reads the setting only when a
   program starts, hence the restart, which is cheap as long as JAX has not been imported. Leaves a
-  GLIBC_TUNABLES of the user's alone.
+  GLIBC_TUNABLES of the user's alone. Signals that come meanwhile wait until the program calls
+  `preemption.leave_at_once` again.
   """
   if platform.libc_ver()[0] == 'glibc' and 'GLIBC_TUNABLES' not in os.environ:
     os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -1,6 +1,6 @@
 """Makes a directory with a trained model alone of a run: python -m conv_draw.pretrained --help."""
 
-from absl import app, flags
+from absl import flags
 
 from conv_draw import command_line
 from conv_draw.training import trained
@@ -8,8 +8,8 @@ from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import published
 
 PROGRAM = 'conv_draw.pretrained'
-WORKDIR = flags.DEFINE_string('workdir', None, 'The run.')
-OUT = flags.DEFINE_string('out', None, 'The directory to make.')
+WORKDIR = flags.DEFINE(command_line.Path(), 'workdir', None, 'The run.')
+OUT = flags.DEFINE(command_line.Path(), 'out', None, 'The directory to make.')
 
 
 def main(argv):
@@ -20,4 +20,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))
+  command_line.start(PROGRAM, main)

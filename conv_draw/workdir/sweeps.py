@@ -1,10 +1,10 @@
 """Sweeps: an experiment's `get_sweep()` lists settings, each a run in a workdir of its own."""
 
-import importlib.util
 import os
 
 from conv_draw.errors import UserError, reason
 from conv_draw.workdir import config as config_lib
+from conv_draw.workdir import experiment
 
 SCHEDULERS = ('SLURM_ARRAY_TASK_ID', 'JOB_COMPLETION_INDEX')  # variables with a task's number
 BETAS = (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)  # figure 5
@@ -19,23 +19,19 @@ def points(config_file):
   """The settings, dicts of dotted keys, that the sweep of an experiment file goes through.
 
   Raises:
-    UserError: the experiment defines no sweep.
+    UserError: the experiment defines no sweep, or one with a mistake in it.
   """
-  module = _module(config_file)
-  if not hasattr(module, 'get_sweep'):
+  found = experiment.call(config_file, 'get_sweep')
+  if found is None:
     raise UserError(f'{config_file} defines no sweep: give it a get_sweep()')
-  return module.get_sweep()
+  if not isinstance(found, list | tuple) or not all(isinstance(point, dict) for point in found):
+    raise UserError(f'get_sweep() of {config_file} must return a list of dicts such as '
+                    "{'objective.beta': 0.4}; it returns " + repr(found)[:100])
+  return found
 
 
 def has_sweep(config_file):
-  return hasattr(_module(config_file), 'get_sweep')
-
-
-def _module(config_file):
-  spec = importlib.util.spec_from_file_location('experiment', config_file)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return experiment.call(config_file, 'get_sweep') is not None
 
 
 def chosen(index, config_file, training):

@@ -1,31 +1,83 @@
+import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from conv_draw.errors import Preempted
-from conv_draw.machine import preemption
+from conv_draw.machine import ending, preemption
+from tests.program import ROOT
 
 
 @pytest.fixture(autouse=True)
-def handler():
-  before = signal.getsignal(signal.SIGTERM)
+def handlers():
+  before = {number: signal.getsignal(number) for number in preemption.STATUSES}
   yield
-  signal.signal(signal.SIGTERM, before)
+  for number, handler in before.items():
+    signal.signal(number, handler)
 
 
-def test_sigterm_ends_the_program_except_where_it_is_noted():
-  preemption.leave_at_once()
-  with pytest.raises(Preempted):
-    signal.raise_signal(signal.SIGTERM)
-  with preemption.noted() as stopping:
+@pytest.mark.parametrize('number, status', [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_signals_are_noted_and_what_is_not_answered_ends_the_program(number, status):
+  with pytest.raises(Preempted), preemption.noted() as stopping:
     assert not stopping(3)
-    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(number)
     assert stopping(3) and stopping(4)
+  assert preemption.status() == status
   with preemption.noted() as stopping:
     assert not stopping(3)  # that was another time
-  with pytest.raises(Preempted):
+  with pytest.raises(KeyError), preemption.noted():
+    signal.raise_signal(number)
+    raise KeyError  # what went wrong is said first
+
+
+def test_a_second_ctrl_c_ends_at_once():
+  with pytest.raises(KeyboardInterrupt), preemption.noted() as stopping:
     signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)  # schedulers may say it again: nothing new
+    signal.raise_signal(signal.SIGINT)
+    assert stopping(1)
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize('number, status, name', [
+    (signal.SIGTERM, 75, 'SIGTERM'), (signal.SIGINT, 130, 'Ctrl-C')])
+def test_elsewhere_they_end_the_process_in_the_middle_of_a_call(tmp_path, number, status, name):
+  """One that takes hours and no notice of signals; its scratch is removed, its file as before."""
+  (tmp_path / 'result').write_text('before')
+  code = '''
+import hashlib, os, sys
+from conv_draw.machine import files, preemption
+preemption.leave_at_once('prog')
+os.fsync = lambda f: hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)
+with files.scratch('folder'):
+  os.makedirs('folder/sub')
+  print('ready', flush=True)
+  print('in the buffer')
+  files.write_file('result', 'after')
+'''
+  child = subprocess.Popen(
+      [sys.executable, '-c', code], cwd=tmp_path, env=os.environ | {'PYTHONPATH': ROOT}, text=True,
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  assert child.stdout.readline() == 'ready\n'
+  child.send_signal(number)
+  out, error = child.communicate(timeout=30)
+  assert child.returncode == status
+  assert len(error.splitlines()) == 1 and error.startswith(f'prog: ended by {name}')
+  assert out == 'in the buffer\n'
+  assert os.listdir(tmp_path) == ['result'] and (tmp_path / 'result').read_text() == 'before'
+
+
+def test_what_is_ignored_stays_ignored(monkeypatch):
+  """As SIGINT is by nohup."""
+  monkeypatch.setattr(ending, 'end', lambda *_: pytest.fail('it ends'))
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  with preemption.noted() as stopping:
+    signal.raise_signal(signal.SIGINT)
+    assert not stopping(1)
+  assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_in_other_threads_no_signal_is_waited_for():
@@ -34,7 +86,7 @@ def test_in_other_threads_no_signal_is_waited_for():
   said = []
 
   def work():
-    preemption.leave_at_once()
+    preemption.leave_at_once('prog')
     with preemption.noted() as stopping:
       said.append(stopping(1))
 

@@ -33,3 +33,15 @@ def test_points_of_other_settings_are_named(monkeypatch, point):
   monkeypatch.setattr(sweeps, 'points', lambda config_file: [point])
   with pytest.raises(UserError, match=next(iter(point))):
     sweeps.choose('experiments/mine.py', 'runs/mine', 0, digits.get_config())
+
+
+@pytest.mark.parametrize('text, words', [
+    ('def get_sweep():\n  return [nothing]\n', 'mine.py, line 2: NameError'),
+    ('def get_sweep(:\n', 'mine.py, line 1: SyntaxError: '),
+    ('import nothing_of_that_name\n', 'mine.py, line 1: ModuleNotFoundError'),
+    ('def get_sweep():\n  return {1: 2}\n', 'a list of dicts')])
+def test_mistakes_in_an_experiment_are_said_with_file_and_line(tmp_path, text, words):
+  path = tmp_path / 'mine.py'
+  path.write_text(text)
+  with pytest.raises(UserError, match=words):
+    sweeps.points(str(path))

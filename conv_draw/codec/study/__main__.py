@@ -16,7 +16,7 @@ import os
 import sys
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from conv_draw import command_line
 from conv_draw.codec import coder as coder_lib
@@ -27,12 +27,15 @@ from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import published
 
 PROGRAM = 'conv_draw.codec.study'
-WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'The run whose model is studied; default: conv_draw/pretrained/cifar10_codec.')
-OUT = flags.DEFINE_string(
-    'out', None, 'Where the results go; default WORKDIR/study, or runs/cifar10_codec/study.')
+WORKDIR = flags.DEFINE(
+    command_line.Path(), 'workdir', None,
+    'The run whose model is studied; default: conv_draw/pretrained/cifar10_codec.')
+OUT = flags.DEFINE(
+    command_line.Path(), 'out', None,
+    'Where the results go; default WORKDIR/study, or runs/cifar10_codec/study.')
 IMAGES = flags.DEFINE_integer('images', 100, 'Test images, the first so many.', lower_bound=1)
-DATA_DIR = flags.DEFINE_string('data_dir', None, "Instead of the run's own data.data_dir.")
+DATA_DIR = flags.DEFINE(
+    command_line.Path(), 'data_dir', None, "Instead of the run's own data.data_dir.")
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that are not of a study.')
 
 
@@ -74,4 +77,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=command_line.parse_flags(PROGRAM))
+  command_line.start(PROGRAM, main)
