@@ -7,6 +7,7 @@ as everything else.
 
 import csv
 import functools
+import io
 import os
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
+from conv_draw.machine.files import write_file
 from conv_draw.model import objective
 from conv_draw.report import pictures
 from conv_draw.training import evaluate, steps
@@ -257,16 +259,19 @@ def _labelled_rows(path, grid, labels):
 
 def _save(figure, path):
   os.makedirs(os.path.dirname(path), exist_ok=True)
-  figure.savefig(path + '.png', dpi=DPI, bbox_inches='tight', pad_inches=0.03)
+  data = io.BytesIO()
+  figure.savefig(data, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.03)
   plt.close(figure)
+  write_file(path + '.png', data.getvalue())
   return path + '.png'
 
 
 def _write_csv(path, header, rows):
   os.makedirs(os.path.dirname(path), exist_ok=True)
-  with open(path + '.csv', 'w', newline='') as f:
-    writer = csv.writer(f)
-    writer.writerow(header)
-    writer.writerows(
-        [f'{value:.6g}' if isinstance(value, float) else value for value in row] for row in rows)
+  text = io.StringIO(newline='')
+  writer = csv.writer(text)
+  writer.writerow(header)
+  writer.writerows(
+      [f'{value:.6g}' if isinstance(value, float) else value for value in row] for row in rows)
+  write_file(path + '.csv', text.getvalue())
   return path + '.csv'

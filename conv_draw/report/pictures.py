@@ -1,9 +1,12 @@
 """Grids of small images as PNG files, and how close images are to each other."""
 
+import io
 import os
 
 import numpy as np
 from PIL import Image
+
+from conv_draw.machine.files import write_file
 
 MIN_SIDE = 64  # small images are enlarged by a whole factor to at least this many pixels
 
@@ -30,7 +33,9 @@ def save_grid(path, grid):
   """Writes [rows, columns, H, W, C] uint8 images as one PNG."""
   os.makedirs(os.path.dirname(path), exist_ok=True)
   pixels = picture(grid)
-  Image.fromarray(pixels[..., 0] if grid.shape[-1] == 1 else pixels).save(path)
+  data = io.BytesIO()
+  Image.fromarray(pixels[..., 0] if grid.shape[-1] == 1 else pixels).save(data, 'PNG')
+  write_file(path, data.getvalue())
 
 
 def psnr_db(images, decoded, peak=255):
