@@ -1,6 +1,7 @@
 """The experiment's configuration as the workdir stores it; settings.py says what it consists of."""
 
 import json
+import math
 import os
 
 from ml_collections import config_dict
@@ -39,7 +40,9 @@ def _check_one(setting, value):
     return
   if rule == settings.ANY:
     return
-  if not isinstance(value, int | float):
+  if isinstance(value, int) and value >= settings.TOO_LARGE:
+    raise UserError(f'--config.{key} is {value}; it must be below {settings.TOO_LARGE}')
+  if not isinstance(value, int | float) or not math.isfinite(value):
     raise UserError(f'--config.{key} is {value!r}; it must be a number')
   if rule == settings.AT_LEAST_1:
     kept = value >= 1

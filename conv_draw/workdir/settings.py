@@ -11,6 +11,7 @@ NOT_NEGATIVE = 'at least 0'
 FRACTION = 'at least 0 and below 1'
 ODD = 'odd'
 ANY = 'anything'  # of the default's type; if not all goes, it is checked elsewhere
+TOO_LARGE = 2**32  # for all numbers that are whole: seeds have 32 bits
 # Whether a run may be continued with another value: what has been computed stays valid. SHOWN: and
 # the table shows that it was, since what is computed from there on depends on it.
 STAYS, CHANGES, SHOWN = 'stays', 'changes', 'shown'
