@@ -2,9 +2,10 @@
 
 import functools
 import os
+import sys
 
 from conv_draw.data import sets
-from conv_draw.errors import UserError
+from conv_draw.errors import UserError, reason
 from conv_draw.machine import hosts
 from conv_draw.model import objective
 from conv_draw.report import baselines, figures, pictures, table
@@ -22,19 +23,26 @@ def run(mode, config, workdir):
   load = functools.cache(functools.partial(sets.load, config.data))  # opens each split once
   if mode == 'train':
     trained_run = loop.train(config, workdir, load)
-  elif differing := [
-      k for k in config_lib.differences(config_lib.load(workdir), config)
-      if k.startswith('model.') or k == 'train.ema_decay']:
-    raise UserError(
-        f'{workdir} was trained with another {differing[0]}: leave out --config and '
-        f'--config.{differing[0]} to use the stored ones')
   else:
-    trained_run = trained.load(config, workdir, load('test'))
+    hosts.on_primary(lambda: _check_is_of(config, workdir))
+    with hosts.together():
+      images = load('test')
+    trained_run = trained.load(config, workdir, images)
   if mode in ('train', 'evaluate'):
     _evaluate(trained_run, load)
   if hosts.primary():
     _draw(mode, trained_run)
   hosts.wait_for_all('done')
+
+
+def _check_is_of(config, workdir):
+  """Raises `UserError` unless a configuration describes the model in a workdir."""
+  differing = [k for k in config_lib.differences(config_lib.load(workdir), config)
+               if k.startswith('model.') or k == 'train.ema_decay']
+  if differing:
+    raise UserError(
+        f'{workdir} was trained with another {differing[0]}: leave out --config and '
+        f'--config.{differing[0]} to use the stored ones')
 
 
 def _draw(mode, trained_run):
@@ -99,7 +107,7 @@ def _evaluate(trained_run, load):
   _row(table.describe(config), result.nats, images.shape, '<',
        f' +- {error:.4f}  (reconstruction {result.reconstruction_nats:.2f}, latents '
        f'{result.kl_nats.sum():.2f}, standard error {result.standard_error_nats:.2f} nats)')
-  metrics = metrics_lib.Metrics(trained_run.workdir, not published.is_one(trained_run.workdir))
+  metrics = _metrics(trained_run.workdir)
   evaluate.write(metrics, trained_run, result)
   for name, nats in _baselines(config, load('train'), images):
     _row(name, nats, images.shape, ' ', f'  (all {len(images)} images)')
@@ -107,6 +115,17 @@ def _evaluate(trained_run, load):
         step, 'baseline', name=name, nats=nats, data=images.name, images=len(images),
         bits_per_dim=objective.bits_per_dim(nats, images.shape), of=len(images))
   metrics.close()
+
+
+def _metrics(workdir):
+  """`Metrics` to add to, or of a run that is only to be read, one that drops what it is told."""
+  if not published.is_one(workdir):
+    try:
+      return metrics_lib.Metrics(workdir)
+    except OSError as e:
+      print(f'{workdir} cannot be written ({reason(e)}): its metrics.jsonl will not have this '
+            'result', file=sys.stderr)
+  return metrics_lib.Metrics(workdir, on=False)
 
 
 def _row(name, nats, shape, sign, rest=''):

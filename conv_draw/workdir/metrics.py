@@ -28,7 +28,11 @@ class Metrics:
     path = os.path.join(workdir, FILE)
     _end_last_line(path)
     self._file = open(path, 'a', buffering=1)
-    self._tensorboard = SummaryWriter(workdir)
+    try:
+      self._tensorboard = SummaryWriter(workdir)
+    except BaseException:  # the file can be one's own where the directory is not
+      self._file.close()
+      raise
 
   def write(self, step, split, values, **labels):
     """One line: `values` are scalars by name, measured on `split` at `step`; `labels` say how."""

@@ -31,3 +31,15 @@ def test_no_split_is_opened_twice_and_none_without_need(config, tmp_path, opened
   modes.run_several('table', [workdir])
   assert opened == []
   assert os.path.exists(tmp_path / 'figures' / 'figure_5.png')
+
+
+def test_evaluation_of_a_run_that_is_not_to_be_written_says_so(capsys, monkeypatch, tmp_path):
+  def refuse(path):
+    raise PermissionError(13, 'Permission denied', path)
+
+  monkeypatch.setattr(modes.metrics_lib, '_end_last_line', refuse)
+  metrics = modes._metrics(str(tmp_path))
+  metrics.event(3, 'baseline', nats=1.0)
+  metrics.close()
+  assert os.listdir(tmp_path) == []
+  assert f'{tmp_path} cannot be written (Permission denied)' in capsys.readouterr().err
