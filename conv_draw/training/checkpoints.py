@@ -54,7 +54,7 @@ class Checkpoints:
   """The numbered checkpoints of a workdir, each complete or absent.
 
   Of several processes the first one reads and writes, and tells the others what it has read: only
-  its workdir needs to exist.
+  its workdir needs to exist. Where it only reads, it does so by itself.
   """
 
   def __init__(self, workdir, trust_after=None):
@@ -66,6 +66,7 @@ class Checkpoints:
     """
     self._directory = os.path.abspath(os.path.join(workdir, 'checkpoints'))
     self._manager, self._trust_after = None, trust_after
+    self._together = trust_after is not None and jax.process_count() > 1
     if not hosts.primary():
       return
     writing = trust_after is not None
@@ -84,7 +85,8 @@ class Checkpoints:
 
   def steps(self):
     """Steps that have a checkpoint, ascending."""
-    return hosts.from_primary(sorted(self._manager.all_steps()) if self._manager else None)
+    mine = lambda: sorted(self._manager.all_steps())
+    return hosts.from_primary(hosts.on_primary(mine)) if self._together else mine()
 
   def save(self, state, health):
     """Saves a host `TrainState`, all losses before which were healthy.
@@ -115,9 +117,9 @@ class Checkpoints:
       Damaged: it is not what was saved.
       UserError: it cannot be read, for a reason that may not be its own, or is of another model.
     """
-    read = self._read(step, like) if self._manager else None
-    if jax.process_count() == 1:
-      return read
+    if not self._together:
+      return self._read(step, like)
+    read = hosts.on_primary(lambda: self._read(step, like), Damaged)
     state, health = read or (jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like), None)
     record = hosts.from_primary(health and dataclasses.asdict(health))
     return hosts.arrays_from_primary(state), spikes.Health(**record)

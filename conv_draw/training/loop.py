@@ -8,7 +8,7 @@ import numpy as np
 
 from conv_draw.data import sets
 from conv_draw.errors import Preempted
-from conv_draw.machine import devices
+from conv_draw.machine import devices, hosts
 from conv_draw.model import objective
 from conv_draw.model.from_config import from_config
 from conv_draw.training import evaluate, spikes, start, steps, trained
@@ -29,9 +29,10 @@ def train(config, workdir, load=None):
     Preempted: SIGTERM came; the step that was under way has been saved.
     UserError: training diverges, or something about the workdir or the data.
   """
-  start.check(config, workdir)
   load = load or functools.partial(sets.load, config.data)
-  images, test_images = load('train'), load('test')
+  with hosts.together():
+    start.check(config, workdir)
+    images, test_images = load('train'), load('test')
   model = from_config(config, images.shape, images.grey_levels)
   optimizer = steps.create_optimizer(config)
   initial_state = steps.create_state(config, model, optimizer, images.shape)

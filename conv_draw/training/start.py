@@ -43,18 +43,20 @@ def opened(config, workdir, images):
     UserError: another process trains there, or the workdir cannot be written.
   """
   t = config.train
-  with (
-      checkpoints.only_process(workdir) if hosts.primary() else contextlib.nullcontext(),
-      contextlib.closing(checkpoints.Checkpoints(workdir, spikes.trust_after(
-          config.spikes, spikes.losses_in_mean(t.batch_size)))) as saved,
-      contextlib.closing(metrics_lib.Metrics(workdir, hosts.primary())) as metrics,
-      contextlib.closing(Batches(
+  with contextlib.ExitStack() as stack:
+    open_ = lambda resource: stack.enter_context(contextlib.closing(resource))
+    stopping = stack.enter_context(preemption.noted())  # the last to end: closing is saving, too
+    with hosts.together():
+      if hosts.primary():
+        stack.enter_context(checkpoints.only_process(workdir))
+      saved = open_(checkpoints.Checkpoints(workdir, spikes.trust_after(
+          config.spikes, spikes.losses_in_mean(t.batch_size))))
+      metrics = open_(metrics_lib.Metrics(workdir, hosts.primary()))
+      batches = open_(Batches(
           images, t.batch_size, t.seed, config.data.workers, jax.process_index(),
-          jax.process_count())) as batches,
-      contextlib.closing(metrics_lib.Progress(
-          t.steps, max(saved.steps(), default=0), 'step', hosts.primary())) as progress,
-      preemption.noted() as stopping,
-  ):
+          jax.process_count()))
+    progress = open_(metrics_lib.Progress(
+        t.steps, max(saved.steps(), default=0), 'step', hosts.primary()))
     yield Opened(saved, metrics, batches, progress, stopping)
 
 
@@ -78,14 +80,15 @@ def start_or_resume(config, workdir, images, initial_state, io):
     if config.train.start_from:
       state = _started_from(config.train.start_from, state)
   size = sum(x.size for x in jax.tree.leaves(state.params))
-  if hosts.primary():
-    # What changes is written down before it has, so that no kill can come in between.
-    io.metrics.event(
-        int(state.step), 'start', data=images.name, images=len(images), parameters=size,
-        devices=jax.device_count(), device_kind=jax.devices()[0].device_kind,
-        jax=jax.__version__, changed=config_lib.changes(config, workdir))
-    config_lib.store(config, workdir)  # from here on it is a run
-    trained.store_images(workdir, images)
+  with hosts.together():
+    if hosts.primary():
+      # What changes is written down before it has, so that no kill can come in between.
+      io.metrics.event(
+          int(state.step), 'start', data=images.name, images=len(images), parameters=size,
+          devices=jax.device_count(), device_kind=jax.devices()[0].device_kind,
+          jax=jax.__version__, changed=config_lib.changes(config, workdir))
+      config_lib.store(config, workdir)  # from here on it is a run
+      trained.store_images(workdir, images)
   if not resuming:
     io.saved.save(state, health)
   io.progress.say(
@@ -97,10 +100,14 @@ def start_or_resume(config, workdir, images, initial_state, io):
 
 def _started_from(workdir, state):
   """`state` with the parameters of another run."""
-  params = trained.load(config_lib.load(workdir), workdir).params
-  if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, state.params):
-    raise UserError(
-        f'train.start_from={workdir} is of a model of other shapes: give the settings of config.'
-        'model that it has (posterior: constant, rounded and uniform go together)')
+  def read():
+    params = trained.read(config_lib.load(workdir), workdir).params
+    if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, state.params):
+      raise UserError(
+          f'train.start_from={workdir} is of a model of other shapes: give the settings of config.'
+          'model that it has (posterior: constant, rounded and uniform go together)')
+    return params
+
+  params = hosts.arrays_from_primary(hosts.on_primary(read) or state.params)
   ema_params = None if state.ema_params is None else params
   return state.replace(params=params, ema_params=ema_params)

@@ -5,10 +5,12 @@ import os
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import config_dict
 
 from conv_draw.data import sets
 from conv_draw.errors import UserError, reason
+from conv_draw.machine import hosts
 from conv_draw.machine.files import write_file
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.from_config import from_config
@@ -38,7 +40,19 @@ class Run(NamedTuple):
 
 
 def load(config, workdir, images=None):
-  """The `Run` in a workdir.
+  """The `Run` in a workdir, as `read` has it; of several processes only the first one reads it."""
+  if jax.process_count() == 1:
+    return read(config, workdir, images)
+  run = hosts.on_primary(lambda: read(config, workdir, images))
+  model, like = _model(config, images)
+  mine = (run.params, run.step) if run else (
+      jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.params), 0)
+  params, step = hosts.arrays_from_primary(mine)
+  return Run(config, workdir, model, params, int(step), images)
+
+
+def read(config, workdir, images=None):
+  """The `Run` in a workdir, for this process alone.
 
   Args:
     config: of the run; its `model` settings are those that `workdir` was trained with.
@@ -48,14 +62,20 @@ def load(config, workdir, images=None):
     UserError: no such run, or of images of another shape.
   """
   images = _stored_images(workdir) if images is None else images
-  model = from_config(config, images.shape, images.grey_levels)
-  optimizer = steps.create_optimizer(config)
-  like = jax.eval_shape(lambda: steps.create_state(config, model, optimizer, images.shape))
+  model, like = _model(config, images)
   if published.is_one(workdir):
     params, step = published.read(workdir, like.params)
   else:
     params, step = checkpoints.restore_params(workdir, like)
   return Run(config, workdir, model, params, step, images)
+
+
+def _model(config, images):
+  """(the model, the structure of its `TrainState`)."""
+  model = from_config(config, images.shape, images.grey_levels)
+  optimizer = steps.create_optimizer(config)
+  return model, jax.eval_shape(
+      lambda: steps.create_state(config, model, optimizer, images.shape))
 
 
 def of_state(config, workdir, model, state, images):
