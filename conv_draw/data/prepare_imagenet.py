@@ -124,22 +124,55 @@ def _images(path, size):
   """Yields the RGB PNG files of size x size in a tar archive, as bytes, in its order.
 
   Raises:
-    UserError: a damaged archive, one without PNG files, or an image of the wrong kind.
+    UserError: a damaged archive, one without its end or without PNG files, or an image of the wrong
+      kind.
   """
   count = 0
   try:
-    with tarfile.open(path, 'r|*') as archive:
+    with tarfile.open(path, 'r|*', tarinfo=_Member) as archive:
       while (member := archive.next()) is not None:
         archive.members = []  # tarfile would remember all of them, which is gigabytes.
         name = os.path.basename(member.name)
         if member.isfile() and name.lower().endswith('.png') and not name.startswith('.'):
           yield _checked(archive.extractfile(member).read(), size, f'{path}: {member.name}')
           count += 1
+      _check_end(archive.fileobj)
   except (tarfile.TarError, EOFError, OSError) as error:
     raise UserError(
         f'{path} is not a readable tar archive ({reason(error)}): get it again') from error
   if not count:
     raise UserError(f'{path} holds no PNG images: get the archive of that name again')
+
+
+class _Member(tarfile.TarInfo):
+  """A member's header, which is only missing where the archive says that it ends.
+
+  tarfile itself takes any header that it cannot read, behind the first, for the end.
+  """
+
+  @classmethod
+  def frombuf(cls, buf, encoding, errors):
+    try:
+      return super().frombuf(buf, encoding, errors)
+    except tarfile.EOFHeaderError:  # A block of zeros.
+      raise
+    except tarfile.HeaderError as error:
+      raise tarfile.ReadError(f'it is cut or damaged between two files: {error}') from error
+
+
+def _check_end(stream):
+  """Raises `tarfile.ReadError` unless, behind a block of zeros, another and nothing else follows.
+
+  Args:
+    stream: what a `TarFile` reads from, of which it has taken the first of those blocks.
+  """
+  rest = stream.read(tarfile.BLOCKSIZE)
+  if len(rest) < tarfile.BLOCKSIZE:
+    raise tarfile.ReadError('it is cut at its end')
+  while rest:
+    if rest.strip(b'\0'):
+      raise tarfile.ReadError('more follows behind its end')
+    rest = stream.read(tarfile.RECORDSIZE)
 
 
 def _checked(png, size, name):

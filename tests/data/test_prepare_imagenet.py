@@ -1,5 +1,6 @@
 """Preparing ImageNet: what is read back is what the archives held; damage leaves nothing behind."""
 
+import gzip
 import io
 import pickle
 import subprocess
@@ -118,6 +119,39 @@ def test_bad_imagenet_archives_leave_nothing_behind(archives, tmp_path, content,
     prepare(archives[0], tmp_path / 'data')
   one_line(error, word, 'valid_32x32.tar')
   assert not [p for p in (tmp_path / 'data').rglob('*')]
+
+
+def test_every_cut_of_an_archive_is_found(tmp_path):
+  """Also where a file ends, and of a compressed one; and a header that is damaged."""
+  path = tmp_path / 'a.tar'
+  files = {f'{i}.png': png(np.full((32, 32, 3), i, np.uint8)) for i in range(3)}
+
+  def names():
+    return len(list(prepare_imagenet._images(str(path), 32)))
+
+  write_archive(path, files)
+  whole = path.read_bytes()
+  last = len(whole.rstrip(b'\0'))
+  end = -(-last // 512) * 512  # where the zeros of the end begin, in whole blocks
+  path.write_bytes(whole[: end + 1024])  # no more than the two blocks
+  assert names() == 3
+  places = {*range(0, end, 512), *range(1, end, 509), *range(end, end + 1024, 37), end + 1023}
+  for content in (
+      *(whole[:n] for n in sorted(places)),
+      whole[: end + 512] + whole[:512],  # a lone block of zeros
+      whole[:1024] + bytes(512) + whole[1536:],  # in a picture
+      whole + whole,
+      bytes(1024) + whole,
+      whole.replace(b'1.png', b'7.png')):  # its header's checksum is wrong now
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+      names()
+    one_line(error, path, 'get')
+  path.write_bytes(gzip.compress(whole))
+  assert names() == 3
+  path.write_bytes(gzip.compress(whole[:end]))
+  with pytest.raises(UserError, match='cut'):
+    names()
 
 
 def test_full_disk_leaves_nothing_behind(archives, tmp_path, monkeypatch):
