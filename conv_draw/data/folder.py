@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from conv_draw.data import headers
 from conv_draw.errors import UserError, reason
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
@@ -38,12 +39,12 @@ def load(data_dir, split, image_size, hold_out):
     raise UserError(f'an image size cannot be {image_size}: set --config.data.image_size')
   files = _split_files(data_dir, hold_out)
   every = files['train'] + files['test']
-  headers = [_header(path, image_size) for path in every]
-  grey = all(mode in ('1', 'L') for mode, _ in headers)
+  found = [_header(path, image_size) for path in every]
+  grey = all(mode in ('1', 'L') for mode, _ in found)
   if image_size:
     width = height = image_size
   else:
-    width, height = _common_size(every, [size for _, size in headers])
+    width, height = _common_size(every, [size for _, size in found])
   shape = (height, width, 1 if grey else 3)
   paths = files[split]
 
@@ -132,12 +133,6 @@ def _unreadable(path, error):
   return UserError(f'{path} cannot be read as an image ({reason(error)}): mend or remove it')
 
 
-def _is_turned(image):
-  """Whether, in a PIL image, a camera's orientation tag swaps width and height."""
-  # Only these formats keep the tag in front of the pixels; a PNG would be read to its end.
-  return image.format in ('JPEG', 'MPO', 'TIFF', 'WEBP') and image.getexif().get(0x0112, 1) > 4
-
-
 def _header(path, image_size):
   """(PIL mode, upright (width, height)) of a file, without decoding its pixels.
 
@@ -146,7 +141,7 @@ def _header(path, image_size):
   """
   with _open(path) as image:
     try:
-      size = image.size[::-1] if _is_turned(image) else image.size
+      size = headers.upright_size(image, path)
       # PIL opens 16-bit colour as 8-bit RGB, and only the name of its raw mode tells.
       deep = image.mode[0] in 'IF' or any(';16' in str(tile[3]) for tile in image.tile)
       transparent = image.has_transparency_data
@@ -171,9 +166,7 @@ def _pixels(path, shape, image_size):
   from PIL import Image, ImageOps
   with _open(path) as image:
     try:
-      if image.format != 'PNG':  # As _is_turned.
-        image = ImageOps.exif_transpose(image)
-      image = image.convert('L' if shape[2] == 1 else 'RGB')
+      image = ImageOps.exif_transpose(image).convert('L' if shape[2] == 1 else 'RGB')
     except Exception as error:
       raise _unreadable(path, error) from error
   if image_size and image.size != (image_size, image_size):

@@ -1,6 +1,7 @@
 """Folders of images: splits, sizes, and one-line errors that name the odd file."""
 
 import hashlib
+import io
 import struct
 import zlib
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conv_draw.data import sets
+from conv_draw.data import folder, sets
 from conv_draw.errors import Preempted, UserError
 from tests.data.data_sets import config, digests, everything, one_line
 
@@ -86,6 +87,55 @@ def test_folder_turns_photographs_upright(tmp_path):
     images = sets.load(config('folder', tmp_path), split)
     assert images.shape == (16, 8, 3)
     np.testing.assert_allclose(everything(images)[0], np.rot90(pixels, -1), atol=3)
+
+
+def turned(kind, orientation):
+  """An image file of 9x7 pixels, as bytes, whose metadata say how it is turned."""
+  exif, out = Image.Exif(), io.BytesIO()
+  exif[0x0112] = orientation
+  image = Image.fromarray(noise(7, 9, 3))
+  xmp = f'<tiff:Orientation>{orientation}</tiff:Orientation>'.encode()
+  if kind in ('PNG behind', 'PNG profile', 'PNG XMP'):
+    image.save(out, 'PNG')
+    data, end = out.getvalue()[:-12], out.getvalue()[-12:]
+    if kind == 'PNG behind':  # As exiftool writes it, behind the pixels.
+      return data + chunk(b'eXIf', exif.tobytes()[6:]) + end
+    if kind == 'PNG XMP':
+      return data + chunk(b'iTXt', b'XML:com.adobe.xmp' + bytes(5) + xmp) + end
+    profile = exif.tobytes()
+    text = f'\nexif\n{len(profile):8}\n{profile.hex()}\n'.encode()  # As ImageMagick has it.
+    return data[:33] + chunk(
+        b'zTXt', b'Raw profile type exif\0\0' + zlib.compress(text)) + data[33:] + end
+  if kind == 'TIFF XMP':
+    image.save(out, 'TIFF', tiffinfo={700: xmp})
+  elif kind == 'TIFF packed':
+    image.save(out, 'TIFF', exif=exif, compression='tiff_lzw')
+  else:
+    image.save(out, kind, exif=exif, **{
+        'WEBP': dict(lossless=True), 'JPEG': dict(quality=100, subsampling=0),
+        'AVIF': dict(quality=100, subsampling='4:4:4')}.get(kind, {}))
+  return out.getvalue()
+
+
+@pytest.mark.parametrize('kind, error', [
+    ('PNG', 0), ('PNG behind', 0), ('PNG profile', 0), ('PNG XMP', 0), ('TIFF', 0),
+    ('TIFF packed', 0), ('TIFF XMP', 0), ('WEBP', 0), ('JPEG', 8), ('AVIF', 8)])
+def test_every_orientation_is_applied_once(tmp_path, kind, error):
+  """EXIF's eight, and a ninth that means nothing."""
+  pixels = noise(7, 9, 3)
+  upright = {
+      1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1],
+      5: pixels.transpose(1, 0, 2), 6: np.rot90(pixels, -1), 7: pixels[::-1, ::-1].transpose(
+          1, 0, 2), 8: np.rot90(pixels), 9: pixels}
+  for orientation, expected in upright.items():
+    if orientation == 9 and kind in ('AVIF', 'TIFF packed'):  # Cannot be written.
+      continue
+    path = tmp_path / f'{orientation}.{kind.split()[0].lower()}'
+    path.write_bytes(turned(kind, orientation))
+    found = folder.read(path)
+    assert found.shape == expected.shape, orientation
+    assert abs(found.astype(int) - expected).max() <= error, orientation
+    assert folder._header(path, 0)[1] == expected.shape[1::-1]
 
 
 def chunk(name, body):
