@@ -64,8 +64,8 @@ def main(argv):
       return
     failed = False
     for line in run(command, paths):
-      if line.failed:
-        failed = True
+      failed = failed or line.failed
+      if line.failed or line.note:
         print(f'{PROGRAM}: {line.text}', file=sys.stderr, flush=True)
       else:
         print(line.text, flush=True)

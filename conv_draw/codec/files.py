@@ -19,6 +19,7 @@ class Line(NamedTuple):
 
   text: str
   failed: bool = False
+  note: bool = False  # for stderr, though nothing failed
 
 
 def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None, tile_side=None,
@@ -45,10 +46,11 @@ def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None
         f'{groups} groups were asked for, and the model {coder.name} has {coder.model.iterations}: '
         'ask for no more')
   dims = size = 0
+  dropped = {}
 
   def encode_one(image_path, coded_path):
     nonlocal dims, size
-    image = image_files.read(image_path)
+    image, dropped[image_path] = image_files.read(image_path)
     coded = coder.encode(image, lossless, groups, bits_per_dim, tile_side, source=image_path)
     reading.check_size(coded_path, coded.data)
     targets.write(coded_path, coded.data, plan.folder, overwrite)
@@ -57,6 +59,7 @@ def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None
 
   yield from _each(plan, encode_one, source, lambda count: (
       f'{count} images, {size:,} bytes, {8 * size / max(dims, 1):.4f} bits/dim'))
+  yield from _not_kept(dropped)
 
 
 def decode(path, target, workdir, partial=False, temperature=0.0, overwrite=False):
@@ -107,7 +110,7 @@ def archive(folder, path, workdir, overwrite=False):
   targets.renamed(folder, names, '.png')  # as they will be extracted
   sources = [os.path.join(folder, name) for name in names]
   targets.check(sources, [path], overwrite)
-  images = [image_files.read(source) for source in sources]
+  images, others_of = zip(*map(image_files.read, sources), strict=True)
   for source, image in zip(sources, images, strict=True):
     if image.shape != images[0].shape:
       raise UserError(
@@ -124,6 +127,7 @@ def archive(folder, path, workdir, overwrite=False):
       f'{rates.net / dims:.4f} net, {8 * len(data) / count / dims:.4f} gross (whole file, with '
       f'{initial_bits:,} initial bits), {rates.expected / dims:.4f} expected')
   yield from map(Line, targets.left_out(folder, others))
+  yield from _not_kept(dict(zip(sources, others_of, strict=True)))
 
 
 def extract(path, folder, workdir, overwrite=False):
@@ -167,6 +171,18 @@ def _each(plan, code, source, summary):
     failed = len(plan.pairs) - done
     yield Line(summary(done) + (f'; {failed} failed' if failed else ''))
   yield from map(Line, targets.left_out(source, plan.others))
+
+
+def _not_kept(dropped):
+  """Yields a `Line` about what in image files is not pixels, {path: names}, if there is such."""
+  paths = {}
+  for path, names in dropped.items():
+    for name in names:
+      paths.setdefault(name, []).append(path)
+  if paths:
+    yield Line('pixels alone are kept, not ' + ', '.join(
+        f'{name} of {of[0]}' + (f' and {len(of) - 1} more' if of[1:] else '')
+        for name, of in paths.items()), note=True)
 
 
 def _report(path, image, coded, model, lossless):

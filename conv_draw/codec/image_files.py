@@ -58,8 +58,11 @@ def extensions():
 
 
 def read(path):
-  """An image file, or a pipe that brings one, to uint8 [H, W, C], where C is 1 if it is grey.
+  """An image file, or a pipe that brings one: pixels, and what else is in it.
 
+  Returns:
+    uint8 [H, W, C], where C is 1 if it is grey; and [str] names of what those do not hold, such as
+    'EXIF'.
   Raises:
     UserError: as of `data.folder.read`.
   """

@@ -51,7 +51,7 @@ def load(data_dir, split, image_size, hold_out):
   def fetch(indices):
     pixels = np.empty((len(indices), *shape), np.uint8)
     for row, index in enumerate(indices):
-      pixels[row] = _pixels(paths[index], shape, image_size)
+      pixels[row], _ = _pixels(paths[index], shape, image_size)
     return pixels
 
   label = f'folder {os.path.basename(os.path.abspath(data_dir))}, {height}x{width}, {split}'
@@ -59,12 +59,22 @@ def load(data_dir, split, image_size, hold_out):
 
 
 def read(path):
-  """Decodes one file: uint8 [H, W, C], where C is 1 if it is grey, else 3.
+  """Decodes one file whole.
 
+  Args:
+    path: of the file, or `io.BytesIO` of it.
+  Returns:
+    uint8 [H, W, C], where C is 1 if it is grey, else 3; and `headers.others` of it, which are not
+    in these pixels.
   Raises:
-    UserError: not an image, transparent, or deeper than 8 bits.
+    UserError: not an image, or one of which these pixels would not be all: transparent, deeper than
+      8 bits, of several frames or pages, or of other colours than RGB.
   """
   mode, (width, height) = _header(path, 0)
+  with _open(path) as image:
+    strange = headers.strange_colours(image)
+  if strange:
+    raise UserError(f'{path} has {strange} pixels, which RGB does not hold: convert it to RGB')
   return _pixels(path, (height, width, 1 if mode in ('1', 'L') else 3), 0)
 
 
@@ -137,20 +147,23 @@ def _header(path, image_size):
   """(PIL mode, upright (width, height)) of a file, without decoding its pixels.
 
   Raises:
-    UserError: unreadable, transparent, deeper than 8 bits, or smaller than `image_size`.
+    UserError: unreadable, transparent, deeper than 8 bits, of several frames, or smaller than
+      `image_size`.
   """
   with _open(path) as image:
     try:
       size = headers.upright_size(image, path)
-      # PIL opens 16-bit colour as 8-bit RGB, and only the name of its raw mode tells.
-      deep = image.mode[0] in 'IF' or any(';16' in str(tile[3]) for tile in image.tile)
-      transparent = image.has_transparency_data
+      deep = headers.bits(image, path) > 8
+      transparent, pictures = image.has_transparency_data, headers.pictures(image)
     except Exception as error:  # As in _open: the tags of a damaged file.
       raise _unreadable(path, error) from error
     if transparent:
       raise UserError(f'{path} has an alpha channel or a transparent colour: flatten or remove it')
     if deep:
       raise UserError(f'{path} has more than 8 bits a channel: convert it to 8 bits or remove it')
+    if pictures > 1:
+      raise UserError(f'{path} has {pictures} frames, pages, layers or sizes: save the one that is '
+                      'meant as a file, or remove it')
     if min(size) < image_size:
       raise UserError(f'{path} has {size[0]}x{size[1]} pixels, fewer than {image_size}: '
                       'lower --config.data.image_size or remove it')
@@ -158,7 +171,7 @@ def _header(path, image_size):
 
 
 def _pixels(path, shape, image_size):
-  """Decodes one file to uint8 [H, W, C] = `shape`.
+  """Decodes one file to uint8 [H, W, C] = `shape`, and to `headers.others`.
 
   Raises:
     UserError: damaged, or changed since the directory was opened.
@@ -166,6 +179,8 @@ def _pixels(path, shape, image_size):
   from PIL import Image, ImageOps
   with _open(path) as image:
     try:
+      image.load()
+      others = headers.others(image)
       image = ImageOps.exif_transpose(image).convert('L' if shape[2] == 1 else 'RGB')
     except Exception as error:
       raise _unreadable(path, error) from error
@@ -178,4 +193,4 @@ def _pixels(path, shape, image_size):
                          box=(left, top, left + side, top + side))
   if image.size != (shape[1], shape[0]):
     raise UserError(f'{path} changed its size while it was in use: start again')
-  return np.asarray(image, np.uint8).reshape(shape)
+  return np.asarray(image, np.uint8).reshape(shape), others

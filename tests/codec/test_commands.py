@@ -164,6 +164,22 @@ def test_a_failure_names_its_file(tmp_path, coder, monkeypatch):
   assert lines[2].text.startswith('0 images, 0 bytes') and not (tmp_path / 'new').exists()
 
 
+def test_what_is_not_kept_is_said_on_stderr(tmp_path):
+  exif = Image.Exif()
+  exif[0x010F] = 'camera'
+  for i in range(3):
+    picture(tmp_path / f'{i}.png', i)
+  for name, options in (('1.png', {}), ('2.png', dict(icc_profile=b'none'))):
+    with Image.open(tmp_path / name) as image:
+      image.save(tmp_path / name, exif=exif, **options)
+  lines = encode(tmp_path, tmp_path / 'new')
+  assert [line.note for line in lines] == [False] * 4 + [True] and not lines[-1].failed
+  assert lines[-1].text == (
+      f'pixels alone are kept, not EXIF of {tmp_path}/1.png and 1 more, '
+      f'ICC profile of {tmp_path}/2.png')
+  assert len(encode(tmp_path / '0.png', tmp_path / 'new.cdraw')) == 1
+
+
 def test_pipes_are_read(tmp_path):
   source, coded, back = picture(tmp_path / 'a.png'), tmp_path / 'a.cdraw', tmp_path / 'back.png'
   for code, old, new in ((encode, source, coded), (decode, coded, back)):

@@ -132,7 +132,7 @@ def test_every_orientation_is_applied_once(tmp_path, kind, error):
       continue
     path = tmp_path / f'{orientation}.{kind.split()[0].lower()}'
     path.write_bytes(turned(kind, orientation))
-    found = folder.read(path)
+    found, _ = folder.read(path)
     assert found.shape == expected.shape, orientation
     assert abs(found.astype(int) - expected).max() <= error, orientation
     assert folder._header(path, 0)[1] == expected.shape[1::-1]
