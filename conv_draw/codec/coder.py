@@ -1,6 +1,7 @@
 """The codec as a library: images to bytes and back with the model of a trained run."""
 
 import functools
+import math
 import os
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from conv_draw.codec import network as network_lib
 from conv_draw.codec import tiles as tiles_lib
 from conv_draw.codec.format import archive_file, container, limits
 from conv_draw.errors import UserError
+from conv_draw.model import arguments
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib
 
@@ -70,9 +72,9 @@ class Coder:
     """One image to the bytes of a file, which have been decoded again before they are returned.
 
     Args:
-      image: [H, W, C] uint8 of 0..grey_levels-1.
+      image: [H, W, C] uint8 of 0..grey_levels-1, of NumPy or JAX.
       lossless: store the pixels behind the latents.
-      groups: how many groups of latents to store; None: all.
+      groups: how many groups of latents to store, 0..T; None: all.
       bits_per_dim: store as many groups as fit into this rate, the file's overhead included, and
         at least one.
       tile_side: at most, in pixels; 0: code the image whole; None: whole if it is small.
@@ -81,10 +83,18 @@ class Coder:
     Returns:
       `Encoded`.
     Raises:
-      UserError: an image that the model cannot code.
+      UserError: an image that the model cannot code, or another argument that it cannot follow.
     """
-    assert not (lossless and (groups is not None or bits_per_dim is not None))
+    if lossless and (groups is not None or bits_per_dim is not None):
+      raise UserError(f'{source}: lossless stores everything: leave out groups and bits_per_dim')
+    if groups is not None:
+      arguments.number(groups, 'groups', 0, self.model.iterations, whole=True)
+    if bits_per_dim is not None:
+      arguments.number(bits_per_dim, 'bits_per_dim', 0, math.inf)
+    if tile_side is not None:
+      arguments.number(tile_side, 'tile_side', 0, limits.MAX_SIDE, whole=True)
     self.check_posterior(BINS)
+    image = np.asarray(arguments.images(image, 'HWC', self.model.pixels.grey_levels, source))
     self._check_image(source, image)
     height, width, channels = image.shape
     if height * width > limits.MAX_PIXELS:
@@ -98,8 +108,8 @@ class Coder:
         SEED, self.fingerprint, self.name)
     ends = container.ends(header)
     limits.check_image(header, source)
-    segments, bits = image_lib.encode(network, tiling, image, ends, SEED, lossless, measure)
-    segments = segments[:groups]
+    segments, bits = image_lib.encode(
+        network, tiling, image, ends if lossless else ends[:groups], SEED, lossless, measure)
     data = container.write(header, segments)
     while bits_per_dim is not None and 8 * len(data) > bits_per_dim * image.size:
       if len(segments) <= 1:
@@ -121,13 +131,14 @@ class Coder:
 
     Args:
       partial: accept a file cut anywhere.
-      temperature: of the prior that generates the groups that are missing.
+      temperature: of the prior that generates the groups that are missing, 0..10.
       source: what messages call the file.
     Returns:
       ([H, W, C] uint8, `container.Header`, [`container.Segment`]).
     Raises:
       UserError: damaged data, or of another model.
     """
+    arguments.number(temperature, 'temperature', 0, 10)
     self.check_posterior(BINS)
     header, segments = container.read(data, partial, source=source)
     self._check_header(source, header)
@@ -144,8 +155,9 @@ class Coder:
     """Many images to the bytes of an archive, which have been decoded again before.
 
     Args:
-      images: [N, H, W, C] uint8 of 0..grey_levels-1, at most `tiles.AT_ONCE` pixels each.
-      names: of their files.
+      images: [N, H, W, C] uint8 of 0..grey_levels-1, of NumPy or JAX, N > 0; at most
+        `tiles.AT_ONCE` pixels each.
+      names: N, of their files.
       source: what messages call the images.
     Returns:
       (bytes, number of initial bits, `bits_back.Rates`).
@@ -153,12 +165,14 @@ class Coder:
       UserError: images or names that cannot be archived.
     """
     self.check_posterior(GAUSSIAN)
+    images = np.asarray(arguments.images(images, 'NHWC', self.model.pixels.grey_levels, source))
+    if len(names) != len(images):
+      raise UserError(f'{source}: {len(images)} images and {len(names)} names: give each one')
     self._check_image(source, images[0])
     if images.shape[3] < self.model.channels:
       raise UserError(
           f'{source} holds grey images, the model {self.name} takes colour: convert them '
           'to RGB')
-    self._check_levels(source, images)
     network, _ = self._tiled(images.shape[1:3], 0, source)
     payload, initial_bits, rates = bits_back.encode(network, images, SEED)
     if not np.array_equal(bits_back.decode(network, payload, len(images), SEED), images):
@@ -219,13 +233,6 @@ class Coder:
       raise UserError(
           f'{source} is {width}x{height}; the model {self.name} has fully connected layers '
           f'and takes {self._fixed_size[1]}x{self._fixed_size[0]} alone')
-    self._check_levels(source, image)
-
-  def _check_levels(self, source, pixels):
-    if pixels.max() >= self.model.pixels.grey_levels:
-      raise UserError(
-          f'{source} has pixels up to {pixels.max()}, but the model knows '
-          f'{self.model.pixels.grey_levels} values: use a model of 8-bit images')
 
   def _check_header(self, source, header):
     if header.fingerprint != self.fingerprint:

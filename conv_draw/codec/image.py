@@ -28,7 +28,8 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
     tiling: `tiles.Tiling` of the image.
     image: [H, W, C] uint8 of 0..grey_levels-1. A grey one (C = 1) is shown to a colour model as
       three equal channels, of which it stores the first.
-    ends: the last group in each segment of latents, ascending, of which the last one is T.
+    ends: the last group in each segment of latents, ascending; groups behind the last of them are
+      not coded, nor computed, unless `lossless`, when it is T.
     seed: of the dither.
     measure: find out what coding promises to cost, which takes as long as coding does.
   Returns:
@@ -40,7 +41,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
     state, seen = network.begin(), network.see(_for_model(network, tiles))
-    for t in range(network.model.iterations):
+    for t in range(max(ends, default=0)):
       segment = np.searchsorted(ends, t + 1)
       posteriors, state = network.posteriors(t, seen, state)
       zs = [None] * len(posteriors)

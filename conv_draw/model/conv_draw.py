@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from conv_draw.model import arguments, layers, recurrence
 from conv_draw.model import geometry as geometry_lib
-from conv_draw.model import layers, recurrence
 from conv_draw.model import weights as weights_lib
 from conv_draw.model.latents import DiagonalGaussian, QuantisedPosterior
 from conv_draw.model.noise import image_keys, standard_normal
@@ -116,6 +116,9 @@ class ConvDraw(nn.Module):
           f'fully connected layers (stride 0) fit images of one size: image_size is '
           f'{self.image_size}, the images are {image_size}')
 
+  def _check_images(self, images):
+    arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
+
   def __call__(self, key, images, temperature=1.0):
     """Infers: z_t ~ q_t at every iteration.
 
@@ -126,6 +129,7 @@ class ConvDraw(nn.Module):
     Returns:
       `Inference`.
     """
+    self._check_images(images)
     keys = image_keys(key, len(images))
 
     def draw_latent(t, layer, posterior, prior):
@@ -150,7 +154,9 @@ class ConvDraw(nn.Module):
     Returns:
       [B, H, W, R] the canvas r_T.
     """
-    groups = jnp.broadcast_to(groups, images.shape[:1])
+    self._check_images(images)
+    groups = jnp.broadcast_to(
+        arguments.groups(groups, len(images), self.iterations), images.shape[:1])
     keys = image_keys(key, len(images))
     others = keys if generation_key is None else image_keys(generation_key, len(images))
 

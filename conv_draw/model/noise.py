@@ -8,10 +8,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from conv_draw.model import arguments
+
 
 def image_keys(key, count):
   """[count] keys: `key` itself if it is one per image already, else folded with 0..count-1."""
-  if key.ndim:
+  if arguments.keys(key, count).ndim:
     return key
   return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(count))
 

@@ -6,6 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from conv_draw.errors import UserError
+from conv_draw.model import arguments
+
 
 class Elbo(NamedTuple):
   """The terms of the bound for each of B images, in nats, always at beta = 1."""
@@ -29,7 +32,13 @@ def elbo(model, images, inference):
     inference: `conv_draw.Inference` of those images.
   Returns:
     `Elbo`.
+  Raises:
+    UserError: no such images, or an inference of others.
   """
+  arguments.images(images, 'BHWC', model.pixels.grey_levels, 'images', model.channels)
+  if images.shape[:3] != inference.canvas.shape[:3]:  # one of them would be broadcast
+    raise UserError(
+        f'images of shape {images.shape} are not those of a canvas {inference.canvas.shape}')
   cost = model.pixels.cost(model.unit_interval(images), inference.canvas)
   return Elbo(cost.sum((1, 2, 3)), inference.kl_nats, inference.log_ratio_nats)
 

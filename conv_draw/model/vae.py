@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from conv_draw.model import geometry
+from conv_draw.model import arguments, geometry
 from conv_draw.model.conv_draw import Inference
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer
@@ -53,6 +53,9 @@ class Vae(nn.Module):
 
   iterations = 1
 
+  def _check_images(self, images):
+    arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
+
   def __call__(self, key, images, temperature=1.0):
     """Infers: z_l ~ q_l in every layer.
 
@@ -63,6 +66,7 @@ class Vae(nn.Module):
     Returns:
       `Inference`, its layers from the pixels up.
     """
+    self._check_images(images)
     keys = image_keys(key, len(images))
 
     def draw_latent(t, layer, posterior, prior):
@@ -85,7 +89,9 @@ class Vae(nn.Module):
     Returns:
       [B, H, W, R] the canvas.
     """
-    groups = jnp.broadcast_to(groups, images.shape[:1])
+    self._check_images(images)
+    groups = jnp.broadcast_to(
+        arguments.groups(groups, len(images), self.iterations), images.shape[:1])
     keys = image_keys(key, len(images))
     others = keys if generation_key is None else image_keys(generation_key, len(images))
 

@@ -83,6 +83,16 @@ def test_fewer_groups_are_a_coarser_image(network, image):
   assert (hot != decode(network, segments[:1])).any()
 
 
+def test_groups_that_are_not_stored_are_not_computed(network, image, monkeypatch):
+  everything, computed, posteriors = encode(network, image)[0], [], network.posteriors
+  monkeypatch.setattr(
+      network, 'posteriors', lambda t, *rest: computed.append(t) or posteriors(t, *rest))
+  for count in (2, 1, 0):
+    assert image_lib.encode(network, WHOLE, image, ENDS[:count])[0] == everything[:count]
+    assert computed == list(range(count))
+    computed.clear()
+
+
 def test_coded_latents_are_those_of_the_model_in_distribution(network, image):
   """What dithered coding promises is what the model's own bound says, on average over dithers."""
   promised = [encode(network, image, seed=s)[1].sum() for s in range(40)]

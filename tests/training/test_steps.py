@@ -112,7 +112,7 @@ def test_all_samples_of_an_image_see_one_binarisation(config, bound):
     return Inference(canvas, jnp.zeros((1, 1, len(images))), jnp.zeros(len(images)))
 
   model = types.SimpleNamespace(
-      pixels=BernoulliPixels(), iterations=1, apply=apply,
+      channels=1, pixels=BernoulliPixels(), iterations=1, apply=apply,
       unit_interval=lambda images: images / 255)
   optimizer = optax.sgd(0.0)
   params = {'logit': jnp.array(3.0)}

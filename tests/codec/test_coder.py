@@ -1,0 +1,58 @@
+"""The codec as a library: what it takes, and what it says of what it does not."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conv_draw.codec import coder as coder_lib
+from conv_draw.errors import UserError
+from tests.codec.test_image import SIZE, trained
+
+IMAGE = np.random.default_rng(0).integers(0, 17, (*SIZE, 1)).astype(np.uint8)
+
+
+@pytest.fixture(scope='module')
+def coder():
+  return coder_lib.Coder(*trained(), 'tiny')
+
+
+@pytest.mark.parametrize('image, words', [
+    (IMAGE / 16, 'mine: float64 is no type'), (jnp.asarray(IMAGE) / 16, 'mine: float32 is no type'),
+    (IMAGE.astype(np.int8), 'mine: int8'), (IMAGE.astype(int) - 5, 'mine: int64'),
+    (IMAGE[..., 0], r'mine: the shape is \(7, 9\), and has to be \[H, W, C\]'),
+    (IMAGE[None], r'mine: the shape is \(1, 7, 9, 1\)'), (IMAGE[:0], 'mine: there are no pixels'),
+    (IMAGE.tolist(), 'mine: a list is no array'), (IMAGE + np.uint8(1), 'mine has pixels up to 17'),
+    (jnp.asarray(IMAGE) + np.uint8(1), 'mine has pixels up to 17')])
+def test_what_is_no_image_is_said_in_one_line(coder, image, words):
+  with pytest.raises(UserError, match=words) as error:
+    coder.encode(image, source='mine')
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('options, words', [
+    (dict(groups=-1), 'groups: -1'), (dict(groups=4), 'groups: 4'), (dict(groups=1.0), 'whole'),
+    (dict(bits_per_dim=-1), 'bits_per_dim'), (dict(bits_per_dim=math.nan), 'bits_per_dim'),
+    (dict(tile_side=-5), 'tile_side'), (dict(tile_side=2.5), 'tile_side'),
+    (dict(lossless=True, groups=1), 'lossless'), (dict(lossless=True, bits_per_dim=1), 'lossless')])
+def test_other_arguments_too(coder, options, words):
+  with pytest.raises(UserError, match=words) as error:
+    coder.encode(IMAGE, **options)
+  assert '\n' not in str(error.value)
+  for temperature in (-1, math.nan, '1', None):
+    with pytest.raises(UserError, match='temperature'):
+      coder.decode(b'', temperature=temperature)
+
+
+def test_what_is_not_archived():
+  coder = coder_lib.Coder(*trained(posterior='gaussian'), 'tiny')
+  for images, names, words in (
+      (IMAGE, ['a'], 'shape'), (IMAGE[None] / 16, ['a'], 'float64'), (
+          IMAGE[None][:0], [], 'no pixels'), (IMAGE[None], ['a', 'b'], '1 images and 2 names')):
+    with pytest.raises(UserError, match=words):
+      coder.archive(images, names)
+
+
+def test_arrays_of_jax_are_taken(coder):
+  assert coder.encode(jnp.asarray(IMAGE), groups=1).data == coder.encode(IMAGE, groups=1).data
