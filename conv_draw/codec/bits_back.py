@@ -12,7 +12,7 @@ import numpy as np
 
 from conv_draw.codec import pixels
 from conv_draw.codec.entropy.stack import Stack
-from conv_draw.errors import UserError
+from conv_draw.codec.entropy.stream import Undecodable
 
 # Latents are rounded to a grid around the prior's mean, of CELLS per standard deviation of it, in
 # which every prior is the same Gaussian. What rounding does to the KL is second order in 1 / CELLS.
@@ -99,9 +99,7 @@ def decode(network, data, count, seed=0):
     for symbols, mean, scale in reversed(taken):
       stack.put_integers(symbols, mean, scale, LOW, HIGH)
   if not np.array_equal(stack.initial_words(), initial_words(network, seed)):
-    raise UserError(
-        'the archive does not end where it began: it was written on another kind of machine or '
-        'with another JAX version; extract it there')
+    raise Undecodable('the archive does not end where it began')
   return np.stack(images[::-1]) if images else np.zeros(
       (0, *network.image_size, network.model.channels), np.uint8)
 

@@ -5,12 +5,14 @@ import math
 import os
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from conv_draw.codec import bits_back
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
 from conv_draw.codec import tiles as tiles_lib
+from conv_draw.codec.entropy import stream
 from conv_draw.codec.format import archive_file, container, limits
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
@@ -105,7 +107,7 @@ class Coder:
     header = container.Header(
         container.LOSSLESS if lossless else container.LOSSY, width, height, channels,
         self.model.pixels.grey_levels, self.model.iterations, tile_side, _grouping(image, lossless),
-        SEED, self.fingerprint, self.name)
+        SEED, self.fingerprint, self.name, _jax_version())
     ends = container.ends(header)
     limits.check_image(header, source)
     segments, bits = image_lib.encode(
@@ -130,13 +132,14 @@ class Coder:
     """The bytes of a file to an image.
 
     Args:
-      partial: accept a file cut anywhere.
+      partial: accept a file cut anywhere, and leave out the last segments of one that another
+        machine wrote until the rest decodes here.
       temperature: of the prior that generates the groups that are missing, 0..10.
       source: what messages call the file.
     Returns:
       ([H, W, C] uint8, `container.Header`, [`container.Segment`]).
     Raises:
-      UserError: damaged data, or of another model.
+      UserError: damaged data, of another model, or of a machine whose floats differ too much.
     """
     arguments.number(temperature, 'temperature', 0, 10)
     self.check_posterior(BINS)
@@ -146,10 +149,17 @@ class Coder:
       raise UserError(f'{source} has {header.groups} groups, its model {self.model.iterations}')
     network, tiling = self._tiled((header.height, header.width), header.tile_side, source)
     self._check_not_empty(source, segments, tiling)
-    image = image_lib.decode(
-        network, tiling, segments, container.ends(header), header.channels, header.seed,
-        temperature)
-    return image, header, segments
+    while True:
+      try:
+        image = image_lib.decode(
+            network, tiling, segments, container.ends(header), header.channels, header.seed,
+            temperature)
+        return image, header, segments
+      except stream.Undecodable as e:
+        if len(segments) < 2 or not partial:
+          raise _written_elsewhere(
+              source, header, '' if partial else '; --partial gives a coarser image') from e
+        segments = segments[:-1]
 
   def archive(self, images, names, source='the archive'):
     """Many images to the bytes of an archive, which have been decoded again before.
@@ -180,7 +190,7 @@ class Coder:
     count, height, width, channels = images.shape
     header = archive_file.Header(
         count, width, height, channels, self.model.pixels.grey_levels, initial_bits, SEED,
-        self.fingerprint, self.name)
+        self.fingerprint, self.name, _jax_version())
     return archive_file.write(header, names, payload), initial_bits, rates
 
   def extract(self, data, source='the archive'):
@@ -193,7 +203,10 @@ class Coder:
     header, names, payload = archive_file.read(data, source=source)
     self._check_header(source, header)
     network, _ = self._tiled((header.height, header.width), 0, source)
-    return bits_back.decode(network, payload, header.count, header.seed), names
+    try:
+      return bits_back.decode(network, payload, header.count, header.seed), names
+    except stream.Undecodable as e:
+      raise _written_elsewhere(source, header, '') from e
 
   def _tiled(self, size, tile_side, source='the image'):
     """(`Network`, `Tiling`) for images of (H, W)."""
@@ -249,6 +262,19 @@ class Coder:
   def _fits(self, size):
     """Whether the model takes images of (H, W): with fully connected layers, of one size."""
     return all(layer.stride for layer in self.model.all_layers) or size == self._fixed_size
+
+
+def _jax_version():
+  """(major, minor, patch)."""
+  return jax.__version_info__[:3]
+
+
+def _written_elsewhere(source, header, remedy):
+  """What to say of data whose checksums hold, but which do not decode here."""
+  wrote = '.'.join(map(str, header.jax)) if header.jax else 'an unknown version'
+  return UserError(
+      f'{source} is not damaged, but does not decode here: it was written on another machine or '
+      f'with another JAX (with {wrote}; here {jax.__version__}): decode it there{remedy}')
 
 
 def _grouping(image, lossless):

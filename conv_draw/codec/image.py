@@ -17,7 +17,7 @@ from conv_draw.codec.format import container
 
 # How far another machine's priors may be off, relative to the scale and the mean, and log2 of the
 # scale: some six times the root mean square of what was seen (FORMAT.md).
-ERROR = 4e-6
+MEAN_ERROR, LOG2_SCALE_ERROR = 1e-5, 6e-6
 
 
 def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
@@ -133,7 +133,8 @@ class _Bins:
   def tolerance(self, mean, sigma):
     """How far another machine's `cells` may be off: the widths and offsets are the same there."""
     mean, sigma = self._within(mean), self._within(sigma)
-    return snapping.Tolerance(ERROR * (sigma + abs(mean)) / self._width, ERROR)
+    return snapping.Tolerance(
+        MEAN_ERROR * (sigma + abs(mean)) / self._width, LOG2_SCALE_ERROR)
 
   def latents(self, symbols):
     """float32, of all tiles."""

@@ -4,6 +4,7 @@ Both run the same compiled functions on arrays of the same shapes, so that on on
 the same floats to the last bit. What is flat has the images' values one after the other.
 """
 
+import contextlib
 import functools
 import hashlib
 import math
@@ -55,6 +56,19 @@ class Network:
     """For B = `batch` images of (H, W); `clock` is to measure the time that calls take."""
     size = tuple(image_size)
     self.model, self.image_size, self.batch = model, size, batch
+    self._clock = Clock() if clock is None else clock
+    with self._as_everywhere():
+      self._compile(params, size, batch)
+
+  @contextlib.contextmanager
+  def _as_everywhere(self):
+    """Types and precision are these, whatever the user's environment or program has set."""
+    with self._clock, jax.enable_x64(False), jax.default_matmul_precision('highest'):
+      yield
+
+  def _compile(self, params, size, batch):
+    model = self.model
+    params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
     shapes = [g.size for g in model.apply(params, size, method='geometry')]
     self.shapes = [  # of each layer's latents
         (*shape, layer.latents) for shape, layer in zip(shapes, model.all_layers, strict=True)]
@@ -89,7 +103,6 @@ class Network:
     def advance(params, weights, t, state, zs):
       return walk(params, weights, t, None, state, zs)[0]
 
-    self._clock = Clock() if clock is None else clock
     self._posteriors = functools.partial(posteriors, params, weights)
     self._prior = lambda i, *rest: prior(i, params, weights, *rest)
     self._advance = functools.partial(advance, params, weights)
@@ -105,12 +118,12 @@ class Network:
 
   def begin(self):
     """The state before the first iteration."""
-    with self._clock:
+    with self._as_everywhere():
       return self._initial()
 
   def see(self, images):
     """[B, H, W, C] uint8 -> what `posteriors` reads."""
-    with self._clock:
+    with self._as_everywhere():
       return self._see(images)
 
   def posteriors(self, t, seen, state):
@@ -118,18 +131,18 @@ class Network:
 
     With posteriors that are bins, sigma is that of the uniform distribution over one.
     """
-    with self._clock:
+    with self._as_everywhere():
       found, state = self._posteriors(t, seen, state, self._zeros)
       return [_flat(q, 'posterior') for q in found], state
 
   def prior(self, i, t, state, zs):
     """(mean, sigma), float64 [n], of p_t in layer i, given z_t of the layers above in `zs`."""
-    with self._clock:
+    with self._as_everywhere():
       return _flat(self._prior(i, t, state, self._shaped(zs)), 'prior')
 
   def advance(self, t, state, zs):
     """The state after iteration t, with z_t float32 [n] of each layer."""
-    with self._clock:
+    with self._as_everywhere():
       return self._advance(t, state, self._shaped(zs))
 
   def bin_widths(self, i, t):
@@ -138,7 +151,7 @@ class Network:
 
   def canvas(self, state):
     """[B, H, W, R] the canvas, float32."""
-    with self._clock:
+    with self._as_everywhere():
       return np.asarray(self._canvas(state))
 
   def pixel_gaussians(self, canvas):
@@ -159,11 +172,33 @@ class Network:
       being 1, if the d bits above it are the number v.
     """
     x = earlier.astype(np.float32) / (self.model.pixels.grey_levels - 1)
-    with self._clock:
+    with self._as_everywhere():
       return np.asarray(self._decisions(canvas, x), np.float64)
+
+  def pixel_decision_errors(self, canvas, earlier, mean_error, log_scale_error):
+    """How far another machine's `pixel_decisions` may be off, whose canvas is off by these errors.
+
+    Twice the larger change of each logit where the whole canvas moves by them, one way and the
+    other: a logit depends on a mean by up to 20 times its error in grey levels.
+
+    Returns:
+      float64 [n, 2^k - 1].
+    """
+    logits = self.pixel_decisions(canvas, earlier)
+    rows = np.arange(canvas.shape[-1]) // self.model.pixels.mixtures
+    means = (1 <= rows) & (rows <= self.model.channels)
+    error = np.where(means, mean_error, log_scale_error).astype(np.float32)
+    moved = [
+        abs(self.pixel_decisions(canvas + np.where(means, sign, 1) * error, earlier) - logits)
+        for sign in (np.float32(1), np.float32(-1))]
+    return 2 * np.maximum(*moved) + log_scale_error * (1 + abs(logits))
 
   def mean_images(self, canvas):
     """[B, H, W, C] uint8 of 0..grey_levels-1: what is shown of pixels that were not stored."""
+    with self._as_everywhere():
+      return self._mean_images(canvas)
+
+  def _mean_images(self, canvas):
     grey_levels = self.model.pixels.grey_levels
     mean = np.asarray(self.model.pixels.mean(canvas), np.float64)
     return np.rint((grey_levels - 1) * np.clip(mean, 0, 1)).astype(np.uint8)

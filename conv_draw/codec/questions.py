@@ -11,10 +11,6 @@ import numpy as np
 
 from conv_draw.codec.entropy import distributions, snapping
 
-# How far another machine's canvas may be off: about the most that was seen (FORMAT.md).
-CANVAS_ERROR = 3e-7  # of means in [0, 1]
-LOG2_SCALE_ERROR = 5e-6
-
 
 class Gaussians(NamedTuple):
   """What are the n values there, under Gaussians in grey levels?"""
@@ -23,11 +19,11 @@ class Gaussians(NamedTuple):
   mean: np.ndarray  # float64 [n]
   scale: np.ndarray
   grey_levels: int
+  tolerance: snapping.Tolerance  # how far another machine's mean and scale may be off
 
   def put(self, sink, values):
     sink.put_pixels(
-        values[self.place].ravel(), self.mean, self.scale, self.grey_levels,
-        snapping.Tolerance(CANVAS_ERROR * (self.grey_levels - 1), LOG2_SCALE_ERROR))
+        values[self.place].ravel(), self.mean, self.scale, self.grey_levels, self.tolerance)
 
   def take(self, source, values):
     answers = source.take_pixels(self.mean, self.scale, self.grey_levels)
@@ -45,9 +41,10 @@ class Bits(NamedTuple):
   place: tuple  # index of values
   unit: int  # what a bit of 1 adds to a value
   logits: np.ndarray  # float64 or float32 [n], of yes
+  tolerance: snapping.Tolerance | None  # [n], of the logits elsewhere; None: of a decoder's
 
   def put(self, sink, values):
-    sink.put_bits(self._answers(values), self.logits)
+    sink.put_bits(self._answers(values), self.logits, self.tolerance)
 
   def take(self, source, values):
     answers = source.take_bits(self.logits).astype(np.int64)

@@ -11,8 +11,7 @@ import numpy as np
 from conv_draw.codec.entropy import snapping
 from conv_draw.codec.entropy.distributions import Bernoulli, QuantizedGaussian
 from conv_draw.codec.entropy.snapping import Support
-from conv_draw.codec.entropy.stream import DAMAGED, TOLERANCE, guarded
-from conv_draw.errors import UserError
+from conv_draw.codec.entropy.stream import TOLERANCE, Undecodable, guarded
 
 AnsCoder = constriction.stream.stack.AnsCoder
 LEAST = 2.0**-20  # probability of a bit
@@ -20,6 +19,8 @@ LEAST = 2.0**-20  # probability of a bit
 
 class Stack:
   """What was put last is taken first; putting and taking undo each other."""
+
+  corrects = False
 
   def __init__(self, initial_words):
     """
@@ -38,7 +39,7 @@ class Stack:
     data = bytes(data)
     words = np.frombuffer(data + bytes(-len(data) % 4), '<u4').astype(np.uint32)
     if len(words) < 2 or not data[-1]:
-      raise UserError(DAMAGED.format(f'{len(data)} bytes are not a stack'))
+      raise Undecodable(f'{len(data)} bytes are not a stack')
     stack = cls.__new__(cls)
     stack._coder = AnsCoder(words)
     return stack
@@ -50,7 +51,7 @@ class Stack:
     """What the stack was made of, uint32. Raises UserError unless that is all there is on it."""
     words = self._coder.get_compressed()
     if words[-1] != 1:
-      raise UserError(DAMAGED.format('the stack does not end where it began'))
+      raise Undecodable('the stack does not end where it began')
     return words[:-1]
 
   def bits(self):
@@ -102,7 +103,7 @@ class Stack:
     symbols = guarded(self._coder.decode, model, *parameters)
     # With the seal and one word beneath it gone, symbols are no longer random, nor restored.
     if self._coder.num_words() < 2:
-      raise UserError('the stack ran out of bits: give it more initial words')
+      raise Undecodable('the stack ran out of bits, of which it may need more initial ones')
     return symbols
 
 

@@ -29,7 +29,13 @@ BIT = Uniform(2)
 SENTINEL = 0xA5  # the last symbol of a stream, of 256: a stream cut short decodes to another
 SENTINELS = Uniform(256)
 MAX_WIDTH = 40  # bits of a number in a stream: more than any that a `Writer` writes
-DAMAGED = 'damaged data: {}; restore the file from its source'
+
+
+class Undecodable(UserError):
+  """What is no stream under these parameters: damaged data, or parameters that differ too much."""
+
+  def __init__(self, what):
+    super().__init__(f'damaged data: {what}; restore the file from its source')
 
 
 class Writer:
@@ -37,6 +43,8 @@ class Writer:
 
   Means and scales are [n] finite floats; `tolerance` is a float or `Tolerance`.
   """
+
+  corrects = True  # for readers whose parameters differ a little
 
   def __init__(self):
     self._encoder = RangeEncoder()
@@ -184,7 +192,7 @@ class Reader:
   def finish(self):
     """Raises UserError unless exactly the whole stream has been read."""
     if self._copy.to_bytes() != self._data:
-      raise UserError(DAMAGED.format(f'{len(self._data)} bytes are not a whole stream'))
+      raise Undecodable(f'{len(self._data)} bytes are not a whole stream')
 
   def decode(self, n, model, *parameters):
     """n symbols under constriction's `model`, int64, of which parameters are checked already."""
@@ -193,7 +201,7 @@ class Reader:
     symbols = guarded(self._decoder.decode, model, *(parameters or (n,)))
     self._copy.encode(symbols, model, *parameters)
     if self._copy.words() > len(self._data) // 4 + 2:  # do not read zeros for hours
-      raise UserError(DAMAGED.format(f'a stream should go on after {len(self._data)} bytes'))
+      raise Undecodable(f'a stream should go on after {len(self._data)} bytes')
     return symbols.astype(np.int64)
 
   def _snap(self, mean, scale, support):
@@ -210,13 +218,13 @@ class Reader:
     if not count:
       return index
     if count > len(index):
-      raise UserError(DAMAGED.format(f'{count} corrections of {len(index)} parameters'))
+      raise Undecodable(f'{count} corrections of {len(index)} parameters')
     width = int(self._numbers(1)[0])
     if not 1 <= width <= MAX_WIDTH:
-      raise UserError(DAMAGED.format(f'corrections of {width} bits'))
+      raise Undecodable(f'corrections of {width} bits')
     doubtful = self.decode(len(index), Bernoulli(count / len(index), perfect=False)) == 1
     if np.sum(doubtful) != count:
-      raise UserError(DAMAGED.format(f'{np.sum(doubtful)} corrections instead of {count}'))
+      raise Undecodable(f'{np.sum(doubtful)} corrections instead of {count}')
     low = self._raw(count, width)
     index = index.copy()
     index[doubtful] = low + (np.rint((position[doubtful] - low) / 2**width) * 2**width).astype(
@@ -233,7 +241,7 @@ class Reader:
     relative[escapes] += np.sign(relative[escapes]) * self._numbers(len(escapes))
     symbols = gaussians.nearest + relative
     if (abs(symbols) > SYMBOL_LIMIT).any():
-      raise UserError(DAMAGED.format('a symbol is out of range'))
+      raise Undecodable('a symbol is out of range')
     return symbols
 
   def _numbers(self, n):
@@ -243,7 +251,7 @@ class Reader:
       longer = longer[self.decode(longer.size, BIT) == 1]
       widths[longer] += 1
       if widths.max() > MAX_WIDTH:
-        raise UserError(DAMAGED.format('a number is too large'))
+        raise Undecodable('a number is too large')
     values = np.zeros(n, np.int64)
     for width in np.unique(widths[widths > 0]).tolist():
       at = widths == width
@@ -252,7 +260,7 @@ class Reader:
 
   def _raw(self, n, width):
     if n * width > 8 * len(self._data) + 64:
-      raise UserError(DAMAGED.format(f'{n} numbers of {width} bits in {len(self._data)} bytes'))
+      raise Undecodable(f'{n} numbers of {width} bits in {len(self._data)} bytes')
     bits = self.decode(int(n) * width, BIT).reshape(int(n), width)
     return (bits << np.arange(width)).sum(axis=1)
 
@@ -264,7 +272,7 @@ def guarded(call, *arguments):
   except BaseException as error:
     # Panics of Rust are no `Exception`s, nor has their class a public name.
     if isinstance(error, AssertionError) or type(error).__name__ == 'PanicException':
-      raise UserError(DAMAGED.format('no symbols could be decoded')) from None
+      raise Undecodable('no symbols could be decoded') from None
     raise
 
 

@@ -16,6 +16,7 @@ from conv_draw.errors import UserError
 MAX_ARCHIVE_PIXELS = 2**33  # width * height * count
 
 CHECKSUM = 8  # bytes
+_JAX = 1  # flag
 _HEADER = struct.Struct(f'<BIIIBHII{limits.FINGERPRINT}sH')  # the version before, the name behind
 _NAME_LENGTH = struct.Struct('<H')
 _LENGTH = struct.Struct('<Q')
@@ -33,6 +34,7 @@ class Header(NamedTuple):
   seed: int
   fingerprint: bytes  # 8 bytes, of the model
   name: str  # of the model, for messages only
+  jax: tuple[int, int, int] | None = None  # version that wrote the archive; unknown
 
 
 def write(header, names, payload):
@@ -92,8 +94,9 @@ def size(header, names, payload):
 def _header_bytes(header):
   name = header.name.encode()
   head = framing.ARCHIVE_MAGIC + bytes([framing.VERSION]) + _HEADER.pack(
-      0, header.count, header.width, header.height, header.channels, header.grey_levels,
-      header.initial_bits, header.seed, header.fingerprint, len(name)) + name
+      _JAX if header.jax else 0, header.count, header.width, header.height, header.channels,
+      header.grey_levels, header.initial_bits, header.seed, header.fingerprint, len(name)) + name
+  head += framing.version_bytes(header.jax or ())
   return head + framing.checksum(CHECKSUM, head)
 
 
@@ -102,11 +105,12 @@ def _read_header(cursor):
   try:
     flags, *fields, length = cursor.unpack(_HEADER)
     name = cursor.take(length)
+    jax = cursor.version() if flags & _JAX else None
     checksum = cursor.check(CHECKSUM, b'', 0, 'its header')
   except framing.Cut:
     raise framing.cut_header(cursor.source) from None
-  limits.check_flags(flags, 0, cursor.source)
-  header = Header(*fields, limits.decode_name(name, cursor.source))
+  limits.check_flags(flags, _JAX, cursor.source)
+  header = Header(*fields, limits.decode_name(name, cursor.source), jax)
   _check_header(header, cursor.source)
   return header, checksum
 

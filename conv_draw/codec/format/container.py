@@ -21,7 +21,8 @@ MAX_GROUPS = PIXELS_INDEX - 1
 CHECKSUM = 4  # bytes
 # Flags of a header.
 _LOSSLESS, _COLOUR, _LEVELS, _TILE, _SEED, _GROUPING = (1 << i for i in range(6))
-_KNOWN = 4 * _GROUPING - 1  # the grouping has two bits
+_JAX = 4 * _GROUPING  # the grouping has two bits
+_KNOWN = 2 * _JAX - 1
 _USUAL_LEVELS = 256  # not stored
 
 
@@ -39,6 +40,7 @@ class Header(NamedTuple):
   seed: int  # of the dither that encoder and decoder share
   fingerprint: bytes  # 8 bytes, of the model
   name: str  # of the model, for messages only
+  jax: tuple[int, int, int] | None = None  # version that wrote the file, for messages; unknown
 
 
 class Segment(NamedTuple):
@@ -160,7 +162,8 @@ def _header_bytes(header):
       (_COLOUR, header.channels == 3, b''),
       (_LEVELS, header.grey_levels != _USUAL_LEVELS, bytes([header.grey_levels - 1])),
       (_TILE, header.tile_side, framing.varint(header.tile_side)),
-      (_SEED, header.seed, framing.varint(header.seed))):
+      (_SEED, header.seed, framing.varint(header.seed)),
+      (_JAX, header.jax, framing.version_bytes(header.jax or ()))):
     if there:
       flags |= flag
       optional.append(field)
@@ -181,6 +184,7 @@ def _read_header(cursor):
     grey_levels = cursor.take(1)[0] + 1 if flags & _LEVELS else _USUAL_LEVELS
     tile_side = cursor.varint() if flags & _TILE else 0
     seed = cursor.varint() if flags & _SEED else 0
+    jax = cursor.version() if flags & _JAX else None
     fingerprint = cursor.take(limits.FINGERPRINT)
     name = cursor.take(cursor.take(1)[0])
     checksum = cursor.check(CHECKSUM, b'', 0, 'its header')
@@ -188,8 +192,8 @@ def _read_header(cursor):
     raise framing.cut_header(source) from None
   header = Header(
       LOSSLESS if flags & _LOSSLESS else LOSSY, width, height, 3 if flags & _COLOUR else 1,
-      grey_levels, groups, tile_side, flags // _GROUPING, seed, fingerprint,
-      limits.decode_name(name, source))
+      grey_levels, groups, tile_side, flags // _GROUPING & 3, seed, fingerprint,
+      limits.decode_name(name, source), jax)
   _check_header(header, source)
   if cursor.data[: cursor.offset] != _header_bytes(header):
     raise UserError(

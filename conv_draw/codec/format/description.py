@@ -64,7 +64,8 @@ def _model(header):
   return [
       f'model        {header.name}',
       f'fingerprint  {header.fingerprint.hex()}',
-      f'seed         {header.seed}']
+      f'seed         {header.seed}',
+      *([f'written by   JAX {".".join(map(str, header.jax))}'] if header.jax else [])]
 
 
 def _total(total, payloads, dims):

@@ -66,6 +66,10 @@ class Cursor:
         return number
     raise damaged(self.source, f'the number at byte {start} is not in its shortest form')
 
+  def version(self):
+    """(major, minor, patch) of `version_bytes`."""
+    return self.varint(), self.varint(), self.varint()
+
   def check(self, size, before, start, what):
     """Takes a checksum of `size` bytes, of the one before it and the data from `start`.
 
@@ -135,6 +139,11 @@ def varint(number):
     parts.append(number & 127 | 128)
     number >>= 7
   return bytes([*parts, number])
+
+
+def version_bytes(version):
+  """Of (major, minor, patch)."""
+  return b''.join(varint(number) for number in version)
 
 
 def checksum(size, *parts):

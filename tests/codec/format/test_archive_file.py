@@ -114,7 +114,7 @@ def test_file_names_that_are_no_plain_names_or_twice_there_are_refused(name):
 
 
 @pytest.mark.parametrize('offset, new, words', [
-    (5, b'\1', 'flags 0x01'), (6, b'\xff' * 4, f'{2**32 - 1} images'), (6, bytes(4), '0 images'),
+    (5, b'\2', 'flags 0x02'), (6, b'\xff' * 4, f'{2**32 - 1} images'), (6, bytes(4), '0 images'),
     (10, b'\xff' * 8, 'it can be 1 to 65535'), (14, bytes(4), '5 x 0'), (18, b'\2', '2 channels'),
     (19, b'\0\0', '0 pixel values'), (39, b'\xff', 'UTF-8'), (39, b'\n', r"'\n")])
 def test_absurd_headers_are_refused(offset, new, words):
