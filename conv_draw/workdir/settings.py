@@ -98,7 +98,7 @@ SETTINGS = (
     Setting('train.start_from', '', ANY, STAYS,
             "a workdir whose parameters to begin with; '' = random ones"),
     Setting('train.part', 'all', ('all', 'decoder'), STAYS,
-            'decoder: what inference alone uses stays as it is'),
+            "decoder: what inference uses, and the bins' widths, stay as they are"),
     Setting('train.seed', 0, NOT_NEGATIVE, STAYS, 'of parameters, batches and noise'),
     Setting('train.log_every', 100, AT_LEAST_1, CHANGES, 'steps'),
     Setting('train.checkpoint_every', 1000, AT_LEAST_1, CHANGES, 'steps'),
