@@ -2,7 +2,12 @@
 
 import functools
 import os
+import signal
 import tempfile
+
+# Shells start background jobs with SIGINT ignored, which child processes would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tiny models compile for longer than they run: without LLVM's optimisations, a third as long.
 os.environ.setdefault(

@@ -168,6 +168,8 @@ import sys, dataclasses, numpy as np
 from absl import app, flags
 import launch
 from conv_draw.data import sets
+from conv_draw.model import arguments
+arguments.images = lambda images, *rest, **more: images  # which would refuse them
 load, calls = sets.load, []
 def poisoned(data_config, split):
   images = load(data_config, split)

@@ -84,8 +84,10 @@ def halve(path):
 def flip(path):
   with open(path, 'rb') as f:
     data = bytearray(f.read())
-  names = data.find(b'params')  # in _METADATA not every byte counts
-  data[len(data) // 2 if names < 0 else names] ^= 16
+  if b'params' in data:  # in _METADATA not every byte counts
+    data = data.replace(b'params', b'parans')
+  else:
+    data[len(data) // 2] ^= 16
   with open(path, 'wb') as f:
     f.write(data)
 
