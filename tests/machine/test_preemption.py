@@ -54,12 +54,13 @@ preemption.leave_at_once('prog')
 os.fsync = lambda f: hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)
 with files.scratch('folder'):
   os.makedirs('folder/sub')
-  print('ready', flush=True)
   print('in the buffer')
+  os.write(1, b'ready\\n')  # behind which that still waits
   files.write_file('result', 'after')
 '''
+  environment = {k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'}
   child = subprocess.Popen(
-      [sys.executable, '-c', code], cwd=tmp_path, env=os.environ | {'PYTHONPATH': ROOT}, text=True,
+      [sys.executable, '-c', code], cwd=tmp_path, env=environment | {'PYTHONPATH': ROOT}, text=True,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
   assert child.stdout.readline() == 'ready\n'
   child.send_signal(number)
