@@ -62,9 +62,12 @@ with files.scratch('folder'):
   child = subprocess.Popen(
       [sys.executable, '-c', code], cwd=tmp_path, env=environment | {'PYTHONPATH': ROOT}, text=True,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-  assert child.stdout.readline() == 'ready\n'
-  child.send_signal(number)
-  out, error = child.communicate(timeout=30)
+  try:
+    assert child.stdout.readline() == 'ready\n'
+    child.send_signal(number)
+    out, error = child.communicate(timeout=30)
+  finally:
+    child.kill()  # which otherwise would go on for hours
   assert child.returncode == status
   assert len(error.splitlines()) == 1 and error.startswith(f'prog: ended by {name}')
   assert out == 'in the buffer\n'
