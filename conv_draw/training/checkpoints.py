@@ -132,7 +132,7 @@ class Checkpoints:
       restored = self._manager.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(like), health=ocp.args.JsonRestore()))
     except Exception as e:  # Orbax does not say which kinds there are
-      why = reason(e)[:200]
+      why = reason(e)[-200:]  # TensorStore names the cause last, behind paths
       if self._is_damage(e, step, like):
         raise Damaged(f'{where} is damaged ({why})') from e
       raise UserError(
