@@ -21,6 +21,9 @@ from conv_draw.data import sets
 from conv_draw.errors import UserError, reason
 from conv_draw.machine import devices
 
+# Sets the random numbers that mirror images apart from those that order them.
+FLIPS = 1
+
 
 class Batches:
   """The batches of a run.
@@ -31,6 +34,7 @@ class Batches:
     seed: of the order of the images.
     workers: worker processes to start; 0 for none: a thread prepares the batches. Images in memory
       are left to the thread, whatever this says.
+    flips: mirror half of the images, drawn at random for each batch, left to right.
     process_index, process_count: which of the processes that train together this is. It prepares
       its own slice of every batch and reads nothing else.
 
@@ -38,13 +42,13 @@ class Batches:
     UserError: the processes do not divide the batch.
   """
 
-  def __init__(self, images, batch_size, seed, workers=0, process_index=0, process_count=1):
+  def __init__(self, images, batch_size, seed, workers=0, flips=False, process_index=0, process_count=1):
     if batch_size % process_count:
       raise UserError(
           f'train.batch_size is {batch_size}, which {process_count} processes do not divide: '
           f'set --config.train.batch_size to a multiple of {process_count}')
     self._make = _Recipe(
-        images.fetch, len(images), batch_size, seed, process_index, process_count)
+        images.fetch, len(images), batch_size, seed, flips, process_index, process_count)
     self._workers = _Workers(self._make, workers) if workers and images.on_disk else None
     self._pool = concurrent.futures.ThreadPoolExecutor(
         1, initializer=_leave_signals_to_others if self._workers else None)
@@ -80,13 +84,20 @@ class _Recipe:
   size: int
   batch_size: int
   seed: int
+  flips: bool
   process_index: int
   process_count: int
 
   def __call__(self, reverts, step):
     """uint8 [B / processes, H, W, C]."""
     indices = sets.batch_indices(self.size, self.batch_size, (self.seed, reverts), step)
-    return self.fetch(np.split(indices, self.process_count)[self.process_index])
+    mine = lambda whole: np.split(whole, self.process_count)[self.process_index]
+    batch = self.fetch(mine(indices))
+    if self.flips:
+      random = np.random.default_rng((self.seed, reverts, step, FLIPS))
+      mirrored = mine(random.random(self.batch_size) < 0.5)[:, None, None, None]
+      batch = np.where(mirrored, batch[:, :, ::-1], batch)
+    return batch
 
 
 class _Workers:

@@ -31,6 +31,9 @@ class Inference(NamedTuple):
   canvas: jax.Array  # [B, H, W, R] r_T, the parameters of p(x | z)
   kl_nats: jax.Array  # [T, L, B] KL(q_t | p_t) (5), the layer nearest the pixels first
   log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the z that was drawn
+  # Of local pixels, which are scored along with them (`local_draw`); of others, `elbo` does that.
+  pixel_nats: jax.Array | None = None  # [B] -log p(x | z)
+  canvas_nats: jax.Array | None = None  # [B] what the canvas alone would cost
 
 
 class ConvDraw(nn.Module):
@@ -189,6 +192,11 @@ class ConvDraw(nn.Module):
       return self._generate(keys, t, layer, prior, noise, temperature)
 
     return self._unroll((count, *image_size, self.channels), None, draw_latent)[0]
+
+  @property
+  def canvas_pixels(self):
+    """What the canvas says of pixels: p(x | z) itself, here."""
+    return self.pixels
 
   def unit_interval(self, images):
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""

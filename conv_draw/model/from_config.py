@@ -4,11 +4,13 @@ import jax.numpy as jnp
 
 from conv_draw.model import layers, pixels
 from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.model.local_draw import LocalDraw
+from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.vae import Vae
 
 
 def from_config(config, image_shape, grey_levels):
-  """The `ConvDraw` or `Vae` that `config.model` describes.
+  """The `ConvDraw`, `Vae` or `LocalDraw` that `config.model` describes.
 
   Args:
     config: as experiments/default.py.
@@ -18,10 +20,24 @@ def from_config(config, image_shape, grey_levels):
     ValueError: there is no such kind of model or likelihood.
   """
   m = config.model
+  if m.likelihood != 'local':
+    return _draw(m, m.likelihood, image_shape, grey_levels)
+  draw, channels = None, image_shape[-1]
+  if m.kind == 'vae' or m.steps:
+    draw = _draw(m, m.local_canvas, image_shape, grey_levels)
+  kind = 'bernoulli' if m.local_canvas == 'bernoulli' else 'logistic_mixture'
+  head = LocalPixels(
+      pixels.from_name(kind, grey_levels, m.mixtures), channels, m.local_horizon, m.local_features,
+      m.local_layers, jnp.dtype(m.local_dtype), draw.pixels.canvas_channels(channels) if draw else 0)
+  return LocalDraw(draw, head)
+
+
+def _draw(m, likelihood, image_shape, grey_levels):
+  """The model with latents of those settings `config.model`, for a pixel distribution."""
   upper = zip(m.upper_features, m.upper_latents, m.upper_strides, strict=True)
   shared = dict(
       channels=image_shape[-1],
-      pixels=pixels.from_name(m.likelihood, grey_levels, m.mixtures),
+      pixels=pixels.from_name(likelihood, grey_levels, m.mixtures),
       features=m.features,
       latents=m.latents,
       stride=m.stride,

@@ -13,9 +13,10 @@ from conv_draw.model import arguments
 class Elbo(NamedTuple):
   """The terms of the bound for each of B images, in nats, always at beta = 1."""
 
-  reconstruction_nats: jax.Array  # [B] L^x (11)
+  reconstruction_nats: jax.Array  # [B] L^x (11); of local pixels, -log p(x | z)
   kl_nats: jax.Array  # [T, L, B] L^z_t (5) by iteration and layer
   log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the z that was drawn
+  canvas_nats: jax.Array | None = None  # [B] L^x of the canvas that local pixels see, no term of it
 
   @property
   def nats(self):
@@ -27,7 +28,7 @@ def elbo(model, images, inference):
   """Scores what the model inferred.
 
   Args:
-    model: `ConvDraw` or `Vae`, for its pixel distribution.
+    model: `ConvDraw`, `Vae` or `LocalDraw`, for its pixel distribution.
     images: [B, H, W, C] uint8 in 0..grey_levels-1.
     inference: `conv_draw.Inference` of those images.
   Returns:
@@ -39,11 +40,14 @@ def elbo(model, images, inference):
   if images.shape[:3] != inference.canvas.shape[:3]:  # one of them would be broadcast
     raise UserError(
         f'images of shape {images.shape} are not those of a canvas {inference.canvas.shape}')
+  if inference.pixel_nats is not None:
+    return Elbo(inference.pixel_nats, inference.kl_nats, inference.log_ratio_nats,
+                inference.canvas_nats)
   cost = model.pixels.cost(model.unit_interval(images), inference.canvas)
   return Elbo(cost.sum((1, 2, 3)), inference.kl_nats, inference.log_ratio_nats)
 
 
-def bound(terms, beta=1.0, samples=1, kind='elbo'):
+def bound(terms, beta=1.0, samples=1, kind='elbo', auxiliary=0.0):
   """What training minimises, for each of B images: an upper bound on -log p(x) if beta = 1.
 
   Args:
@@ -52,12 +56,16 @@ def bound(terms, beta=1.0, samples=1, kind='elbo'):
     samples: k, how many draws of the latents each image has.
     kind: 'elbo' for equation (12), beta L^x + sum_t L^z_t, averaged over the samples; 'iwae' for
       the importance-weighted bound (Burda et al., 2016), -log 1/k sum_j p(x, z_j) / q(z_j | x).
+    auxiliary: weight of the canvas's own cost, averaged over the samples; of local pixels.
   Returns:
     [B] nats.
   Raises:
     ValueError: there is no bound of that kind.
   """
   by_image = lambda nats: nats.reshape(-1, samples)
+  if auxiliary:
+    return (bound(terms, beta, samples, kind)
+            + auxiliary * by_image(terms.canvas_nats).mean(1))
   reconstruction_nats = beta * terms.reconstruction_nats
   if kind == 'elbo':
     return by_image(reconstruction_nats + terms.kl_nats.sum((0, 1))).mean(1)
@@ -67,9 +75,9 @@ def bound(terms, beta=1.0, samples=1, kind='elbo'):
   raise ValueError(f'no bound {kind!r}: there are "elbo" and "iwae"')
 
 
-def loss(terms, beta, samples=1, kind='elbo'):
+def loss(terms, beta, samples=1, kind='elbo', auxiliary=0.0):
   """`bound` averaged over images: a scalar in nats per image."""
-  return jnp.mean(bound(terms, beta, samples, kind))
+  return jnp.mean(bound(terms, beta, samples, kind, auxiliary))
 
 
 def bits_per_dim(nats, image_shape):

@@ -169,6 +169,27 @@ class LogisticMixturePixels:
         mixture.log_scales[c][..., None, :], self.grey_levels)
     return jax.nn.logsumexp(log_weights[..., None, :] + log_masses, -1)
 
+  def uniforms(self, channels):
+    """U, how many uniform numbers `draw` takes for a pixel of C channels."""
+    return 1 + channels
+
+  def draw(self, canvas, uniforms):
+    """A pixel: canvas [..., R], uniforms [..., 1 + C] in (0, 1) -> grey values [..., C], float32.
+
+    The first of the uniform numbers draws the component, the others a channel each.
+    """
+    mixture = self._split(canvas)
+    up_to = jnp.cumsum(jnp.exp(mixture.log_weights), -1)
+    component = (uniforms[..., :1] > up_to[..., :-1]).sum(-1, keepdims=True)
+    of_it = lambda numbers: jnp.take_along_axis(numbers, component, -1)
+    earlier, values = [], []
+    for c, log_scale in enumerate(mixture.log_scales):
+      u = uniforms[..., c + 1 : c + 2]
+      x = of_it(mixture.mean_given(earlier)) + jnp.exp(of_it(log_scale)) * jnp.log(u / (1 - u))
+      values.append(jnp.clip(jnp.round(x * (self.grey_levels - 1)), 0, self.grey_levels - 1))
+      earlier.append(values[-1] / (self.grey_levels - 1))
+    return jnp.concatenate(values, -1)
+
   def _split(self, canvas):
     """`LogisticMixture` of a canvas [..., R]; `ValueError` if no C has R canvas channels."""
     count = canvas.shape[-1] // self.mixtures
@@ -226,6 +247,14 @@ class BernoulliPixels:
   def cost(self, x, canvas):
     """-log p(x | canvas) in nats per pixel: x [..., C] in {0, 1}, canvas [..., C] logits."""
     return jax.nn.softplus(canvas) - x * canvas
+
+  def uniforms(self, channels):
+    """U, how many uniform numbers `draw` takes for a pixel of C channels."""
+    return channels
+
+  def draw(self, canvas, uniforms):
+    """A pixel: canvas [..., C], uniforms [..., C] in (0, 1) -> grey values [..., C], float32."""
+    return jnp.where(uniforms < jax.nn.sigmoid(canvas), self.grey_levels - 1.0, 0.0)
 
 
 def from_name(likelihood, grey_levels, mixtures=5):

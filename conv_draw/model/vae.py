@@ -123,6 +123,11 @@ class Vae(nn.Module):
 
     return self._generate((count, *image_size, self.channels), None, draw_latent).canvas
 
+  @property
+  def canvas_pixels(self):
+    """What the canvas says of pixels: p(x | z) itself, here."""
+    return self.pixels
+
   def unit_interval(self, images):
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
     return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)

@@ -17,7 +17,9 @@ import numpy as np
 
 from conv_draw.machine.files import write_file
 from conv_draw.model import objective
-from conv_draw.report import pictures
+from conv_draw.model.local_draw import LocalDraw
+from conv_draw.model.noise import image_keys
+from conv_draw.report import drawing, pictures
 from conv_draw.training import evaluate, steps
 
 matplotlib.use('Agg')  # no display
@@ -39,9 +41,9 @@ def stored_groups(iterations):
 def samples(run):
   """Generated images (figure 4): `figures.samples` of them, [N, H, W, C] uint8."""
   model, count, size = run.model, run.config.figures.samples, run.images.shape[:2]
-  draw = jax.jit(
-      lambda params, key: model.pixels.mean(model.apply(params, key, count, size, method='sample')))
-  return to_bytes(draw(run.params, _key(run, 0)))
+  draw = jax.jit(lambda params, key: model.apply(params, key, count, size, method='sample'))
+  canvas = draw(run.params, _key(run, 0))
+  return to_bytes(drawing.pictures(run, canvas, image_keys(_key(run, 0), count)))
 
 
 def _key(run, number):
@@ -50,11 +52,11 @@ def _key(run, number):
 
 @functools.cache
 def _compiled(model):
-  """(infer, decode), compiled once for all figures."""
+  """(infer, decode to a canvas), compiled once for all figures."""
   return jax.jit(model.apply), jax.jit(
-      lambda params, keys, images, groups, temperature, generation_keys: model.pixels.mean(
-          model.apply(params, keys, images, groups, temperature, generation_key=generation_keys,
-                      method='reconstruct')))
+      lambda params, keys, images, groups, temperature, generation_keys: model.apply(
+          params, keys, images, groups, temperature, generation_key=generation_keys,
+          method='reconstruct'))
 
 
 class Reconstructions:
@@ -62,7 +64,7 @@ class Reconstructions:
 
   def __init__(self, run, count):
     """Chooses `count` of the run's images, spread over the split."""
-    images, self._params = run.images, run.params
+    images, self._run = run.images, run
     chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
     self._images = images.fetch(chosen)
     self.originals = to_bytes(self._images / (images.grey_levels - 1))  # [N, H, W, C]
@@ -75,8 +77,10 @@ class Reconstructions:
 
   def at(self, groups, temperature, sample=0):
     """[N, H, W, C] uint8: `groups` stored, the rest generated; another `sample`, another rest."""
-    return to_bytes(self._decode(
-        self._params, self._keys(1), self._images, groups, temperature, self._keys(2 + sample)))
+    others = self._keys(2 + sample)
+    canvas = self._decode(
+        self._run.params, self._keys(1), self._images, groups, temperature, others)
+    return to_bytes(drawing.pictures(self._run, canvas, others))
 
   def stored_bits_per_dim(self, groups):
     """What the first `groups` groups cost, averaged over the images."""
@@ -105,7 +109,7 @@ def figure_1(run, directory):
   paths = []
   for name, temperature, each in (('samples', 1.0, SAMPLES), ('means', 0.0, 1)):
     some = Reconstructions(run, max(1, run.config.figures.reconstructions // each))
-    rows, labels, numbers = [some.originals.repeat(each, 0)], ['original'], []
+    rows, labels, numbers = [some.originals.repeat(each, 0)], [_original(run)], []
     for t in stored_groups(run.model.iterations):
       # [N, each, H, W, C] -> an image's samples side by side
       drawn = np.stack([some.at(t, temperature, j) for j in range(each)], 1)
@@ -118,6 +122,14 @@ def figure_1(run, directory):
     paths += [_labelled_rows(path, np.stack(rows), labels), _write_csv(path, (
         'groups', 'stored_bits_per_dim', 'psnr_db', 'standard_deviation_over_samples'), numbers)]
   return paths
+
+
+def _original(run):
+  """The label of originals; if there is a choice, it says what is below them too."""
+  if not isinstance(run.model, LocalDraw):
+    return 'original'
+  return 'original; below,\n' + (
+      'drawn pixels' if run.config.figures.pixels == 'sampled' else "the canvas's mean")
 
 
 def figure_2(run, directory):

@@ -52,15 +52,19 @@ def _draw(mode, trained_run):
     path = os.path.join(directory, 'samples.png')
     pictures.save_grid(path, pictures.grid_of(figures.samples(trained_run), columns=8))
     print('wrote', path)
-  if mode in ('train', 'reconstruct', 'figures'):
+  latents = trained_run.model.iterations > 0
+  if mode == 'reconstruct' and not latents:
+    raise UserError(f'{workdir} has no latents to reconstruct from: --mode=sample draws images')
+  if latents and mode in ('train', 'reconstruct', 'figures'):
     path = os.path.join(directory, 'reconstructions.png')
     pictures.save_grid(path, figures.reconstructions(trained_run))
     print('wrote', path)
   if mode == 'figures':
-    for figure in (figures.figure_1, figures.figure_2, figures.figure_3, figures.figure_4):
+    of_latents = (figures.figure_1, figures.figure_2, figures.figure_3) if latents else ()
+    for figure in (*of_latents, figures.figure_4):
       for path in figure(trained_run, directory):
         print('wrote', path, flush=True)
-    unit = 'nats' if config.model.likelihood == 'bernoulli' else 'bits_per_dim'
+    unit = 'nats' if config_lib.is_binary(config) else 'bits_per_dim'
     logs = [metrics_lib.read_file(log) for log in trained.logs(workdir)]
     for path in figures.training(logs, unit, directory):
       print('wrote', path)
@@ -135,7 +139,7 @@ def _row(name, nats, shape, sign, rest=''):
 
 def _baselines(config, train_images, images):
   """(name, nats per image) of the models that need no training, on the whole test split."""
-  if config.model.likelihood == 'bernoulli':
+  if config_lib.is_binary(config):
     yield 'uniform', baselines.uniform_nats(images.shape, grey_levels=2)
     yield 'independent pixels', baselines.bernoulli_nats(train_images, images)
     return

@@ -55,6 +55,8 @@ def describe(config):
     name = 'IWAE' if o.bound == 'iwae' else 'Deep VAE' if m.stride else 'VAE'
   else:
     name = 'Conv DRAW' if m.stride else 'DRAW'
+  if m.likelihood == 'local':
+    name = f'{name} + local pixels' if m.kind == 'vae' or m.steps else 'Local pixels'
   return name + (f' ({", ".join(extras)})' if extras else '')
 
 
@@ -71,7 +73,7 @@ def _rows(workdir):
         f'{workdir} has no test likelihood to put into a table: train it to its end, or run '
         f'python launch.py --mode=evaluate --workdir={workdir}'
         + (' --config.evaluate.importance_samples=1' if weighted else ''))
-  in_nats = config.model.likelihood == 'bernoulli'
+  in_nats = config_lib.is_binary(config)
   unit = 'nats' if in_nats else 'bits_per_dim'
   digits = 2 if in_nats else 3
 

@@ -63,7 +63,7 @@ def evaluate(run, report=lambda done: None, should_stop=lambda: False):
       terms = score(params, *shares, sample)
       # [devices, T, L, B / devices] -> [B, T, L], in float64 so that the sums are exact enough
       kl_nats = np.moveaxis(devices.of_all(terms.kl_nats).astype(np.float64), -1, 1)
-      kl_nats = kl_nats.reshape(-1, *kl_nats.shape[2:])[real]
+      kl_nats = kl_nats.reshape(len(batch), *kl_nats.shape[2:])[real]
       nats = devices.of_all(terms.reconstruction_nats).astype(np.float64).reshape(-1)[real]
       log_ratio = devices.of_all(terms.log_ratio_nats).astype(np.float64).reshape(-1)[real]
       reconstruction, kl = mean(reconstruction, nats), mean(kl, kl_nats)

@@ -53,8 +53,8 @@ def opened(config, workdir, images):
           config.spikes, spikes.losses_in_mean(t.batch_size))))
       metrics = open_(metrics_lib.Metrics(workdir, hosts.primary()))
       batches = open_(Batches(
-          images, t.batch_size, t.seed, config.data.workers, jax.process_index(),
-          jax.process_count()))
+          images, t.batch_size, t.seed, config.data.workers, config.data.flips,
+          jax.process_index(), jax.process_count()))
     progress = open_(metrics_lib.Progress(
         t.steps, max(saved.steps(), default=0), 'step', hosts.primary()))
     yield Opened(saved, metrics, batches, progress, stopping)
@@ -102,6 +102,9 @@ def _started_from(workdir, state):
   """`state` with the parameters of another run."""
   def read():
     params = trained.read(config_lib.load(workdir), workdir).params
+    mine = state.params['params']
+    if 'draw' in mine and 'draw' not in params['params']:  # to be what new local pixels see
+      params = {'params': {**mine, 'draw': params['params']}}
     if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, state.params):
       raise UserError(
           f'train.start_from={workdir} is of a model of other shapes: give the settings of config.'

@@ -9,6 +9,7 @@ import optax
 from flax import struct
 
 from conv_draw.model import objective, weights
+from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.pixels import BernoulliPixels
 
 AXIS = 'devices'
@@ -39,7 +40,7 @@ def random_key(seed, purpose, *numbers):
 
 
 def create_optimizer(config):
-  """Adam (section 4) with the learning-rate schedule and clipping of `config.train`."""
+  """Adam (section 4) or Muon, with the learning-rate schedule and clipping of `config.train`."""
   t = config.train
   if t.schedule == 'constant':
     schedule = optax.schedules.constant_schedule(t.learning_rate)
@@ -52,21 +53,49 @@ def create_optimizer(config):
     warmup = optax.schedules.linear_schedule(0.0, t.learning_rate, t.warmup_steps)
     schedule = optax.schedules.join_schedules([warmup, schedule], [t.warmup_steps])
   clip = optax.clip_by_global_norm(t.clip_norm) if t.clip_norm > 0 else optax.identity()
-  optimizer = optax.chain(clip, optax.adam(schedule))
-  if t.part == 'decoder':
-    return optax.multi_transform({'train': optimizer, 'keep': optax.set_to_zero()}, _labels)
-  return optimizer
+  if t.optimizer == 'muon':  # updates as large as Adam's
+    optimizer = optax.contrib.muon(
+        schedule, consistent_rms=0.2, adam_b2=0.99, muon_weight_dimension_numbers=_of_muon)
+  else:
+    optimizer = optax.adam(schedule)
+  optimizer = optax.chain(clip, optimizer)
+  if t.part == 'all':
+    return optimizer
+  return optax.multi_transform(
+      {True: optimizer, False: optax.set_to_zero()}, functools.partial(_in_part, t.part))
 
 
-def _labels(params):
-  """'train' for what the generative model alone has, which section 3 retrains; 'keep' for the rest.
+def _of_muon(params):
+  """What Muon needs to know of its parameters, and None for all others.
 
-  Kept with encoders and posteriors are the widths of the bins, `posterior_log_sigma`: generation
-  and decoding read them too, but they are what the encoder was trained with.
+  Its are the kernels of local pixels that lead to hidden units. (It asks again with its own alone,
+  the others left out, which are no leaves then.)
   """
-  generates = lambda path: weights.role(path[1].key).used_by == weights.GENERATION
-  return jax.tree_util.tree_map_with_path(
-      lambda path, _: 'train' if generates(path) else 'keep', params)
+  def dimensions(path, _):
+    names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
+    mine = 'head' in names and names[-1].endswith('_kernel') and names[-1] != 'last_kernel'
+    return optax.contrib.MuonDimensionNumbers() if mine else None
+
+  return jax.tree_util.tree_map_with_path(dimensions, params)
+
+
+def _in_part(part, params):
+  """Whether a parameter is trained, with a `train.part` that is not 'all'.
+
+  With 'decoder' those are that the generative model alone has, which section 3 retrains. Kept with
+  encoders and posteriors are the widths of the bins, `posterior_log_sigma`: generation and decoding
+  read them too, but they are what the encoder was trained with.
+  """
+  def trained(path, _):
+    names = [entry.key for entry in path[1:]]
+    if names[0] in ('draw', 'head'):  # of a `LocalDraw`
+      if part in ('draw', 'head'):
+        return part == names[0]
+      if names.pop(0) == 'head':
+        return True
+    return weights.role(names[0]).used_by == weights.GENERATION
+
+  return jax.tree_util.tree_map_with_path(trained, params)
 
 
 def create_state(config, model, optimizer, image_shape):
@@ -125,9 +154,11 @@ def train_step(state, images, *, model, optimizer, config):
   o = config.objective
   keys, images = repeat(keys, images, o.samples, taken=model.iterations + 1)
 
+  scored = {'places': o.pixels} if isinstance(model, LocalDraw) else {}
+
   def loss_fn(params):
-    terms = objective.elbo(model, images, model.apply(params, keys, images))
-    return objective.loss(terms, o.beta, o.samples, o.bound), terms
+    terms = objective.elbo(model, images, model.apply(params, keys, images, **scored))
+    return objective.loss(terms, o.beta, o.samples, o.bound, o.auxiliary), terms
 
   (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
   gradients = jax.lax.pmean(gradients, AXIS)

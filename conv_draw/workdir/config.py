@@ -21,14 +21,41 @@ def check(config):
           'program; add the setting to config.json as in experiments/default.py')
   for setting in settings.SETTINGS:
     _check_one(setting, flat[setting.key])
-  if (flat['model.likelihood'] == 'bernoulli') != (flat['data.name'] == 'omniglot'):
+  local = flat['model.likelihood'] == 'local'
+  key = 'model.local_canvas' if local else 'model.likelihood'
+  if (flat[key] == 'bernoulli') != (flat['data.name'] == 'omniglot'):
     raise UserError(
-        f'--config.model.likelihood={flat["model.likelihood"]} does not go with '
-        f'--config.data.name={flat["data.name"]}: bernoulli is for omniglot, the others '
-        'for the rest')
+        f'--config.{key}={flat[key]} does not go with --config.data.name={flat["data.name"]}: '
+        'bernoulli is for omniglot, the others for the rest')
+  _check_local(flat, local)
   _check_upper(flat)
   if flat['model.kind'] == 'vae' and flat['model.posterior'] != 'gaussian':
     raise UserError('--config.model.posterior can only be gaussian with --config.model.kind=vae')
+
+
+def _check_local(flat, local):
+  """What only local pixels have is left alone without them."""
+  draws = flat['model.kind'] == 'draw'
+  if draws and not flat['model.steps'] and not local:
+    raise UserError(
+        '--config.model.steps=0, no latents, is of local pixels: give --config.model.likelihood='
+        'local too')
+  latents = local and (flat['model.steps'] or not draws)
+  if flat['objective.auxiliary'] and not latents:
+    raise UserError('--config.objective.auxiliary weighs the canvas that local pixels see: there '
+                    'is none; leave it at 0')
+  part = flat['train.part']
+  if part in ('head', 'draw') and not latents:
+    raise UserError(f'--config.train.part={part} is of local pixels that see a canvas: there is '
+                    'none; leave it at all')
+  if flat['train.optimizer'] == 'muon' and not local:
+    raise UserError('--config.train.optimizer=muon is of local pixels: leave it at adam')
+
+
+def is_binary(config):
+  """Whether pixels have two values, and likelihoods are given in nats."""
+  m = config.model
+  return (m.local_canvas if m.likelihood == 'local' else m.likelihood) == 'bernoulli'
 
 
 def _check_one(setting, value):
@@ -85,12 +112,17 @@ def load(workdir):
   path = os.path.join(workdir, 'config.json')
   try:
     with open(path) as f:
-      config = config_dict.ConfigDict(dict(_tuples(json.load(f)))).lock()
+      stored = dict(_tuples(json.load(f)))
+    # What was not yet a setting when this was written was as its default is.
+    for setting in settings.SETTINGS:
+      section, name = setting.key.split('.')
+      stored.setdefault(section, {}).setdefault(name, setting.default)
+    config = config_dict.ConfigDict(stored).lock()
   except FileNotFoundError:
     raise UserError(
         f'{path} does not exist: train first (python launch.py --config=FILE '
         f'--workdir={workdir}), or name the workdir of a trained run') from None
-  except (OSError, TypeError, ValueError) as e:
+  except (OSError, AttributeError, TypeError, ValueError) as e:
     raise UserError(
         f'{path} is not readable ({reason(e)}): restore it, or start a new workdir') from None
   check(config)

@@ -17,6 +17,9 @@ TOO_LARGE = 2**32  # for all numbers that are whole: seeds have 32 bits
 STAYS, CHANGES, SHOWN = 'stays', 'changes', 'shown'
 
 
+LIKELIHOODS = ('gaussian', 'logistic_mixture', 'bernoulli')
+
+
 class Setting(NamedTuple):
   """One row of the table.
 
@@ -48,15 +51,26 @@ SETTINGS = (
             'folder: resize and crop to this square; 0 = all are of one size'),
     Setting('data.hold_out', 0.1, FRACTION, STAYS,
             'folder without train/ and test/: the fraction that is the test split'),
+    Setting('data.flips', False, ANY, STAYS,
+            'half of the training images, drawn at random, are mirrored left to right'),
     Setting('data.workers', 0, NOT_NEGATIVE, CHANGES,
             'imagenet, folder: processes that read and decode; 0 = one thread'),
 
     # The model. Its first layer is the one at the pixels.
     Setting('model.kind', 'draw', ('draw', 'vae'), STAYS, 'vae is without recurrence'),
-    Setting('model.likelihood', 'gaussian', ('gaussian', 'logistic_mixture', 'bernoulli'), STAYS,
-            'of the pixels; bernoulli is for omniglot'),
-    Setting('model.mixtures', 5, AT_LEAST_1, STAYS, 'logistic_mixture: components'),
-    Setting('model.steps', 32, AT_LEAST_1, STAYS, 'draw: T, iterations'),
+    Setting('model.likelihood', 'gaussian', LIKELIHOODS + ('local',), STAYS,
+            'of the pixels; bernoulli is for omniglot; local: pixels see their neighbours'),
+    Setting('model.mixtures', 5, AT_LEAST_1, STAYS, 'logistic_mixture, local: components'),
+    Setting('model.local_canvas', 'gaussian', LIKELIHOODS, STAYS,
+            'local: what the canvas is a picture in; bernoulli: the pixels are binary too'),
+    Setting('model.local_horizon', 3, AT_LEAST_1, STAYS,
+            'local: h, rows above and columns to either side that a pixel sees'),
+    Setting('model.local_features', 160, AT_LEAST_1, STAYS, 'local: hidden units'),
+    Setting('model.local_layers', 2, NOT_NEGATIVE, STAYS, 'local: hidden layers after the first'),
+    Setting('model.local_dtype', 'float32', ('float32', 'bfloat16'), STAYS,
+            "local: of the factors of the hidden layers' products"),
+    Setting('model.steps', 32, NOT_NEGATIVE, STAYS,
+            'draw: T, iterations; 0: no latents, local pixels alone'),
     Setting('model.features', 160, AT_LEAST_1, STAYS,
             'F, LSTM feature maps (vae: feature maps) of the first layer'),
     Setting('model.latents', 12, AT_LEAST_1, STAYS, 'Z, latent maps an iteration'),
@@ -85,10 +99,17 @@ SETTINGS = (
     Setting('objective.samples', 1, AT_LEAST_1, STAYS,
             'of the latents per image and training step: k of the bound'),
 
+    Setting('objective.pixels', 64, NOT_NEGATIVE, STAYS,
+            'local: drawn of each image, to be scored in a training step; 0 = all'),
+    Setting('objective.auxiliary', 0.0, NOT_NEGATIVE, STAYS,
+            "local: weight of the canvas's own cost in training"),
+
     # Training.
     Setting('train.steps', 100_000, AT_LEAST_1, SHOWN, 'updates of the parameters'),
     Setting('train.batch_size', 64, AT_LEAST_1, STAYS, 'over all devices'),
-    Setting('train.learning_rate', 5e-4, NOT_NEGATIVE, SHOWN, "Adam's"),
+    Setting('train.optimizer', 'adam', ('adam', 'muon'), STAYS,
+            "muon: of local pixels' hidden layers; Adam of the rest"),
+    Setting('train.learning_rate', 5e-4, NOT_NEGATIVE, SHOWN, "Adam's, and Muon's"),
     Setting('train.schedule', 'constant', ('constant', 'cosine'), STAYS,
             'of the learning rate; cosine: to 0 at the last step'),
     Setting('train.warmup_steps', 0, NOT_NEGATIVE, STAYS, 'of the learning rate: linear, from 0'),
@@ -97,8 +118,9 @@ SETTINGS = (
             'of the parameters; 0 = none. If set, the average is what is used'),
     Setting('train.start_from', '', ANY, STAYS,
             "a workdir whose parameters to begin with; '' = random ones"),
-    Setting('train.part', 'all', ('all', 'decoder'), STAYS,
-            "decoder: what inference uses, and the bins' widths, stay as they are"),
+    Setting('train.part', 'all', ('all', 'decoder', 'head', 'draw'), STAYS,
+            "decoder: what inference uses, and the bins' widths, stay as they are; local: head or "
+            'draw alone'),
     Setting('train.seed', 0, NOT_NEGATIVE, STAYS, 'of parameters, batches and noise'),
     Setting('train.log_every', 100, AT_LEAST_1, CHANGES, 'steps'),
     Setting('train.checkpoint_every', 1000, AT_LEAST_1, CHANGES, 'steps'),
@@ -127,4 +149,6 @@ SETTINGS = (
     Setting('figures.reconstructions', 12, AT_LEAST_1, CHANGES, 'columns'),
     Setting('figures.temperature', 0.0, NOT_NEGATIVE, CHANGES,
             'of the prior that completes a reconstruction; 0 = its mean'),
+    Setting('figures.pixels', 'sampled', ('sampled', 'canvas'), CHANGES,
+            "local: drawn pixels (sharp), or the canvas's mean (smooth)"),
 )

@@ -1,0 +1,176 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conv_draw.model import local_pixels, pixels
+from conv_draw.model.local_pixels import LocalPixels, View
+
+COLOUR = LocalPixels(pixels.LogisticMixturePixels(17, 2), 3, 2, 8, 1, canvas_channels=6)
+GREY = LocalPixels(pixels.LogisticMixturePixels(17, 2), 1, 1, 8, 1, canvas_channels=2)
+BINARY = LocalPixels(pixels.BernoulliPixels(17), 1, 2, 8, 1, canvas_channels=1)
+HEADS = pytest.mark.parametrize('head', [COLOUR, GREY, BINARY], ids=['colour', 'grey', 'binary'])
+SIZE = (6, 7)
+
+
+def images_of(head, size, count=2, seed=0):
+  """[count, *size, C] grey values, and the view of a canvas."""
+  rng = np.random.default_rng(seed)
+  values = 16 * rng.integers(0, 2, (count, *size, 1)) if head is BINARY else (
+      rng.integers(0, 17, (count, *size, head.channels)))
+  canvas = rng.normal(0.5, 0.3, (count, *size, head.canvas_channels)).astype(np.float32)
+  return values.astype(np.uint8), View(jnp.asarray(canvas[..., : head.channels]), canvas)
+
+
+@functools.cache
+def params_of(head):
+  """Random ones, so large that everything that is seen counts."""
+  images, view = images_of(head, (1, 1))
+  params = head.init(jax.random.key(0), images, view, method='cost')
+  keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
+  return jax.tree.map(lambda x: x + 0.3 * jax.random.normal(next(keys), x.shape), params)
+
+
+@functools.cache
+def apply(head, method):
+  return jax.jit(functools.partial(head.apply, method=method))
+
+
+def everywhere(size, count=2):
+  rows, columns = (jnp.broadcast_to(a.reshape(-1), (count, a.size)) for a in np.indices(size))
+  return rows, columns
+
+
+def describe(head, images, view):
+  """[B, H, W, R] of all pixels."""
+  rows, columns = everywhere(SIZE)
+  return np.asarray(apply(head, 'describe_at')(
+      params_of(head), images, rows, columns, view)).reshape(2, *SIZE, -1)
+
+
+@HEADS
+@pytest.mark.parametrize('size', [SIZE, (1, 1), (1, 5), (4, 1)])
+def test_an_images_cost_is_that_of_its_pixels_one_after_the_other(head, size):
+  images, view = images_of(head, size)
+  whole = np.asarray(apply(head, 'cost')(params_of(head), images, view))
+  for number in range(size[0] * size[1]):
+    y, x = divmod(number, size[1])
+    # What comes later is not known yet.
+    known = images.copy().reshape(2, -1, head.channels)
+    known[:, number:] = 0
+    place = jnp.full((2, 1), y), jnp.full((2, 1), x)
+    numbers = apply(head, 'describe_at')(
+        params_of(head), known.reshape(images.shape), *place, view)[:, 0]
+    cost = head.pixels.cost(images[:, y, x] / 16, numbers)
+    np.testing.assert_allclose(cost, whole[:, y, x], atol=1e-4)
+
+
+@HEADS
+def test_no_pixel_outside_the_neighbourhood_or_after_it_counts(head):
+  images, view = images_of(head, SIZE)
+  before = describe(head, images, view)
+  h = head.horizon
+  for at in ((2, 3), (0, 0), (5, 6), (3, 0)):
+    changed = images.copy()
+    changed[:, at[0], at[1]] = 16 - changed[:, at[0], at[1]]
+    moved = (describe(head, changed, view) != before).any((0, 3))
+    expected = np.zeros(SIZE, bool)
+    for y, x in np.ndindex(SIZE):  # pixels that have `at` in their neighbourhood
+      above = 1 <= y - at[0] <= h and abs(x - at[1]) <= h
+      expected[y, x] = above or (y == at[0] and 1 <= x - at[1] <= h)
+    if head is not BINARY:  # grey values of 8 would be the same
+      changed_at = (changed != images).any()
+      assert changed_at
+    np.testing.assert_array_equal(moved, expected)
+
+
+@HEADS
+def test_the_canvas_counts_around_a_pixel_on_all_sides(head):
+  images, view = images_of(head, SIZE)
+  before = describe(head, images, view)
+  picture = view.picture.at[:, 2, 3].add(0.3)
+  moved = (describe(head, images, view._replace(picture=picture)) != before).any((0, 3))
+  y, x = np.indices(SIZE)
+  np.testing.assert_array_equal(moved, (abs(y - 2) <= 2) & (abs(x - 3) <= 2))
+  canvas = jnp.asarray(view.canvas).at[:, 2, 3].add(0.3)
+  moved = (describe(head, images, view._replace(canvas=canvas)) != before).any((0, 3))
+  np.testing.assert_array_equal(moved, (y == 2) & (x == 3))
+
+
+@pytest.mark.parametrize('head', [COLOUR, GREY], ids=['colour', 'grey'])
+def test_the_masses_of_all_grey_values_sum_to_1(head):
+  images, view = images_of(head, SIZE)
+  numbers = describe(head, images, view)
+  for c in range(head.channels):
+    masses = np.exp(head.pixels.log_masses(jnp.asarray(numbers), images[..., :c] / 16))
+    np.testing.assert_allclose(masses.sum(-1), 1, atol=1e-5)
+    cost = apply(head, 'cost')(params_of(head), images, view)[..., c]
+    of_value = np.take_along_axis(masses, images[..., c : c + 1].astype(int), -1)[..., 0]
+    np.testing.assert_allclose(-np.log(of_value), cost, atol=1e-4)
+
+
+@HEADS
+def test_the_estimate_from_some_pixels_has_no_bias(head):
+  images, view = images_of(head, SIZE)
+  whole = apply(head, 'cost')(params_of(head), images, view)
+  all_of_them = apply(head, 'cost_at')(params_of(head), images, *everywhere(SIZE), view)
+  np.testing.assert_allclose(all_of_them.sum(1), whole.sum((1, 2)), rtol=1e-5)
+
+
+def test_a_large_image_is_scored_in_parts(monkeypatch):
+  images, view = images_of(COLOUR, SIZE)
+  whole = apply(COLOUR, 'cost')(params_of(COLOUR), images, view)
+  monkeypatch.setattr(local_pixels, 'PART', 28)  # two rows, and the last part is not full
+  in_parts = COLOUR.apply(params_of(COLOUR), images, view, method='cost')
+  np.testing.assert_allclose(in_parts, whole, atol=1e-5)
+
+
+@HEADS
+@pytest.mark.parametrize('size', [SIZE, (1, 1), (1, 5), (4, 1)])
+def test_diagonals_draw_what_one_pixel_after_the_other_does(head, size):
+  images, view = images_of(head, size)
+  uniforms = np.random.default_rng(1).uniform(
+      size=(2, *size, head.pixels.uniforms(head.channels))).astype(np.float32)
+  total, _ = local_pixels.diagonals(size, head.horizon)
+  draw, drawn = apply(head, 'draw'), jnp.zeros(images.shape)
+  for first in range(0, total, 5):
+    drawn = draw(params_of(head), uniforms, drawn, first, min(first + 5, total), view)
+  expected = np.zeros(images.shape, np.float32)
+  for y, x in np.ndindex(size):
+    numbers = apply(head, 'describe_at')(
+        params_of(head), expected, jnp.full((2, 1), y), jnp.full((2, 1), x), view)
+    expected[:, y, x] = head.pixels.draw(numbers[:, 0], uniforms[:, y, x])
+  np.testing.assert_array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize('size, horizon', [((5, 7), 1), ((5, 7), 3), ((1, 4), 2), ((6, 1), 2)])
+def test_every_pixel_lies_on_one_diagonal_behind_its_neighbours(size, horizon):
+  total, most = local_pixels.diagonals(size, horizon)
+  number_of = np.full(size, -1)
+  for number in range(total):
+    rows, columns = map(np.asarray, local_pixels.on_diagonal(number, size, horizon))
+    assert len(rows) == most
+    rows, columns = rows[columns >= 0], columns[columns >= 0]
+    assert len(rows) and (number_of[rows, columns] == -1).all()
+    number_of[rows, columns] = number
+  assert (number_of >= 0).all()
+  for y, x in np.ndindex(size):
+    for dy, dx in local_pixels.neighbours(horizon):
+      if 0 <= y + dy and 0 <= x + dx < size[1]:
+        assert number_of[y + dy, x + dx] < number_of[y, x]
+
+
+def test_brightness_and_contrast_need_no_other_weights():
+  """Relative to its reference, and in units of its spread, a patch is the same."""
+  head = LocalPixels(pixels.LogisticMixturePixels(256, 2), 1, 1, 8, 1)
+  patch = np.random.default_rng(0).integers(0, 40, (1, 3, 4, 1))
+  params = head.init(jax.random.key(0), patch, method='cost')
+  see = lambda images: head.apply(
+      params, jnp.asarray(images).reshape(-1, 4, 1).astype(jnp.float32), None, method='_see')
+  near = np.random.default_rng(0).integers(0, 40, (5, 4, 1))
+  one, other = see(near), see(near + 100)
+  np.testing.assert_allclose(one.inputs[:, :7], other.inputs[:, :7], atol=1e-5)
+  np.testing.assert_allclose(other.reference - one.reference, 100 / 255, atol=1e-6)
+  np.testing.assert_allclose(one.spread, other.spread, rtol=1e-5)
