@@ -7,7 +7,7 @@ import traceback
 
 from absl import app, flags, logging
 
-from conv_draw.errors import Preempted, UserError, reason, said
+from conv_draw.errors import Preempted, UserError, reason, remedy, said
 from conv_draw.machine import ending, preemption, quiet
 
 # What a mistake in --config and --config.KEY raises, besides flags.Error.
@@ -109,7 +109,7 @@ def errors_in_one_line(program, paths):
   except OSError as e:  # a full disk, say
     if logging.get_verbosity() >= logging.DEBUG:
       raise
-    fail(program, f'{e}: check {paths}, permissions and the space left', e)
+    fail(program, f'{e}: {remedy(e, f"check {paths}")}', e)
   except Exception as e:
     if message := _of_the_machine(e):
       fail(program, message, e)
@@ -125,6 +125,8 @@ def _of_the_machine(error):
   if isinstance(error, UnicodeEncodeError) and 'surrogates' in error.reason:
     return f'{error.object[:200]!r} is not UTF-8, which a library needs it to be: rename it'
   where = traceback.extract_tb(error.__traceback__)[-1].filename
+  if where.endswith(os.path.join('jax', '_src', 'config.py')):  # it reads JAX_... as it starts
+    return f'{reason(error)[:200]}: unset that variable of the environment, or mend its value'
   if os.path.basename(where) == 'xla_bridge.py':  # JAX's choice of a device
     wanted = os.environ.get('JAX_PLATFORMS', '')
     return (f'JAX finds no device for JAX_PLATFORMS={wanted}'

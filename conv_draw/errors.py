@@ -2,6 +2,8 @@
 
 import ast
 import contextlib
+import errno
+import os
 import re
 
 
@@ -25,6 +27,24 @@ def reason(error):
   """What an exception says, in one line: of the system's errors without number and path."""
   text = getattr(error, 'strerror', None) or said(error)
   return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+
+
+# What helps against errors of the system.
+_REMEDIES = {
+    errno.ENOSPC: 'make space', errno.EDQUOT: 'make space, or raise the quota',
+    errno.EFBIG: 'raise the limit on the size of files', errno.EACCES: 'mend its permissions',
+    errno.EPERM: 'mend its permissions', errno.EROFS: 'choose a place that is not read-only',
+    errno.EMFILE: 'allow more open files (ulimit -n)', errno.ENFILE: 'allow more open files',
+}
+
+
+def remedy(error, otherwise='see what the system says of it'):
+  """What helps against an error of the system, also where a library hands on its text alone."""
+  text = str(error)
+  for number, help_ in _REMEDIES.items():
+    if getattr(error, 'errno', None) == number or os.strerror(number) in text:
+      return help_
+  return otherwise
 
 
 def said(error):

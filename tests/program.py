@@ -14,16 +14,16 @@ TINY = (
     '--config.evaluate.max_images=20', '--config.figures.samples=4')
 
 
-def start(*arguments):
+def start(*arguments, **variables):
   # The program chooses its own devices: what the tests' process was given must not leak.
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'} | variables
   return subprocess.Popen(
       [sys.executable, 'launch.py', *arguments], cwd=ROOT, env=environment, text=True,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def launch(*arguments):
-  process = start(*arguments)
+def launch(*arguments, **variables):
+  process = start(*arguments, **variables)
   out, error = process.communicate(timeout=300)
   return process.returncode, out, error
 

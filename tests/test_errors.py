@@ -1,6 +1,6 @@
 import pytest
 
-from conv_draw.errors import reason, said
+from conv_draw.errors import reason, remedy, said
 
 
 @pytest.mark.parametrize('error, text', [
@@ -16,3 +16,13 @@ def test_a_reason_is_one_line_without_pythons_quotes(error, text):
 def test_lists_of_all_there_is_are_left_out():
   assert said(ValueError('no a. Other fields present: "{\'b\': 1}"\nDid you mean "b"?')) == (
       'no a.\nDid you mean "b"?')
+
+
+@pytest.mark.parametrize('error, text', [
+    (OSError(28, 'No space left on device', '/x'), 'make space'),
+    (PermissionError(13, 'Permission denied'), 'mend its permissions'),
+    (ValueError('DATA_LOSS: Error writing "x": Too many open files [OS error 24: EMFILE]'),
+     'allow more open files (ulimit -n)'),
+    (OSError(5, 'Input/output error'), 'check the disk')])
+def test_a_remedy_fits_the_error(error, text):
+  assert remedy(error, 'check the disk') == text

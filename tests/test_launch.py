@@ -202,3 +202,13 @@ def test_no_reader_and_home_directories(tmp_path):
   assert both.stderr == ''
   lines = both.stdout.splitlines()
   assert lines[0].split()[1] == f'{tmp_path}/x/beta_0.2' and lines[-1] == '141'
+
+
+@pytest.mark.parametrize('variable, value, words', [
+    ('JAX_PLATFORMS', 'cuda', 'no device'), ('JAX_ENABLE_X64', 'perhaps', 'environment'),
+    ('JAX_NUM_CPU_DEVICES', 'two', 'environment')])
+def test_an_environment_in_which_jax_cannot_start_is_named(tmp_path, variable, value, words):
+  status, out, error = launch(*TINY, f'--workdir={tmp_path}/run', **{variable: value})
+  assert status == 2 and out == '' and len(error.splitlines()) == 1, error
+  assert variable.lower() in error.lower() and value in error and words in error
+  assert not os.path.exists(f'{tmp_path}/run')

@@ -5,6 +5,7 @@ has them do so only if both factors lie in memory row by row, and only without a
 between: so gradients transpose explicitly here.
 """
 
+import functools
 import math
 
 import jax
@@ -22,11 +23,13 @@ def bfloat16(x, w):
   return _dot(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
 
 
+@functools.partial(jax.jit, inline=True)  # without, it would take no arrays but only tracers
 def row_by_row(a):
   """`a`, to lie in memory in the order of its axes, the last one varying fastest."""
   return layout.with_layout_constraint(a, layout.Layout(tuple(range(a.ndim))))
 
 
+@functools.partial(jax.jit, inline=True)
 def column_by_column(a):
   """`a` [N, K], to lie in memory column by column: loops over a few columns are slow."""
   return layout.with_layout_constraint(a, layout.Layout((1, 0)))

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from conv_draw.errors import UserError, reason
+from conv_draw.errors import UserError, reason, remedy
 from conv_draw.machine import hosts
 from conv_draw.training import spikes
 
@@ -92,9 +92,13 @@ class Checkpoints:
     """Saves a host `TrainState`, all losses before which were healthy.
 
     Writing goes on in the background. Older checkpoints that are not needed any more are removed.
+    Of several processes the first one writes; what goes wrong there ends all of them.
     """
-    if not self._manager:
-      return
+    with hosts.together():
+      if self._manager:
+        self._save(state, health)
+
+  def _save(self, state, health):
     self.wait()  # so that what is there is complete
     step = int(state.step)
     for old in spikes.no_longer_needed(self._manager.all_steps(), step, self._trust_after):
@@ -171,7 +175,8 @@ class Checkpoints:
       _read_all(directory)
     except (OSError, MemoryError):
       return False
-    if any(isinstance(cause, (json.JSONDecodeError, *missing)) or _DATA_ERROR.match(str(cause))
+    no_text = (json.JSONDecodeError, UnicodeDecodeError)
+    if any(isinstance(cause, (*no_text, *missing)) or _DATA_ERROR.match(str(cause))
            for cause in causes):
       return True
     try:  # the files can be read, but hold another tree: was it the one that was saved?
@@ -261,8 +266,8 @@ class Checkpoints:
       yield
     except (OSError, ValueError) as e:  # TensorStore's are ValueErrors
       raise UserError(
-          f'{self._directory} cannot be written ({reason(e)[-200:]}): make space or mend its '
-          'permissions; the same command then continues') from e
+          f'{self._directory} cannot be written ({reason(e)[-200:]}): {remedy(e)}; the '
+          'same command then continues') from e
 
 
 def restore_params(workdir, like):

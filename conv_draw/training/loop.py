@@ -107,7 +107,8 @@ def _read(unread, but, health, interval, config, io):
     io.progress.at(done)
     if done % t.log_every == 0 or done == t.steps:
       line = interval.close()
-      io.metrics.write(done, 'train', line)
+      with hosts.together():
+        io.metrics.write(done, 'train', line)
       io.progress.tell(
           done, f'{line["bits_per_dim"]:.4f} bits/dim  {line["nats"]:.2f} nats  '
           f'{line.get("images_per_second", math.nan):.1f} images/s')
@@ -148,6 +149,7 @@ def _leave(workdir, host_state, health, io):
   step = int(host_state.step)
   if step not in io.saved.steps():
     io.saved.save(host_state, health)
-  io.saved.wait()
+  with hosts.together():
+    io.saved.wait()
   io.metrics.event(step, 'preempted')
   raise Preempted(f'{workdir} is saved at step {step}: the same command continues')

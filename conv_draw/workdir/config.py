@@ -18,7 +18,7 @@ def check(config):
     if setting.key not in flat:
       raise UserError(
           f'the config has no setting {setting.key}: it was written by another version of this '
-          'program; add the setting to config.json as in experiments/default.py')
+          'program; add the setting, as conv_draw/workdir/settings.py has it')
   for setting in settings.SETTINGS:
     _check_one(setting, flat[setting.key])
   local = flat['model.likelihood'] == 'local'
@@ -116,7 +116,8 @@ def load(workdir):
     # What was not yet a setting when this was written was as its default is.
     for setting in settings.SETTINGS:
       section, name = setting.key.split('.')
-      stored.setdefault(section, {}).setdefault(name, setting.default)
+      if section in stored:
+        stored[section].setdefault(name, setting.default)
     config = config_dict.ConfigDict(stored).lock()
   except FileNotFoundError:
     raise UserError(

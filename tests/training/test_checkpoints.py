@@ -92,7 +92,14 @@ def flip(path):
     f.write(data)
 
 
-@pytest.mark.parametrize('damage', [halve, flip, os.remove])
+def no_text(path):
+  """Bytes that are not UTF-8, where Orbax reads text first."""
+  with open(path, 'r+b') as f:
+    f.seek(os.path.getsize(path) // 2)
+    f.write(b'\xb9')
+
+
+@pytest.mark.parametrize('damage', [halve, flip, no_text, os.remove])
 @pytest.mark.parametrize('where', ['state/_METADATA', 'state/manifest.ocdbt', 'health/metadata',
                                    'the largest'])
 def test_damage_anywhere_is_found_named_and_moved_aside(two, damage, where):

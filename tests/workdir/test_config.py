@@ -136,3 +136,34 @@ def test_text_in_place_of_a_number_is_named(config, name):
   config.unlock()['model'] = config.model.to_dict() | {name: 'x'}
   with pytest.raises(UserError, match=f'model.{name}.*number'):
     config_lib.check(config)
+
+
+def test_what_was_no_setting_yet_is_as_its_default_is(config, tmp_path):
+  older = config.copy_and_resolve_references().unlock()
+  del older.model.local_horizon
+  config_lib.store(older, tmp_path)
+  assert config_lib.load(tmp_path).to_dict() == config.to_dict()
+  config_lib.check_continues(config, tmp_path)
+
+
+@pytest.mark.parametrize('changed, words', [
+    ({'model.steps': 0}, 'of local pixels'),
+    ({'objective.auxiliary': 0.1}, 'none'),
+    ({'train.part': 'head'}, 'none'),
+    ({'train.optimizer': 'muon'}, 'adam'),
+    ({'model.likelihood': 'local', 'model.local_canvas': 'bernoulli'}, 'omniglot'),
+    ({'model.likelihood': 'local', 'model.steps': 0, 'train.part': 'draw'}, 'none')])
+def test_settings_of_local_pixels_need_them(config, changed, words):
+  config.update_from_flattened_dict(changed)
+  with pytest.raises(UserError, match=words):
+    config_lib.check(config)
+
+
+def test_binary_pixels_are_those_of_bernoulli(config):
+  assert not config_lib.is_binary(config)
+  config.model.likelihood = 'bernoulli'
+  assert config_lib.is_binary(config)
+  config.model.update(likelihood='local', local_canvas='gaussian')
+  assert not config_lib.is_binary(config)
+  config.model.local_canvas = 'bernoulli'
+  assert config_lib.is_binary(config)
