@@ -16,6 +16,8 @@ from conv_draw.codec.entropy import stream
 from conv_draw.codec.format import archive_file, container, limits
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
+from conv_draw.model.local_draw import LocalDraw
+from conv_draw.model.pixels import BernoulliPixels
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib
 
@@ -60,14 +62,24 @@ class Coder:
 
   @classmethod
   def load(cls, workdir):
-    """Of a run. Raises UserError: no run there, or of a model that codes nothing."""
+    """Of a run; of one with local pixels, the canvas and its latents.
+
+    Raises:
+      UserError: no run there, or of a model that codes nothing.
+    """
     config = config_lib.load(workdir)
     if config.model.kind != 'draw':
       raise UserError(
           f'{workdir} has model.kind={config.model.kind}: coding needs iterations, as draw has')
     run = trained.load(config, workdir)
+    model, params = run.model, run.params
+    if isinstance(model, LocalDraw):  # what its canvas says of pixels is a model of its own
+      if model.draw is None:
+        raise UserError(
+            f'{workdir} has model.steps=0: the codec stores latents, and it has none')
+      model, params = model.draw, {'params': params['params']['draw']}
     name = os.path.basename(os.path.abspath(workdir))
-    return cls(run.model, run.params, name, run.images.shape[:2])
+    return cls(model, params, name, run.images.shape[:2])
 
   def encode(self, image, lossless=False, groups=None, bits_per_dim=None, tile_side=None,
              measure=False, source='the image'):
@@ -98,6 +110,8 @@ class Coder:
     self.check_posterior(BINS)
     image = np.asarray(arguments.images(image, 'HWC', self.model.pixels.grey_levels, source))
     self._check_image(source, image)
+    if lossless:
+      self._check_values(source, image)
     height, width, channels = image.shape
     if height * width > limits.MAX_PIXELS:
       raise UserError(
@@ -179,6 +193,7 @@ class Coder:
     if len(names) != len(images):
       raise UserError(f'{source}: {len(images)} images and {len(names)} names: give each one')
     self._check_image(source, images[0])
+    self._check_values(source, images)
     if images.shape[3] < self.model.channels:
       raise UserError(
           f'{source} holds grey images, the model {self.name} takes colour: convert them '
@@ -246,6 +261,15 @@ class Coder:
       raise UserError(
           f'{source} is {width}x{height}; the model {self.name} has fully connected layers '
           f'and takes {self._fixed_size[1]}x{self._fixed_size[0]} alone')
+
+  def _check_values(self, source, image):
+    """Raises `UserError` for grey values to be coded losslessly with a model of binary pixels."""
+    pixels = self.model.pixels
+    if isinstance(pixels, BernoulliPixels) and not (
+        np.isin(image, (0, pixels.grey_levels - 1)).all()):
+      raise UserError(
+          f'{source} has more values than the two that the model {self.name} knows, 0 and '
+          f'{pixels.grey_levels - 1}: make it black and white, or use another model')
 
   def _check_header(self, source, header):
     if header.fingerprint != self.fingerprint:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from conv_draw import BernoulliPixels
 from conv_draw.codec import coder as coder_lib
 from conv_draw.errors import UserError
 from tests.codec.test_image import SIZE, trained
@@ -52,6 +53,16 @@ def test_what_is_not_archived():
           IMAGE[None][:0], [], 'no pixels'), (IMAGE[None], ['a', 'b'], '1 images and 2 names')):
     with pytest.raises(UserError, match=words):
       coder.archive(images, names)
+
+
+def test_grey_values_are_no_binary_pixels():
+  grey = IMAGE.copy()
+  for posterior, code in (
+      ('uniform', lambda coder: coder.encode(grey, lossless=True, source='mine')),
+      ('gaussian', lambda coder: coder.archive(grey[None], ['a'], source='mine'))):
+    coder = coder_lib.Coder(*trained(posterior=posterior, pixels=BernoulliPixels(17)), 'tiny')
+    with pytest.raises(UserError, match='mine has more values than the two.*0 and 16'):
+      code(coder)
 
 
 def test_arrays_of_jax_are_taken(coder):

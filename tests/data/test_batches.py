@@ -1,5 +1,6 @@
 """Batches: the same from a thread or from any number of workers, which leave nothing behind."""
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -237,3 +238,22 @@ def test_benchmark_prints_a_table(tmp_path):
   for row in rows:
     assert number(row[4]) > 0 and number(row[5]) > 0
     assert number(row[6]) > number(row[7]) > 0 and number(row[8]) > number(row[9]) > 0
+
+
+def test_flips_mirror_half_of_the_images_the_same_way_again(data_dir):
+  images = load(data_dir)
+
+  def take(flips, **slices):
+    with contextlib.closing(Batches(images, 16, 0, flips=flips, **slices)) as batches:
+      return np.concatenate([part for step in range(4) for part in batches.take(step, 0)])
+
+  plain, flipped = take(False), take(True)
+  mirrored = [not np.array_equal(a, b) for a, b in zip(plain, flipped, strict=True)]
+  for a, b, other in zip(plain, flipped, mirrored, strict=True):
+    np.testing.assert_array_equal(a[:, ::-1] if other else a, b)
+  assert 16 < sum(mirrored) < 48
+  np.testing.assert_array_equal(take(True), flipped)
+  # Each process mirrors what it would if it were alone.
+  halves = [take(True, process_index=i, process_count=2).reshape(4, 8, 32, 32, 3) for i in (0, 1)]
+  np.testing.assert_array_equal(
+      np.concatenate(halves, 1).reshape(flipped.shape), flipped)

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 
@@ -227,3 +228,37 @@ def test_sigterm_is_heeded_wherever_the_loop_is(config, workdir, monkeypatch, wh
   assert not [line for line in lines(workdir) if line.get('split') == 'test' and when != 'done']
   assert_same_bits(whole.params, loop.train(config, workdir).params)
   assert saved(workdir, 6) == saved(whole.workdir, 6)
+
+
+def test_local_pixels_begin_beside_a_trained_draw(config, tmp_path):
+  config.train.update(steps=4, ema_decay=0.5)
+  first = loop.train(config, str(tmp_path / 'first'))
+  config.model.update(likelihood='local', local_features=4, local_layers=1, local_horizon=1)
+  config.train.update(start_from=str(tmp_path / 'first'), part='head', optimizer='muon')
+  second = loop.train(config, str(tmp_path / 'second'))
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)  # it was averaged
+  jax.tree.map(close, second.params['params']['draw'], first.params['params'])
+  # What has a head already begins with that one too.
+  config.train.update(start_from=second.workdir, part='all', learning_rate=0.0)
+  same = loop.train(config, str(tmp_path / 'third'))
+  jax.tree.map(close, same.params, second.params)
+
+
+def test_local_pixels_alone_resume_as_if_uninterrupted(config, tmp_path):
+  config.model.update(
+      likelihood='local', steps=0, local_features=4, local_layers=1, local_horizon=1)
+  config.data.flips = True
+  whole = loop.train(config, str(tmp_path / 'whole'))
+
+  def die(call, images):
+    if call == 10:
+      raise KeyboardInterrupt
+    return images
+
+  with pytest.raises(KeyboardInterrupt):
+    loop.train(config, str(tmp_path / 'again'), hooked(config, die))
+  again = loop.train(config, str(tmp_path / 'again'))
+  assert_same_bits(whole.params, again.params)
+  result = evaluate.evaluate(again)
+  assert result.kl_nats.shape == (0, 1) and result.nats == result.reconstruction_nats
+  assert 'Local pixels' in table.describe(config)

@@ -184,3 +184,82 @@ def test_purposes_and_steps_have_their_own_randomness():
 def test_batch_that_devices_do_not_divide():
   with pytest.raises(UserError, match='train.batch_size is 12.*8 devices'):
     devices.check_batch_size('train.batch_size', 12)
+
+
+def local(config, **settings):
+  config.model.update(likelihood='local', local_features=4, local_layers=1, local_horizon=1)
+  config.model.update(settings)
+  config.objective.pixels = 5
+  return config
+
+
+def moved(config, batch):
+  """Names of the parameters that two steps have changed, and of those that they have not."""
+  initial, (state, metrics) = run(local(config), batch, 1)
+  assert np.isfinite(metrics['loss'])
+  names = {True: set(), False: set()}
+  jax.tree_util.tree_map_with_path(
+      lambda path, a, b: names[not np.array_equal(a, b)].add(
+          '/'.join(entry.key for entry in path[1:])), initial.params, state.params)
+  return names[True], names[False]
+
+
+@pytest.mark.parametrize('part, trains', [
+    ('all', lambda name: True), ('head', lambda name: name.startswith('head')),
+    ('draw', lambda name: name.startswith('draw')),
+    ('decoder', lambda name: not name.startswith(('draw/encoder', 'draw/posterior')))])
+def test_parts_of_local_pixels_and_their_canvas_are_trained(config, batch, part, trains):
+  config.train.update(part=part, optimizer='muon')
+  changed, same = moved(config, batch)
+  assert changed == {name for name in changed | same if trains(name)}
+
+
+def test_some_pixels_are_scored_in_training(config, batch):
+  """The same ones however many devices there are; and their cost estimates the image's."""
+  config = local(config)
+  initial, (_, one) = run(config, batch, 1, number=1)
+  _, (_, eight) = run(config, batch, 8, number=1)
+  assert one['loss'] == pytest.approx(float(eight['loss']), rel=1e-5)
+  model = from_config(config, batch.shape[1:], 17)
+  key = jax.random.fold_in(jax.random.fold_in(
+      steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
+  infer = jax.jit(model.apply, static_argnames='places')
+  some = infer(initial.params, key, batch, places=5)
+  assert one['nats'] == pytest.approx(float(objective.elbo(model, batch, some).nats.mean()))
+  whole = infer(initial.params, key, batch).pixel_nats
+  keys = jax.random.split(jax.random.key(1), 100)
+  estimates = jax.jit(jax.vmap(lambda key: model.apply(
+      initial.params, key, batch, places=5).pixel_nats.mean()))(keys)
+  error = float(estimates.std() / np.sqrt(len(keys)))
+  assert abs(estimates.mean() - whole.mean()) < 4 * error
+
+
+def test_the_auxiliary_cost_is_the_canvass_own(config, batch):
+  config = local(config)
+  config.objective.update(auxiliary=0.5, beta=2.0)
+  _, (_, metrics) = run(config, batch, 1, number=1)
+  model = from_config(config, batch.shape[1:], 17)
+  initial = steps.create_state(config, model, steps.create_optimizer(config), batch.shape[1:])
+  key = jax.random.fold_in(jax.random.fold_in(
+      steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
+  inference = jax.jit(model.apply, static_argnames='places')(
+      initial.params, key, batch, places=5)
+  canvas = model.draw.pixels.cost(batch / 16, inference.canvas).sum((1, 2, 3)).mean()
+  assert metrics['loss'] == pytest.approx(
+      float(2 * metrics['reconstruction_nats'] + metrics['kl_nats'] + 0.5 * canvas), rel=1e-5)
+
+
+def test_muon_has_the_hidden_layers_of_local_pixels(config):
+  config.train.update(optimizer='muon', learning_rate=0.1, warmup_steps=0)
+  optimizer = steps.create_optimizer(config)
+  square = lambda: jnp.array([[1.0, 1.0], [0.0, 1.0]])
+  params = {'params': {
+      'head': {name: square() for name in ('first_kernel', 'residual_0_kernel', 'last_kernel')},
+      'draw': {'x_kernel': square()}}}
+  change, _ = optimizer.update(params, optimizer.init(params), params)
+  # Muon's update is nearly orthogonal, Adam's has one size wherever there is a gradient.
+  for name in ('first_kernel', 'residual_0_kernel'):
+    update = change['params']['head'][name] / (0.1 * 0.2 * 2**0.5)
+    np.testing.assert_allclose(update @ update.T, np.eye(2), atol=0.5)
+  for update in (change['params']['head']['last_kernel'], change['params']['draw']['x_kernel']):
+    np.testing.assert_allclose(update / update[0, 0], [[1, 1], [0, 1]], atol=1e-5)
