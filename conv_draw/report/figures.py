@@ -210,6 +210,35 @@ def figure_5(runs, directory):
       'test_images'), numbers)]
 
 
+def latents(runs, unit, directory):
+  """What latents cost and what they save: the bound of several runs against the nats they hold.
+
+  Args:
+    runs: (name of the model, config, last test line of metrics.jsonl) of each.
+    unit: 'nats' or 'bits_per_dim'.
+  """
+  figure, axes = plt.subplots(figsize=(WIDTH / 2, WIDTH / 3))
+  rows = []
+  for name, config, test in runs:
+    scale = test[unit] / test['nats']
+    o = config.objective
+    rows.append((name, o.beta, o.auxiliary, scale * test['kl_nats'], scale * test['nats'],
+                 scale * test['reconstruction_nats'], scale * test['standard_error_nats'],
+                 test['images']))
+  rows.sort(key=lambda row: (row[0], row[3]))
+  for name in sorted({row[0] for row in rows}):
+    points = np.array([row[3:7] for row in rows if row[0] == name])
+    axes.errorbar(
+        points[:, 0], points[:, 1], points[:, 3], marker='.', linewidth=0.7, label=name)
+  axes.set_xlabel(f'of which latents ({unit.replace("_per_", "/")})')
+  axes.set_ylabel(f'bound ({unit.replace("_per_", "/")})')
+  axes.legend(frameon=False, fontsize=7)
+  path = os.path.join(directory, 'latents')
+  return [_save(figure, path), _write_csv(path, (
+      'model', 'beta', 'auxiliary', f'latents_{unit}', f'bound_{unit}', f'pixels_{unit}',
+      f'standard_error_{unit}', 'images'), rows)]
+
+
 def training(logs, unit, directory):
   """Training loss and test bound by step, of a run and before it of those it started from.
 

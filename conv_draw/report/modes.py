@@ -87,7 +87,13 @@ def run_several(mode, workdirs):
         'figure 5 needs runs on images of one size with one number of --config.figures.samples; '
         f'these have {" and ".join(map(str, sorted(shapes)))}')
   parent = os.path.commonpath([os.path.dirname(os.path.abspath(w)) for w in workdirs])
-  for path in figures.figure_5(runs, os.path.join(parent, 'figures')):
+  directory = os.path.join(parent, 'figures')
+  paths = figures.figure_5(runs, directory)
+  tested = [(table.kind(config), config, test) for config, _, test in runs if test]
+  if tested:
+    unit = 'nats' if config_lib.is_binary(tested[0][1]) else 'bits_per_dim'
+    paths += figures.latents(tested, unit, directory)
+  for path in paths:
     print('wrote', path)
 
 

@@ -40,10 +40,22 @@ def markdown(workdirs):
   return '\n'.join([*lines, '', '\n\n'.join(sorted(notes))] if notes else lines)
 
 
-def describe(config):
-  """What the paper's table would call the model."""
+def kind(config):
+  """What the paper's table would call the model, but for its settings."""
   m, o = config.model, config.objective
-  count = 1 + len(m.upper_features)
+  if m.kind == 'vae':
+    name = 'IWAE' if o.bound == 'iwae' else 'Deep VAE' if m.stride else 'VAE'
+  else:
+    name = 'Conv DRAW' if m.stride else 'DRAW'
+  if m.likelihood == 'local':
+    return f'{name} + local pixels' if m.kind == 'vae' or m.steps else 'Local pixels'
+  return name
+
+
+def describe(config):
+  """`kind`, with what is special about it."""
+  m, o = config.model, config.objective
+  count = 1 + (len(m.upper_features) if m.steps or m.kind == 'vae' else 0)
   extras = [f'{count} layers'] if count > 1 else []
   if o.samples > 1:
     extras.append(f'{o.samples} samples')
@@ -51,13 +63,9 @@ def describe(config):
     extras.append('logistic mixture')
   if o.beta != 1:
     extras.append(f'beta = {o.beta:g}')
-  if m.kind == 'vae':
-    name = 'IWAE' if o.bound == 'iwae' else 'Deep VAE' if m.stride else 'VAE'
-  else:
-    name = 'Conv DRAW' if m.stride else 'DRAW'
-  if m.likelihood == 'local':
-    name = f'{name} + local pixels' if m.kind == 'vae' or m.steps else 'Local pixels'
-  return name + (f' ({", ".join(extras)})' if extras else '')
+  if o.auxiliary:
+    extras.append(f'auxiliary {o.auxiliary:g}')
+  return kind(config) + (f' ({", ".join(extras)})' if extras else '')
 
 
 def _rows(workdir):

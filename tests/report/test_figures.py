@@ -135,6 +135,50 @@ def test_figure_5_orders_runs_by_beta(tmp_path):
   assert 90 < np.median(grey[: len(grey) // 2]) < 110 and np.median(grey[len(grey) // 2 :]) > 250
 
 
+def test_what_latents_cost_is_drawn_by_model(tmp_path):
+  runs = []
+  for name, beta, kl_nats, nats in (('b', 1.0, 30.0, 98.0), ('b', 0.5, 10.0, 100.0),
+                                    ('a', 1.0, 0.0, 95.0)):
+    config = tiny(digits.get_config())
+    config.objective.beta = beta
+    runs.append((name, config, {
+        'nats': nats, 'bits_per_dim': nats / 50, 'kl_nats': kl_nats, 'images': 7,
+        'reconstruction_nats': nats - kl_nats, 'standard_error_nats': 0.5}))
+  picture, path = figures.latents(runs, 'bits_per_dim', str(tmp_path))
+  with open(path) as f:
+    table = list(csv.DictReader(f))
+  assert [(row['model'], row['latents_bits_per_dim'], row['bound_bits_per_dim'],
+           row['pixels_bits_per_dim']) for row in table] == [
+               ('a', '0', '1.9', '1.9'), ('b', '0.2', '2', '1.8'), ('b', '0.6', '1.96', '1.36')]
+  assert np.asarray(Image.open(picture)).std() > 0
+
+
+def test_drawn_pixels_and_the_canvass_mean_are_a_choice_that_figures_name(monkeypatch, tmp_path):
+  config = tiny(digits.get_config())
+  config.model.update(likelihood='local', local_features=4, local_layers=1, local_horizon=1)
+  images = sets.load(config.data, 'test')
+  model = from_config(config, images.shape, images.grey_levels)
+  state = steps.create_state(config, model, steps.create_optimizer(config), images.shape)
+  run = trained.of_state(config, '', model, state, images)
+  labels = []
+  monkeypatch.setattr(figures, '_labelled_rows', lambda path, grid, label: labels.append(
+      label[0]) or path)
+  sharp = figures.samples(run)
+  figures.figure_1(run, str(tmp_path))
+  config.figures.pixels = 'canvas'
+  smooth = figures.samples(run)
+  figures.figure_1(run, str(tmp_path))
+  assert ['drawn pixels' in label for label in labels] == [True, True, False, False]
+  assert ["canvas's mean" in label for label in labels] == [False, False, True, True]
+  grey = 255 / 16  # pixels that are drawn are grey values of the data
+  assert (abs(sharp / grey - np.round(sharp / grey)) < 0.05).all()
+  assert smooth.std() < sharp.std() and (abs(smooth / grey - np.round(smooth / grey)) > 0.1).any()
+  np.testing.assert_array_equal(smooth, figures.samples(run))
+  plain = model.draw.pixels.mean(model.apply(
+      state.params, figures._key(run, 0), 4, images.shape[:2], method='sample'))
+  np.testing.assert_array_equal(smooth, figures.to_bytes(plain))
+
+
 def test_training_curve_joins_the_runs_and_leaves_out_what_dwarfs_it(monkeypatch, tmp_path):
   drawn = []
   monkeypatch.setattr(figures, '_save', lambda figure, path: drawn.append(figure.axes[0]) or path)
