@@ -22,7 +22,7 @@ import time
 from absl import flags
 from ml_collections import config_flags
 
-from benchmarks.work import image_shape, multiplications
+from benchmarks.work import image_shape, multiplications, pixels_scored
 from conv_draw import command_line
 from conv_draw.errors import UserError
 from conv_draw.machine import startup
@@ -90,8 +90,15 @@ def measure(config, shape, repeats):
   # Forward, and twice as much for the gradients of inputs and kernels.
   gflops = 6e-9 * multiplications(config, shape) * batch_size / step_seconds
   memory = jax.local_devices()[0].memory_stats() or {}
-  peak = matmul_gflops(jnp.dtype(config.model.compute_dtype))
-  return {
+  m, local = config.model, {}
+  dtype = m.compute_dtype
+  if m.likelihood == 'local':
+    scored = pixels_scored(config, shape)
+    local = {'pixels_per_second': round(batch_size * scored / step_seconds),
+             'local_dtype': m.local_dtype}
+    dtype = dtype if m.steps else m.local_dtype
+  peak = matmul_gflops(jnp.dtype(dtype))
+  return local | {
       'images_per_second': round(batch_size / step_seconds, 3),
       'step_ms': round(1e3 * step_seconds, 2),
       'gflops': round(gflops, 1),
@@ -104,7 +111,7 @@ def measure(config, shape, repeats):
           else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1),
       'devices': jax.device_count(), 'platform': jax.default_backend(),
       'device': jax.devices()[0].device_kind, 'jax': jax.__version__,
-      'dtype': config.model.compute_dtype,
+      'dtype': dtype,
   }
 
 

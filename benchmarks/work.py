@@ -1,5 +1,8 @@
 """How much a training step computes."""
 
+import functools
+import math
+
 from conv_draw.errors import UserError
 
 SHAPES = {
@@ -17,8 +20,39 @@ def image_shape(config):
 
 def multiplications(config, shape):
   """Multiply-adds of one image's forward pass, counted as direct convolutions."""
-  m, (height, width, c) = config.model, shape
-  f, r = m.features, c * (2 if m.likelihood == 'gaussian' else 1)
+  m = config.model
+  if m.likelihood != 'local':
+    return _recurrence(m, m.likelihood, shape)
+  of_canvas = _recurrence(m, m.local_canvas, shape) if m.steps else 0
+  return of_canvas + pixels_scored(config, shape) * _local_pixel(config, shape)
+
+
+def pixels_scored(config, shape):
+  """How many pixels of an image local pixels see in a training step."""
+  return config.objective.pixels or shape[0] * shape[1]
+
+
+def _local_pixel(config, shape):
+  """Of one pixel in the network of local pixels."""
+  import jax  # The programs set what JAX reads when it starts.
+  import jax.numpy as jnp
+
+  from conv_draw.model import local_pixels
+  from conv_draw.model.from_config import from_config
+
+  head = from_config(config, shape, 256).head
+  image = jax.ShapeDtypeStruct((1, 1, 1, shape[2]), jnp.float32)
+  numbers = jax.ShapeDtypeStruct((1, 1, 1, head.canvas_channels), jnp.float32)
+  view = local_pixels.View(image, numbers) if head.canvas_channels else None
+  params = jax.eval_shape(
+      functools.partial(head.init, method='cost'), jax.random.key(0), image, view)
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(params) if len(x.shape) == 2)
+
+
+def _recurrence(m, likelihood, shape):
+  """Of convolutional DRAW itself, with settings `config.model`."""
+  height, width, c = shape
+  f, r = m.features, c * (2 if likelihood == 'gaussian' else 1)
   positions = -(-height // m.stride) * -(-width // m.stride) * m.kernel**2
   step = 4 * f * (c + 2 * f) + 2 * f * 2 * m.latents + 4 * f * (m.latents + f + r) + f * r
   return positions * (m.steps * step + c * 4 * f)

@@ -1,19 +1,25 @@
-"""Omniglot 28x28, binarised: convolutional DRAW whose canvas feeds local pixels.
+"""Omniglot 28x28, binarised, local pixels alone: no latents, pixels see the 84 before them nearby.
 
-  python launch.py --config=experiments/omniglot_local.py \\
-      --config.train.start_from=conv_draw/pretrained/omniglot
+  python launch.py --config=experiments/omniglot_local.py
 """
 
-from experiments import omniglot_small
+from experiments import omniglot
 
 
 def get_config():
-  config = omniglot_small.get_config()
+  config = omniglot.get_config()
   config.model.likelihood = 'local'
   config.model.local_canvas = 'bernoulli'
-  config.model.local_horizon = 4
-  config.model.local_features = 160
+  config.model.steps = 0
+  config.model.local_horizon = 6
+  config.model.local_features = 192
+  config.model.local_layers = 3
   config.model.local_dtype = 'bfloat16'
-  config.objective.pixels = 256
   config.train.optimizer = 'muon'
+  config.train.steps = 20_000
+  config.train.batch_size = 128
+  config.train.learning_rate = 6e-3
+  config.train.schedule = 'cosine'
+  config.train.warmup_steps = 100
+  config.train.ema_decay = 0.998
   return config

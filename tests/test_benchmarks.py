@@ -69,6 +69,20 @@ def test_multiplications_are_those_of_the_compiled_plain_convolutions(config, mo
   assert count(jaxpr.jaxpr) < 1.5 * work.multiplications(config, shape)
 
 
+def test_work_of_local_pixels_is_that_of_their_canvas_and_of_the_pixels_scored(config):
+  config.model.update(likelihood='local', local_features=4, local_layers=2, local_horizon=1)
+  config.objective.pixels = 10
+  shape = (8, 8, 1)
+  config.model.steps = 0
+  one = 4 * 1 + 3 + 2  # four neighbours, the edges, reference and spread
+  head = lambda inputs: 10 * (inputs * 4 + 2 * 4 * 4 + 4 * 15)
+  assert work.multiplications(config, shape) == head(one)
+  config.model.steps = 2
+  local = work.multiplications(config, shape)
+  config.model.likelihood = 'gaussian'
+  assert local == work.multiplications(config, shape) + head(one + 25 + 2)
+
+
 def test_accelerators_get_bfloat16_convolutions_and_float32_sums(images, monkeypatch):
   """The program lowered for CUDA: its convolutions read bfloat16, gates and nats are float32."""
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')

@@ -9,6 +9,7 @@ import pytest
 from conv_draw import BernoulliPixels
 from conv_draw.codec import coder as coder_lib
 from conv_draw.errors import UserError
+from conv_draw.training import loop
 from tests.codec.test_image import SIZE, trained
 
 IMAGE = np.random.default_rng(0).integers(0, 17, (*SIZE, 1)).astype(np.uint8)
@@ -67,3 +68,17 @@ def test_grey_values_are_no_binary_pixels():
 
 def test_arrays_of_jax_are_taken(coder):
   assert coder.encode(jnp.asarray(IMAGE), groups=1).data == coder.encode(IMAGE, groups=1).data
+
+
+def test_of_a_run_with_local_pixels_the_canvas_is_coded(config, tmp_path):
+  config.model.update(likelihood='local', local_features=4, local_layers=1, local_horizon=1,
+                      posterior='uniform')
+  config.train.update(steps=1, batch_size=8)
+  loop.train(config, str(tmp_path / 'run'))
+  coder = coder_lib.Coder.load(str(tmp_path / 'run'))
+  image = np.random.default_rng(0).integers(0, 17, (8, 8, 1)).astype(np.uint8)
+  np.testing.assert_array_equal(coder.decode(coder.encode(image, lossless=True).data)[0], image)
+  config.model.steps = 0
+  loop.train(config, str(tmp_path / 'alone'))
+  with pytest.raises(UserError, match='alone has model.steps=0'):
+    coder_lib.Coder.load(str(tmp_path / 'alone'))
