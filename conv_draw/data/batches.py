@@ -42,7 +42,8 @@ class Batches:
     UserError: the processes do not divide the batch.
   """
 
-  def __init__(self, images, batch_size, seed, workers=0, flips=False, process_index=0, process_count=1):
+  def __init__(self, images, batch_size, seed, workers=0, flips=False, process_index=0,
+               process_count=1):
     if batch_size % process_count:
       raise UserError(
           f'train.batch_size is {batch_size}, which {process_count} processes do not divide: '

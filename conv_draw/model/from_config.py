@@ -28,7 +28,8 @@ def from_config(config, image_shape, grey_levels):
   kind = 'bernoulli' if m.local_canvas == 'bernoulli' else 'logistic_mixture'
   head = LocalPixels(
       pixels.from_name(kind, grey_levels, m.mixtures), channels, m.local_horizon, m.local_features,
-      m.local_layers, jnp.dtype(m.local_dtype), draw.pixels.canvas_channels(channels) if draw else 0)
+      m.local_layers, jnp.dtype(m.local_dtype),
+      canvas_channels=draw.pixels.canvas_channels(channels) if draw else 0)
   return LocalDraw(draw, head)
 
 

@@ -12,8 +12,8 @@ to a reference (the mean of west and north, by channel) in units of their own me
 and what comes out are means, scales and slopes in that unit around that reference. So a patch that
 is brighter or of more contrast needs no other weights.
 
-In the order x + (h + 1) y, pixels of one number depend on none of the others of it: images are drawn
-and decoded along these diagonals, all pixels of one at once.
+In the order x + (h + 1) y, pixels of one number depend on none of the others of it: images are
+drawn along these diagonals, all pixels of one at once.
 """
 
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Pictures of canvases: their mean, or where pixels see their neighbours, pixels drawn one by one."""
+"""Pictures of canvases: their mean; or where pixels see their neighbours, pixels that are drawn."""
 
 import functools
 

@@ -40,6 +40,12 @@ def hooked(config, hook):
   return load
 
 
+def die_at_10(call, images):
+  if call == 10:
+    raise KeyboardInterrupt
+  return images
+
+
 def assert_same_bits(one, two):
   for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
     np.testing.assert_array_equal(a, b)
@@ -54,13 +60,8 @@ def test_resumed_run_is_the_uninterrupted_one(config, tmp_path):
   config.train.ema_decay = 0.9
   whole = loop.train(config, str(tmp_path / 'whole'))
 
-  def die(call, images):
-    if call == 10:
-      raise KeyboardInterrupt
-    return images
-
   with pytest.raises(KeyboardInterrupt):
-    loop.train(config, str(tmp_path / 'cut'), load=hooked(config, die))
+    loop.train(config, str(tmp_path / 'cut'), load=hooked(config, die_at_10))
   resumed = loop.train(config, str(tmp_path / 'cut'))
   assert [line['step'] for line in lines(tmp_path / 'cut') if line.get('event') == 'resume'] == [8]
   assert whole.step == resumed.step == 12
@@ -250,13 +251,8 @@ def test_local_pixels_alone_resume_as_if_uninterrupted(config, tmp_path):
   config.data.flips = True
   whole = loop.train(config, str(tmp_path / 'whole'))
 
-  def die(call, images):
-    if call == 10:
-      raise KeyboardInterrupt
-    return images
-
   with pytest.raises(KeyboardInterrupt):
-    loop.train(config, str(tmp_path / 'again'), hooked(config, die))
+    loop.train(config, str(tmp_path / 'again'), hooked(config, die_at_10))
   again = loop.train(config, str(tmp_path / 'again'))
   assert_same_bits(whole.params, again.params)
   result = evaluate.evaluate(again)
