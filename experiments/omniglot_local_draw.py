@@ -11,8 +11,8 @@ def get_config():
   config = omniglot_small.get_config()
   config.model.likelihood = 'local'
   config.model.local_canvas = 'bernoulli'
-  config.model.local_horizon = 4
-  config.model.local_features = 160
+  config.model.local_horizon = 3
+  config.model.local_features = 128
   config.model.local_dtype = 'bfloat16'
   config.objective.pixels = 256
   config.train.optimizer = 'muon'
