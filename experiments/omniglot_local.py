@@ -1,6 +1,10 @@
 """Omniglot 28x28, binarised, local pixels alone: no latents, pixels see the 84 before them nearby.
 
   python launch.py --config=experiments/omniglot_local.py
+
+Beyond the paper. 93.91 nats on the first 2,000 test images after 16 minutes on one CPU core with
+matrix units (AMX), beside other work, and no longer falling: what it lacks is where in the image a
+stroke is, and how the strokes belong together.
 """
 
 from experiments import omniglot

@@ -113,7 +113,7 @@ def test_full_disk_ends_in_one_line_and_can_be_continued(run, tmp_path):
       text=True, capture_output=True, timeout=300, preexec_fn=limit)
   assert done.returncode == 2, done.stderr
   line = done.stderr.splitlines()[-1]
-  assert line.startswith('launch.py:') and 'make space' in line and 'checkpoints' in line
+  assert line.startswith('launch.py:') and 'limit' in line and 'checkpoints' in line
   assert 'Traceback' not in done.stderr  # nor those of the threads that write
   status, _, error = launch(*TINY, f'--workdir={workdir}')
   assert status == 0, error

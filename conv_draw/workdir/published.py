@@ -25,7 +25,7 @@ LINES = 300  # of a run's metrics.jsonl, at most
 
 
 def path(name):
-  """The workdir of a model that comes with the package: cifar10, cifar10_codec or omniglot."""
+  """The workdir of a model that comes with the package: cifar10, cifar10_codec, cifar10_local..."""
   return os.path.join(ROOT, name)
 
 

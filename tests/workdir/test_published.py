@@ -21,7 +21,7 @@ NAMES = sorted(
 
 
 def test_there_are_models():
-  assert NAMES == ['cifar10', 'cifar10_codec', 'omniglot']
+  assert NAMES == ['cifar10', 'cifar10_codec', 'cifar10_local', 'omniglot']
 
 
 @pytest.mark.parametrize('name', NAMES)
