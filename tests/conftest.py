@@ -29,6 +29,19 @@ from tests.program import TINY, launch
 from tests.tiny import tiny
 
 
+@pytest.fixture(autouse=True, scope='module')
+def few_memory_maps():
+  """Lets go of compiled programs before Linux's limit on a process's memory maps, 65,530, is near.
+
+  Each program takes some dozens; a process that could map no more would die while it loads one.
+  """
+  maps = '/proc/self/maps'
+  if os.path.exists(maps):
+    with open(maps) as f:
+      if sum(1 for _ in f) > 20_000:
+        jax.clear_caches()
+
+
 @pytest.fixture
 def config():
   return tiny(digits.get_config())
