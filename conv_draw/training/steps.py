@@ -62,7 +62,7 @@ def create_optimizer(config):
   if t.part == 'all':
     return optimizer
   return optax.multi_transform(
-      {True: optimizer, False: optax.set_to_zero()}, functools.partial(_in_part, t.part))
+      {'train': optimizer, 'keep': optax.set_to_zero()}, functools.partial(_labels, t.part))
 
 
 def _of_muon(params):
@@ -79,14 +79,14 @@ def _of_muon(params):
   return jax.tree_util.tree_map_with_path(dimensions, params)
 
 
-def _in_part(part, params):
-  """Whether a parameter is trained, with a `train.part` that is not 'all'.
+def _labels(part, params):
+  """'train' for the parameters of a `train.part` that is not 'all'; 'keep' for the rest.
 
   With 'decoder' those are that the generative model alone has, which section 3 retrains. Kept with
   encoders and posteriors are the widths of the bins, `posterior_log_sigma`: generation and decoding
   read them too, but they are what the encoder was trained with.
   """
-  def trained(path, _):
+  def trained(path):
     names = [entry.key for entry in path[1:]]
     if names[0] in ('draw', 'head'):  # of a `LocalDraw`
       if part in ('draw', 'head'):
@@ -95,7 +95,8 @@ def _in_part(part, params):
         return True
     return weights.role(names[0]).used_by == weights.GENERATION
 
-  return jax.tree_util.tree_map_with_path(trained, params)
+  return jax.tree_util.tree_map_with_path(
+      lambda path, _: 'train' if trained(path) else 'keep', params)
 
 
 def create_state(config, model, optimizer, image_shape):

@@ -263,3 +263,9 @@ def test_muon_has_the_hidden_layers_of_local_pixels(config):
     np.testing.assert_allclose(update @ update.T, np.eye(2), atol=0.5)
   for update in (change['params']['head']['last_kernel'], change['params']['draw']['x_kernel']):
     np.testing.assert_allclose(update / update[0, 0], [[1, 1], [0, 1]], atol=1e-5)
+
+
+def test_checkpoints_name_the_parts_as_those_of_earlier_versions_do(config):
+  config.train.part = 'decoder'
+  state = steps.create_optimizer(config).init({'params': {'prior': jnp.zeros(2)}})
+  assert set(state.inner_states) == {'train', 'keep'}
