@@ -29,7 +29,8 @@ def from_config(config, image_shape, grey_levels):
   head = LocalPixels(
       pixels.from_name(kind, grey_levels, m.mixtures), channels, m.local_horizon, m.local_features,
       m.local_layers, jnp.dtype(m.local_dtype),
-      canvas_channels=draw.pixels.canvas_channels(channels) if draw else 0)
+      canvas_channels=draw.pixels.canvas_channels(channels) if draw else 0,
+      position=m.local_position)
   return LocalDraw(draw, head)
 
 

@@ -30,6 +30,9 @@ OUTSIDE = -1.0  # what is seen where there is no pixel; grey values are 0 and mo
 # How far around a pixel its network sees the canvas: 5 x 5 pixels.
 CANVAS_HORIZON = 2
 
+# Of the place in the image, where it is seen: cos(pi k u) of u = y/H and x/W for k = 1..WAVES.
+WAVES = 4
+
 # Whole images are scored in parts of about so many pixels: their windows stay in a cache.
 PART = 4096
 
@@ -95,6 +98,14 @@ def look(values, offsets, rows, columns):
   return jnp.take(padded.reshape(-1, k), first[..., None] + places, axis=0, mode='clip')
 
 
+def place(rows, columns, image_size):
+  """Where pixels (rows, columns) [B, N] of images (H, W) are: [B, N, 2 WAVES] in [-1, 1]."""
+  waves = jnp.pi * jnp.arange(1, WAVES + 1)
+  y, x = ((a + 0.5)[..., None] * waves / n
+          for a, n in zip((rows, columns), image_size, strict=True))
+  return jnp.cos(jnp.concatenate([y, x], -1))
+
+
 class LocalPixels(nn.Module):
   """p(x | z) by pixel; `apply` it with method `cost`, `cost_at`, `describe_at` or `draw`.
 
@@ -108,6 +119,7 @@ class LocalPixels(nn.Module):
     residual_layers: between the first layer and the last, each adding to the hidden units.
     compute_dtype: float32, or bfloat16 for the factors of the layers' products.
     canvas_channels: R of the canvas that is seen; 0 if there is none.
+    position: whether a pixel's place in the image is seen: for images that are all alike in frame.
   """
 
   pixels: Any
@@ -117,10 +129,13 @@ class LocalPixels(nn.Module):
   residual_layers: int = 2
   compute_dtype: jnp.dtype = jnp.float32
   canvas_channels: int = 0
+  position: bool = False
 
   def setup(self):
     c, h = self.channels, self.horizon
     inputs = len(neighbours(h)) * c + 3 * h + (c + 1) * self.relative
+    if self.position:
+      inputs += 2 * WAVES
     if self.canvas_channels:
       inputs += len(around(CANVAS_HORIZON)) * c + self.canvas_channels
 
@@ -214,6 +229,9 @@ class LocalPixels(nn.Module):
       canvas = look(view.canvas, [(0, 0)], rows, columns)
       view = View(picture.reshape(len(near), -1, self.channels), canvas.reshape(len(near), -1))
     seen = self._see(near, view)
+    if self.position:
+      at = place(rows, columns, images.shape[1:3]).reshape(len(near), -1)
+      seen = seen._replace(inputs=jnp.concatenate([seen.inputs, at], -1))
     rows = products.row_by_row(self._network(seen.inputs).T)
     return self._relate(rows, seen) if self.relative else rows
 

@@ -67,6 +67,7 @@ SETTINGS = (
             'local: h, rows above and columns to either side that a pixel sees'),
     Setting('model.local_features', 160, AT_LEAST_1, STAYS, 'local: hidden units'),
     Setting('model.local_layers', 2, NOT_NEGATIVE, STAYS, 'local: hidden layers after the first'),
+    Setting('model.local_position', False, ANY, STAYS, 'local: pixels see where they are'),
     Setting('model.local_dtype', 'float32', ('float32', 'bfloat16'), STAYS,
             "local: of the factors of the hidden layers' products"),
     Setting('model.steps', 32, NOT_NEGATIVE, STAYS,

@@ -10,7 +10,7 @@ from conv_draw.model.local_pixels import LocalPixels, View
 
 COLOUR = LocalPixels(pixels.LogisticMixturePixels(17, 2), 3, 2, 8, 1, canvas_channels=6)
 GREY = LocalPixels(pixels.LogisticMixturePixels(17, 2), 1, 1, 8, 1, canvas_channels=2)
-BINARY = LocalPixels(pixels.BernoulliPixels(17), 1, 2, 8, 1, canvas_channels=1)
+BINARY = LocalPixels(pixels.BernoulliPixels(17), 1, 2, 8, 1, canvas_channels=1, position=True)
 HEADS = pytest.mark.parametrize('head', [COLOUR, GREY, BINARY], ids=['colour', 'grey', 'binary'])
 SIZE = (6, 7)
 
@@ -168,3 +168,15 @@ def test_brightness_and_contrast_need_no_other_weights():
   np.testing.assert_allclose(one.inputs[:, :7], other.inputs[:, :7], atol=1e-5)
   np.testing.assert_allclose(other.reference - one.reference, 100 / 255, atol=1e-6)
   np.testing.assert_allclose(one.spread, other.spread, rtol=1e-5)
+
+
+@HEADS
+def test_a_pixel_sees_where_it_is_if_position_is_set(head):
+  size, count = (9, 9), 2
+  images = np.full((count, *size, head.channels), 16, np.uint8)
+  view = View(jnp.ones((count, *size, head.channels)),
+              jnp.ones((count, *size, head.canvas_channels)))
+  at = lambda *places: jnp.array([places] * count)
+  seen = apply(head, 'describe_at')(params_of(head), images, at(4, 5, 4), at(4, 4, 5), view)
+  alike = np.allclose(seen[:, :1], seen[:, 1:], atol=1e-5)
+  assert alike is not head.position
