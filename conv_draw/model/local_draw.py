@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from conv_draw.model import arguments
 from conv_draw.model.conv_draw import Inference
+from conv_draw.model.integer_pixels import IntegerPixels
 from conv_draw.model.local_pixels import LocalPixels, View
 from conv_draw.model.noise import image_keys
 
@@ -22,11 +23,11 @@ class LocalDraw(nn.Module):
 
   Attributes:
     draw: `ConvDraw` or `Vae`; None for local pixels alone, which have no latents.
-    head: `LocalPixels`.
+    head: `LocalPixels`, or `IntegerPixels` for `draw=None`.
   """
 
   draw: Any
-  head: LocalPixels
+  head: LocalPixels | IntegerPixels
 
   @property
   def channels(self):
@@ -102,9 +103,8 @@ class LocalDraw(nn.Module):
   def uniforms(self, key, canvas):
     """[B, H, W, U] draws of U(0, 1), what the pixels of images with these canvases take."""
     keys = image_keys(key, len(canvas))
-    count = self.pixels.uniforms(self.channels)
     return jax.vmap(lambda key: jax.random.uniform(
-        jax.random.fold_in(key, PIXELS), (*canvas.shape[1:3], count), minval=1e-6,
+        jax.random.fold_in(key, PIXELS), (*canvas.shape[1:3], self.head.uniforms), minval=1e-6,
         maxval=1 - 1e-6))(keys)
 
   def draw_pixels(self, uniforms, canvas, images, first, last):

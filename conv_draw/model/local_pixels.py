@@ -79,6 +79,20 @@ def on_diagonal(number, image_size, horizon):
   return jnp.minimum(rows, height - 1), jnp.where(inside, columns, -1)
 
 
+def along(images, number, horizon):
+  """The same for all images [B, H, W, C]: int (rows, columns) [B, n]."""
+  return tuple(jnp.broadcast_to(a, (len(images), len(a)))
+               for a in on_diagonal(number, images.shape[1:3], horizon))
+
+
+def put(images, rows, columns, values):
+  """`images` with values [B, n, C] or [B n, C] at (rows, columns), those outside left out."""
+  # Negative indices would count from the end: what is not in the image goes beyond it.
+  columns = jnp.where(columns < 0, images.shape[2], columns)
+  values = values.reshape(*rows.shape, -1).astype(images.dtype)
+  return images.at[jnp.arange(len(images))[:, None], rows, columns].set(values, mode='drop')
+
+
 def look(values, offsets, rows, columns):
   """Values around some pixels.
 
@@ -104,6 +118,22 @@ def place(rows, columns, image_size):
   y, x = ((a + 0.5)[..., None] * waves / n
           for a, n in zip((rows, columns), image_size, strict=True))
   return jnp.cos(jnp.concatenate([y, x], -1))
+
+
+def by_parts(images, cost_at):
+  """Scores whole images [B, H, W, C]: [B, H, W, C] of a function int rows, columns [B, N] ->
+  [B, N, C]."""
+  b, height, width, c = images.shape
+  each = max(1, min(height, PART // (b * width)))  # rows in a part
+  y = jnp.arange(-(-height // each) * each).reshape(-1, each)
+
+  def part(rows):
+    rows, columns = jnp.meshgrid(rows, jnp.arange(width), indexing='ij')
+    everywhere = lambda a: jnp.broadcast_to(a.reshape(-1), (b, a.size))
+    return cost_at(everywhere(jnp.minimum(rows, height - 1)), everywhere(columns))
+
+  costs = jax.lax.map(part, y)  # [parts, B, each * W, C]
+  return costs.swapaxes(0, 1).reshape(b, -1, width, c)[:, :height]
 
 
 class LocalPixels(nn.Module):
@@ -150,6 +180,11 @@ class LocalPixels(nn.Module):
     self.last = layer('last', self.features, self.pixels.canvas_channels(c), gain=0.1)
 
   @property
+  def uniforms(self):
+    """U, how many uniform numbers `draw` takes for a pixel."""
+    return self.pixels.uniforms(self.channels)
+
+  @property
   def relative(self):
     """Whether pixels are seen and described relative to their neighbours."""
     return isinstance(self.pixels, LogisticMixturePixels)
@@ -161,18 +196,7 @@ class LocalPixels(nn.Module):
       images: [B, H, W, C].
       view: `View` of the canvas, if there is one.
     """
-    b, height, width, c = images.shape
-    each = max(1, min(height, PART // (b * width)))  # rows in a part
-    y = jnp.arange(-(-height // each) * each).reshape(-1, each)
-
-    def part(rows):
-      rows, columns = jnp.meshgrid(rows, jnp.arange(width), indexing='ij')
-      everywhere = lambda a: jnp.broadcast_to(a.reshape(-1), (b, a.size))
-      return self.cost_at(
-          images, everywhere(jnp.minimum(rows, height - 1)), everywhere(columns), view)
-
-    costs = jax.lax.map(part, y)  # [parts, B, each * W, C]
-    return costs.swapaxes(0, 1).reshape(b, -1, width, c)[:, :height]
+    return by_parts(images, lambda rows, columns: self.cost_at(images, rows, columns, view))
 
   def cost_at(self, images, rows, columns, view=None):
     """The same of N pixels of each image: rows, columns int [B, N] -> [B, N, C].
@@ -204,16 +228,12 @@ class LocalPixels(nn.Module):
     Returns:
       `images` with the pixels of these diagonals.
     """
-    b, size = len(images), images.shape[1:3]
 
     def one(number, images):
-      rows, columns = (
-          jnp.broadcast_to(a, (b, len(a))) for a in on_diagonal(number, size, self.horizon))
+      rows, columns = along(images, number, self.horizon)
       numbers = self.describe_at(images, rows, columns, view)
-      image = jnp.arange(b)[:, None]
-      x = self.pixels.draw(numbers, uniforms[image, rows, columns])
-      # Negative indices would count from the end: what is not in the image goes beyond it.
-      return images.at[image, rows, jnp.where(columns < 0, size[1], columns)].set(x, mode='drop')
+      image = jnp.arange(len(images))[:, None]
+      return put(images, rows, columns, self.pixels.draw(numbers, uniforms[image, rows, columns]))
 
     return jax.lax.fori_loop(first, last, one, images)
 

@@ -149,7 +149,7 @@ class LogisticMixturePixels:
 
     Entry c is -log P(x_c | x_0 ... x_{c-1}), so that the sum over channels is -log P(x).
     """
-    return jnp.concatenate(self._observe(self._split(canvas), x)[0], -1)
+    return jnp.concatenate(self.observe(self._split(canvas), x)[0], -1)
 
   def log_masses(self, canvas, earlier):
     """log P(x_c | x_0 ... x_{c-1}) of every value that channel c can have, for an entropy coder.
@@ -161,7 +161,7 @@ class LogisticMixturePixels:
       [..., grey_levels] minus the `cost` in nats of 0, 1 / (grey_levels - 1), ..., 1.
     """
     mixture = self._split(canvas)
-    _, log_weights = self._observe(mixture, earlier)
+    _, log_weights = self.observe(mixture, earlier)
     c = earlier.shape[-1]
     mean = mixture.mean_given([earlier[..., i : i + 1] for i in range(c)])
     log_masses = logistic_log_mass(
@@ -206,9 +206,12 @@ class LogisticMixturePixels:
         [clip(row) for row in rows[c + 1 : 2 * c + 1]],
         [jnp.tanh(row) for row in rows[2 * c + 1 :]])
 
-  def _observe(self, mixture, x):
+  def observe(self, mixture, x, least=0.0):
     """Channels x [..., c] one after the other.
 
+    Args:
+      mixture: `LogisticMixture`.
+      least: the mass that every value has from all components at least, and they share the rest.
     Returns:
       (costs in nats: c of [..., 1], log of the components' weights given all of them [..., K]).
     """
@@ -218,6 +221,9 @@ class LogisticMixturePixels:
       log_masses = logistic_log_mass(
           jnp.round(value * (self.grey_levels - 1)), mixture.mean_given(earlier),
           mixture.log_scales[c], self.grey_levels)
+      if least:
+        rest = math.log1p(-least * self.grey_levels)
+        log_masses = jnp.logaddexp(log_masses + rest, math.log(least))
       joint = log_weights + log_masses
       costs.append(-jax.nn.logsumexp(joint, -1, keepdims=True))
       # Not joint + cost, which would not sum to 1 where the cost is large.

@@ -1,0 +1,278 @@
+"""Local pixels in whole numbers: the same bytes on every machine, beyond the paper.
+
+p(x) = prod_i p(x_i | x_N(i)) as in `local_pixels`, by a network of whole numbers that are held in
+float32. 8 bits go into each of its products and 8 bits of weights; every partial sum of a product
+stays below 2^24 in units of the smallest weight, so that it is exact in any order, on any device.
+What comes out are whole numbers too, which `integer_mixture` reads from tables. So an encoder and a
+decoder agree by arithmetic, not by luck.
+
+Training goes through the same numbers: first as they are (`whole=False`, where only their ranges
+are those of whole numbers), then rounded, with the gradients of the identity (Bengio et al., 2013).
+Hidden units and what the network sees are in units of 1/32, up to 255 of them.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from conv_draw.model import integer_mixture, products
+from conv_draw.model import integer_tables as tables
+from conv_draw.model.local_pixels import OUTSIDE, along, by_parts, look, neighbours, put
+from conv_draw.model.pixels import LogisticMixture, LogisticMixturePixels
+
+UNIT = 32  # of what is seen and of hidden units: 1 is 1/32
+MOST = 255  # of them in a product
+HIDDEN_MOST = 2**12  # of hidden units before they are rectified
+WEIGHT_MOST = 127  # of a column's smallest weight
+
+
+class IntegerPixels(nn.Module):
+  """p(x) by pixel; `apply` it with method `cost`, `cost_at`, `describe_at` or `draw`.
+
+  Images are values 0..255, of any size.
+
+  Attributes:
+    channels: C, 1 or 3.
+    horizon: h.
+    features: hidden units.
+    residual_layers: between the first layer and the last, each adding to the hidden units.
+    mixtures: K.
+    whole: round. If not, it is a sketch of itself, for training.
+    compute_dtype: of the factors of the products: bfloat16 holds them as exactly as float32.
+  """
+
+  channels: int
+  horizon: int = 3
+  features: int = 160
+  residual_layers: int = 2
+  mixtures: int = 5
+  whole: bool = True
+  compute_dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    c, h, k = self.channels, self.horizon, self.mixtures
+    inputs = len(neighbours(h)) * c + 3 * h + c + 1
+    outputs = k * (c + 1) * (c + 2) // 2
+
+    def layer(name, inputs, outputs, gain=1.0):
+      init = nn.initializers.variance_scaling(gain, 'fan_in', 'truncated_normal')
+      return (self.param(f'{name}_kernel', init, (inputs, outputs)),
+              self.param(f'{name}_bias', nn.initializers.zeros, (outputs,)))
+
+    self.first = layer('first', inputs, self.features)
+    self.residual = [
+        layer(f'residual_{i}', self.features, self.features) for i in range(self.residual_layers)]
+    self.last = layer('last', self.features, outputs, gain=0.1)
+
+  @property
+  def pixels(self):
+    """The distribution of a pixel that the numbers stand for."""
+    return LogisticMixturePixels(256, self.mixtures)
+
+  @property
+  def uniforms(self):
+    """U, how many uniform numbers `draw` takes for a pixel."""
+    return self.channels
+
+  def cost(self, images, view=None):
+    """-log p(x_i | x_N(i)) of all pixels, in nats, by channel: [B, H, W, C] -> the same.
+
+    If `whole`, of the frequencies in the tables themselves, without gradients.
+    """
+    assert view is None
+    score = self.table_cost_at if self.whole else self.cost_at
+    return by_parts(images, lambda rows, columns: score(images, rows, columns))
+
+  def table_cost_at(self, images, rows, columns):
+    """As `cost_at`, of the tables' frequencies."""
+    b, n = rows.shape
+    flat = lambda a: a.reshape(-1, self.channels).T
+    values = flat(look(images.astype(jnp.int32), [(0, 0)], rows, columns)[..., 0, :])
+    _, frequencies = self.intervals_at(images, rows, columns, values)
+    cost = math.log(tables.TOTAL) - jnp.log(frequencies.astype(jnp.float32))
+    return cost.T.reshape(b, n, self.channels)
+
+  def intervals_at(self, images, rows, columns, values):
+    """Where values int32 [C, B N] lie in their pixels' tables: (starts, frequencies), the same."""
+    known, found = iter(values), []
+
+    def know(channel):
+      value = next(known)
+      found.append(channel.interval(value))
+      return value
+
+    integer_mixture.channels(self.mixture_at(images, rows, columns), self.channels, know)
+    starts, frequencies = zip(*found, strict=True)
+    return jnp.stack(starts), jnp.stack(frequencies)
+
+  def draw(self, uniforms, images, first, last, view=None):
+    """Draws the pixels of the diagonals first..last-1; as `LocalPixels.draw`, U = C."""
+    assert view is None
+    places = jnp.floor(uniforms * tables.TOTAL).astype(jnp.int32)
+
+    def one(number, images):
+      rows, columns = along(images, number, self.horizon)
+      image = jnp.arange(len(images))[:, None]
+      at = iter(places[image, rows, columns].reshape(-1, self.channels).T)
+      values = integer_mixture.channels(
+          self.mixture_at(images, rows, columns), self.channels,
+          lambda channel: channel.find(next(at)))
+      return put(images, rows, columns, jnp.stack(values, -1))
+
+    return jax.lax.fori_loop(first, last, one, images)
+
+  def numbers_at(self, images, rows, columns):
+    """What the network says of N pixels of each image: whole float32 [R, B N], and `Seen`."""
+    near = look(jnp.asarray(images, jnp.float32), neighbours(self.horizon), rows, columns)
+    seen = self._see(near.reshape(-1, *near.shape[2:]))
+    hidden = self._layer(seen.inputs, self.first, UNIT)
+    for layer in self.residual:
+      hidden = self._clip(hidden + self._layer(self._rectify(hidden), layer, UNIT), HIDDEN_MOST)
+    return self._layer(self._rectify(hidden), self.last, tables.NATURAL).T, seen
+
+  def cost_at(self, images, rows, columns, view=None):
+    """-log p(x_i | x_N(i)) of N pixels of each image, nats by channel: int [B, N] -> [B, N, C].
+
+    With gradients; of the mixture as it is meant, not of its tables.
+    """
+    assert view is None
+    numbers, seen = self.numbers_at(images, rows, columns)
+    x = look(jnp.asarray(images, jnp.float32), [(0, 0)], rows, columns)[..., 0, :]
+    flat = products.column_by_column(x.reshape(-1, self.channels) / 255)
+    costs, _ = self.pixels.observe(self._mixture(numbers, seen), flat, 1 / tables.TOTAL)
+    cost = jnp.concatenate(costs, -1)
+    return products.column_by_column(cost).reshape(x.shape)
+
+  def mixture_at(self, images, rows, columns):
+    """`IntegerMixture` of N pixels of each image, B N in all; for `whole` alone."""
+    numbers, seen = self.numbers_at(images, rows, columns)
+    rows = self._rows(numbers)
+    whole = lambda a: a.astype(jnp.int32)
+    return integer_mixture.IntegerMixture(
+        integer_mixture.from_logits(whole(rows[0])),
+        [whole(a) for a in self._means(rows, seen)],
+        [whole(a) for a in self._scales(rows, seen)],
+        [whole(a) for a in self._slopes(rows)])
+
+  def _see(self, near):
+    """`Seen` of neighbours float32 [N, M, C]."""
+    h, c, places = self.horizon, self.channels, neighbours(self.horizon)
+    inside = (near[..., 0] != OUTSIDE).astype(jnp.float32)  # [N, M]
+    at = [places.index(p) for k in range(1, h + 1) for p in ((-k, 0), (0, -k), (-1, k))]
+    edges = jnp.stack([inside[:, i] for i in at], -1)
+    west, north = places.index((0, -1)), places.index((-1, 0))
+    count = (inside[:, west] + inside[:, north])[:, None]
+    total = sum(inside[:, i, None] * near[:, i] for i in (west, north))
+    # Half the sum of both, the one there is, or mid grey.
+    reference = jnp.floor(jnp.where(count == 2, total / 2, jnp.where(count == 1, total, 128)))
+    difference = (near - reference[:, None]) * inside[..., None]
+    entries = (c * jnp.maximum(inside.sum(1), 1)).astype(jnp.int32)
+    mean = tables.SUBPIXEL * abs(difference).sum((1, 2)).astype(jnp.int32) // entries
+    spread = jnp.asarray(tables.spread_of())[mean]
+    gain = jnp.asarray(tables.gains())[spread]
+    n = len(near)
+    inputs = jnp.concatenate([
+        jnp.clip(jnp.round(difference * gain[:, None, None]), -MOST, MOST).reshape(n, -1),
+        edges * UNIT, jnp.round((reference - 128) / 4),
+        (4.0 * spread[:, None] - 64)], -1)
+    return Seen(inputs, reference, spread)
+
+  def _layer(self, x, layer, unit):
+    """[N, I] in units of 1/32 -> [N, O] in 1 / `unit`."""
+    kernel, bias = layer
+    kernel, bias = kernel * (unit / UNIT), bias * unit
+    if self.whole:
+      kernel, smallest = whole_kernel(kernel)
+      bias = _round(bias / smallest) * smallest
+    multiply = products.bfloat16 if self.compute_dtype == jnp.bfloat16 else functools.partial(
+        jnp.matmul, precision='highest')
+    return self._floor(multiply(x, kernel) + bias + 0.5)
+
+  def _rectify(self, hidden):
+    return jnp.clip(hidden, 0, MOST)
+
+  def _clip(self, numbers, most):
+    return jnp.clip(numbers, -most, most)
+
+  def _floor(self, numbers):
+    return _floor(numbers) if self.whole else numbers
+
+  def _rows(self, numbers):
+    """Of [K, N] each: logits, means by channel, log scales by channel, slopes by pair."""
+    return jnp.split(numbers, len(numbers) // self.mixtures)
+
+  def _means(self, rows, seen):
+    """By channel [K, N], in 1/16 grey values, with the earlier channels at their means."""
+    k = self.mixtures
+    unit = jnp.asarray(tables.units())[seen.spread]
+    apart = (jnp.arange(k) * 2 + 1 - k)[:, None] * (tables.NATURAL // k)
+    return [
+        seen.reference[:, c] * tables.SUBPIXEL
+        + self._floor((self._clip(row + apart, 2**10)) * unit / tables.NATURAL)
+        for c, row in enumerate(rows[1 : self.channels + 1])]
+
+  def _scales(self, rows, seen):
+    """By channel [K, N]: places in `tables.widths`."""
+    first = seen.spread * tables.SPREAD_STEP + tables.SCALE_OF_1 - tables.NATURAL
+    return [jnp.clip(row + first, 0, tables.SCALES - 1)
+            for row in rows[self.channels + 1 : 2 * self.channels + 1]]
+
+  def _slopes(self, rows):
+    """By pair of channels [K, N], in 1 / NATURAL."""
+    return [self._clip(row + tables.NATURAL, 2 * tables.NATURAL)
+            for row in rows[2 * self.channels + 1 :]]
+
+  def _mixture(self, numbers, seen):
+    """`LogisticMixture` of [N, K] each."""
+    rows = self._rows(numbers)
+    k = tables.NATURAL
+    across = lambda rows: [row.T for row in rows]
+    means = [mean / (255 * tables.SUBPIXEL) for mean in self._means(rows, seen)]
+    slopes = [slope / k for slope in self._slopes(rows)]
+    linked, first = [], 0
+    for i, mean in enumerate(means):
+      shift = sum(slope * (earlier - 0.5) for earlier, slope in zip(
+          means[:i], slopes[first : first + i], strict=True))
+      linked.append(mean - shift)
+      first += i
+    scales = [(scale - tables.SCALE_OF_1) / k - jnp.log(255.0)
+              for scale in self._scales(rows, seen)]
+    return LogisticMixture(
+        jax.nn.log_softmax(rows[0].T / k), across(linked), across(scales), across(slopes))
+
+
+class Seen(NamedTuple):
+  """N pixels' inputs, and what their outputs are relative to."""
+
+  inputs: jax.Array  # [N, I] whole
+  reference: jax.Array  # [N, C] whole grey values
+  spread: jax.Array  # int32 [N]: places in `tables.units`
+
+
+def whole_kernel(kernel):
+  """Weights as whole numbers up to 127 of a power of two, by column: [I, O], and those powers [O].
+
+  What it returns it would return again.
+  """
+  _, exponent = jnp.frexp(abs(jax.lax.stop_gradient(kernel)).max(0))
+  smallest = jnp.ldexp(1.0, exponent - 7)
+  most = WEIGHT_MOST
+  return jnp.clip(_round(kernel / smallest), -most, most) * smallest, smallest
+
+
+@jax.custom_jvp
+def _floor(x):
+  return jnp.floor(x)
+
+
+@jax.custom_jvp
+def _round(x):
+  return jnp.round(x)
+
+
+for _f in (_floor, _round):
+  _f.defjvp(lambda primals, tangents, f=_f: (f(*primals), tangents[0]))
