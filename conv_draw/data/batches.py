@@ -21,8 +21,8 @@ from conv_draw.data import sets
 from conv_draw.errors import UserError, reason
 from conv_draw.machine import devices
 
-# Sets the random numbers that mirror images apart from those that order them.
-FLIPS = 1
+# Set the random numbers that mirror and cut images apart from those that order them.
+FLIPS, CROPS = 1, 2
 
 
 class Batches:
@@ -49,7 +49,8 @@ class Batches:
           f'train.batch_size is {batch_size}, which {process_count} processes do not divide: '
           f'set --config.train.batch_size to a multiple of {process_count}')
     self._make = _Recipe(
-        images.fetch, len(images), batch_size, seed, flips, process_index, process_count)
+        images.fetch, len(images), batch_size, seed, flips, images.crops, process_index,
+        process_count)
     self._workers = _Workers(self._make, workers) if workers and images.on_disk else None
     self._pool = concurrent.futures.ThreadPoolExecutor(
         1, initializer=_leave_signals_to_others if self._workers else None)
@@ -86,6 +87,7 @@ class _Recipe:
   batch_size: int
   seed: int
   flips: bool
+  crops: bool
   process_index: int
   process_count: int
 
@@ -93,9 +95,14 @@ class _Recipe:
     """uint8 [B / processes, H, W, C]."""
     indices = sets.batch_indices(self.size, self.batch_size, (self.seed, reverts), step)
     mine = lambda whole: np.split(whole, self.process_count)[self.process_index]
-    batch = self.fetch(mine(indices))
+    random_for = lambda purpose: np.random.default_rng((self.seed, reverts, step, purpose))
+    if self.crops:
+      places = random_for(CROPS).random((self.batch_size, 2))
+      batch = self.fetch(mine(indices), mine(places))
+    else:
+      batch = self.fetch(mine(indices))
     if self.flips:
-      random = np.random.default_rng((self.seed, reverts, step, FLIPS))
+      random = random_for(FLIPS)
       mirrored = mine(random.random(self.batch_size) < 0.5)[:, None, None, None]
       batch = np.where(mirrored, batch[:, :, ::-1], batch)
     return batch

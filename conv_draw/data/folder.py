@@ -1,6 +1,7 @@
 """A directory of image files as a data set: headers are checked at once, pixels read lazily."""
 
 import collections
+import functools
 import hashlib
 import os
 
@@ -9,10 +10,13 @@ import numpy as np
 from conv_draw.data import headers
 from conv_draw.errors import UserError, reason
 
+# Images that crops are taken from are kept decoded if together they have no more bytes.
+KEPT = 2**30
+
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
 
 
-def load(data_dir, split, image_size, hold_out):
+def load(data_dir, split, image_size, hold_out, crop=0):
   """Opens one split of a directory of images, searched recursively.
 
   Subdirectories train and test, where both exist, are the splits. Otherwise the files whose
@@ -24,10 +28,12 @@ def load(data_dir, split, image_size, hold_out):
     image_size: 0 if all images have the same size; N to shrink every image to N pixels on its
       shorter side and keep the square in its middle.
     hold_out: fraction of the files to test on, between 0 and 1.
+    crop: if not 0, squares of so many pixels are cut out of images of any size.
 
   Returns:
     name; (H, W, C), where C is 1 if all files of both splits are grey, else 3; number of images;
-    and fetch: int [N] -> uint8 [N, H, W, C].
+    and fetch: int [N] -> uint8 [N, H, W, C], which takes the places of crops as well, [N, 2] in
+    [0, 1): from top to bottom and from left to right; in the middle without.
 
   Raises:
     UserError: no images, or one that cannot be used, by name. `fetch` raises it too, for pixels
@@ -37,25 +43,53 @@ def load(data_dir, split, image_size, hold_out):
     raise UserError(f'no directory of images at {data_dir!r}: set --config.data.data_dir')
   if image_size < 0:
     raise UserError(f'an image size cannot be {image_size}: set --config.data.image_size')
+  if image_size and crop:
+    raise UserError('--config.data.image_size shrinks images to the square that it cuts out, and '
+                    '--config.data.crop does not shrink: set one of them')
   files = _split_files(data_dir, hold_out)
   every = files['train'] + files['test']
-  found = [_header(path, image_size) for path in every]
+  found = [_header(path, image_size, crop) for path in every]
   grey = all(mode in ('1', 'L') for mode, _ in found)
-  if image_size:
-    width = height = image_size
+  if image_size or crop:
+    width = height = image_size or crop
   else:
     width, height = _common_size(every, [size for _, size in found])
   shape = (height, width, 1 if grey else 3)
   paths = files[split]
 
-  def fetch(indices):
+  def fetch(indices, places=None):
     pixels = np.empty((len(indices), *shape), np.uint8)
     for row, index in enumerate(indices):
-      pixels[row], _ = _pixels(paths[index], shape, image_size)
+      if crop:
+        pixels[row] = _cut(whole(paths[index]), crop, (0.5, 0.5) if places is None else places[row])
+      else:
+        pixels[row], _ = _pixels(paths[index], shape, image_size)
     return pixels
 
-  label = f'folder {os.path.basename(os.path.abspath(data_dir))}, {height}x{width}, {split}'
+  sizes = dict(zip(every, (size for _, size in found), strict=True))
+
+  def whole(path):
+    width, height = sizes[path]
+    decode = _kept if total <= KEPT else _whole
+    return decode(path, (height, width, shape[2]))
+
+  total = shape[2] * sum(width * height for width, height in sizes.values())
+  kind = 'crops' if crop else 'folder'
+  label = f'{kind} {os.path.basename(os.path.abspath(data_dir))}, {height}x{width}, {split}'
   return label, shape, len(paths), fetch
+
+
+def _cut(pixels, side, place):
+  """The square of `side` pixels at a place in [0, 1)^2 of those that there are."""
+  top, left = (int(at * (n - side + 1)) for at, n in zip(place, pixels.shape[:2], strict=True))
+  return pixels[top : top + side, left : left + side]
+
+
+def _whole(path, shape):
+  return _pixels(path, shape, 0)[0]
+
+
+_kept = functools.cache(_whole)  # in each process its own
 
 
 def read(path):
@@ -143,12 +177,12 @@ def _unreadable(path, error):
   return UserError(f'{path} cannot be read as an image ({reason(error)}): mend or remove it')
 
 
-def _header(path, image_size):
+def _header(path, image_size, crop=0):
   """(PIL mode, upright (width, height)) of a file, without decoding its pixels.
 
   Raises:
     UserError: unreadable, transparent, deeper than 8 bits, of several frames, or smaller than
-      `image_size`.
+      `image_size` or `crop`.
   """
   with _open(path) as image:
     try:
@@ -164,9 +198,10 @@ def _header(path, image_size):
     if pictures > 1:
       raise UserError(f'{path} has {pictures} frames, pages, layers or sizes: save the one that is '
                       'meant as a file, or remove it')
-    if min(size) < image_size:
-      raise UserError(f'{path} has {size[0]}x{size[1]} pixels, fewer than {image_size}: '
-                      'lower --config.data.image_size or remove it')
+    for least, key in ((image_size, 'image_size'), (crop, 'crop')):
+      if min(size) < least:
+        raise UserError(f'{path} has {size[0]}x{size[1]} pixels, fewer than {least}: '
+                        f'lower --config.data.{key} or remove it')
     return image.mode, size
 
 

@@ -31,9 +31,11 @@ class Images:
     name: what to print beside every number measured on it.
     shape: (H, W, C) of every image.
     grey_levels: number of grey levels; pixel values are 0..grey_levels-1.
-    fetch: int array [N] of indices below `size` -> uint8 [N, H, W, C].
+    fetch: int array [N] of indices below `size` -> uint8 [N, H, W, C]; of `crops`, also their
+      places [N, 2] in [0, 1), where they are not to be in the middle.
     size: number of images.
     on_disk: whether fetch reads and decodes files. If so, it can be sent to another process.
+    crops: whether fetch cuts squares out of larger images.
   """
   name: str
   shape: tuple[int, int, int]
@@ -41,6 +43,7 @@ class Images:
   fetch: Callable[[np.ndarray], np.ndarray]
   size: int
   on_disk: bool = False
+  crops: bool = False
 
   def __len__(self):
     return self.size
@@ -52,7 +55,8 @@ def load(data_config, split):
   Args:
     data_config: has the keys name (one of NAMES), data_dir ('' for TFDS's default), image_size
       (pixels, 'folder' only), split_by ('drawer' or 'alphabet', 'omniglot' only),
-      binarisation_seed ('omniglot' only) and hold_out (fraction of files, 'folder' only).
+      binarisation_seed ('omniglot' only), hold_out (fraction of files, 'folder' only) and
+      crop (pixels, 'folder' only).
     split: 'train' or 'test'.
 
   Raises:
@@ -78,11 +82,13 @@ def load(data_config, split):
     images = Images(label, (side, side, 3), 256, fetch, size, on_disk=True)
   elif name == 'folder':
     label, shape, size, fetch = data_folder.load(
-        data_dir, split, data_config.image_size, data_config.hold_out)
-    images = Images(label, shape, 256, fetch, size, on_disk=True)
+        data_dir, split, data_config.image_size, data_config.hold_out, data_config.crop)
+    images = Images(label, shape, 256, fetch, size, on_disk=True, crops=data_config.crop > 0)
   else:
     raise UserError(f'unknown data set {name!r}: set --config.data.name to one of '
                     + ', '.join(NAMES))
+  if data_config.crop and name != 'folder':
+    raise UserError(f'{name} is used whole: leave --config.data.crop at 0')
   if data_config.image_size not in (0, images.shape[0]):
     raise UserError(f'{name} has images of {images.shape[0]}x{images.shape[1]} pixels, not '
                     f'{data_config.image_size}: leave --config.data.image_size at 0')

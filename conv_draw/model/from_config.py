@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from conv_draw.model import layers, pixels
 from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.model.integer_pixels import IntegerPixels
 from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.vae import Vae
@@ -25,6 +26,10 @@ def from_config(config, image_shape, grey_levels):
   draw, channels = None, image_shape[-1]
   if m.kind == 'vae' or m.steps:
     draw = _draw(m, m.local_canvas, image_shape, grey_levels)
+  if m.local_numbers != 'real':
+    return LocalDraw(None, IntegerPixels(
+        channels, m.local_horizon, m.local_features, m.local_layers, m.mixtures,
+        m.local_numbers == 'whole', jnp.dtype(m.local_dtype)))
   kind = 'bernoulli' if m.local_canvas == 'bernoulli' else 'logistic_mixture'
   head = LocalPixels(
       pixels.from_name(kind, grey_levels, m.mixtures), channels, m.local_horizon, m.local_features,

@@ -48,6 +48,18 @@ def _check_local(flat, local):
   if part in ('head', 'draw') and not latents:
     raise UserError(f'--config.train.part={part} is of local pixels that see a canvas: there is '
                     'none; leave it at all')
+  numbers = flat['model.local_numbers']
+  if numbers != 'real':
+    if not local or latents or flat['model.local_position']:
+      raise UserError(
+          f'--config.model.local_numbers={numbers} is of local pixels alone: give '
+          '--config.model.likelihood=local and --config.model.steps=0, and no local_position')
+    if flat['model.local_canvas'] == 'bernoulli':
+      raise UserError(f'--config.model.local_numbers={numbers} is of pixels of 256 values: leave '
+                      'it at real')
+    if not flat['objective.pixels']:
+      raise UserError(f'--config.model.local_numbers={numbers} learns from pixels drawn at random: '
+                      'give --config.objective.pixels')
   if flat['train.optimizer'] == 'muon' and not local:
     raise UserError('--config.train.optimizer=muon is of local pixels: leave it at adam')
 

@@ -49,6 +49,8 @@ SETTINGS = (
             'omniglot: of the test split, binarised once'),
     Setting('data.image_size', 0, NOT_NEGATIVE, STAYS,
             'folder: resize and crop to this square; 0 = all are of one size'),
+    Setting('data.crop', 0, NOT_NEGATIVE, STAYS,
+            'folder: learn from squares of so many pixels, cut out at random; 0 = whole images'),
     Setting('data.hold_out', 0.1, FRACTION, STAYS,
             'folder without train/ and test/: the fraction that is the test split'),
     Setting('data.flips', False, ANY, STAYS,
@@ -68,6 +70,9 @@ SETTINGS = (
     Setting('model.local_features', 160, AT_LEAST_1, STAYS, 'local: hidden units'),
     Setting('model.local_layers', 2, NOT_NEGATIVE, STAYS, 'local: hidden layers after the first'),
     Setting('model.local_position', False, ANY, STAYS, 'local: pixels see where they are'),
+    Setting('model.local_numbers', 'real', ('real', 'ranged', 'whole'), STAYS,
+            'local: whole = the network is of whole numbers, for lossless files that decode '
+            'everywhere; ranged = its real numbers, to begin training with'),
     Setting('model.local_dtype', 'float32', ('float32', 'bfloat16'), STAYS,
             "local: of the factors of the hidden layers' products"),
     Setting('model.steps', 32, NOT_NEGATIVE, STAYS,

@@ -8,7 +8,7 @@ import numpy as np
 
 def config(name, data_dir='', **changes):
   keys = {'name': name, 'data_dir': str(data_dir), 'image_size': 0, 'split_by': 'drawer',
-          'binarisation_seed': 0, 'hold_out': 0.1}
+          'binarisation_seed': 0, 'hold_out': 0.1, 'crop': 0}
   return ml_collections.ConfigDict(keys | changes)
 
 

@@ -20,6 +20,7 @@ from conv_draw.data.batches import Batches
 from conv_draw.errors import UserError
 from conv_draw.training import loop
 from experiments import imagenet32
+from tests.data.data_sets import config
 from tests.program import ROOT, saved
 
 SCRIPT = '''
@@ -257,3 +258,21 @@ def test_flips_mirror_half_of_the_images_the_same_way_again(data_dir):
   halves = [take(True, process_index=i, process_count=2).reshape(4, 8, 32, 32, 3) for i in (0, 1)]
   np.testing.assert_array_equal(
       np.concatenate(halves, 1).reshape(flipped.shape), flipped)
+
+
+def test_crops_are_elsewhere_at_every_step_and_the_same_again(tmp_path):
+  for split in ('train', 'test'):
+    (tmp_path / split).mkdir()
+    row = np.arange(250, dtype=np.uint8)  # a crop's first pixel is its place
+    Image.fromarray(np.stack([np.tile(row, (60, 1))] * 3, -1)).save(tmp_path / split / 'a.png')
+  images = sets.load(config('folder', tmp_path, crop=8), 'train')
+
+  def take(step, **slices):
+    with contextlib.closing(Batches(images, 16, 0, **slices)) as batches:
+      return batches.take(step, 0).reshape(-1, 8, 8, 3)
+
+  first = take(0)
+  assert len(np.unique(np.concatenate([first, take(1)])[:, 0, 0, 0])) > 16
+  np.testing.assert_array_equal(take(0), first)
+  halves = [take(0, process_index=i, process_count=2) for i in (0, 1)]
+  np.testing.assert_array_equal(np.concatenate(halves), first)

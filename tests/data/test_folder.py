@@ -76,6 +76,29 @@ def test_folder_shrinks_to_a_centred_square(tmp_path):
   np.testing.assert_allclose(everything(test)[0], blocks.transpose(1, 0, 2), atol=1)
 
 
+def test_crops_are_squares_of_images_of_any_size(tmp_path):
+  wide, tall = noise(9, 30, 3), noise(21, 8, 3, seed=1)
+  save(tmp_path / 'train' / 'a.png', wide)
+  save(tmp_path / 'train' / 'b.png', tall)
+  save(tmp_path / 'test' / 'c.png', wide)
+  train, test = (
+      sets.load(config('folder', tmp_path, crop=8), split) for split in ('train', 'test'))
+  assert train.shape == (8, 8, 3) and train.crops and 'crops' in train.name
+  corners = np.array([[0, 0], [1 - 1e-9, 1 - 1e-9]])
+  np.testing.assert_array_equal(
+      train.fetch(np.array([0, 1]), corners), [wide[:8, :8], tall[13:, :8]])
+  np.testing.assert_array_equal(everything(test)[0], wide[1:, 11:19])
+  with pytest.raises(UserError) as error:
+    sets.load(config('folder', tmp_path, crop=9), 'train')
+  one_line(error, 'b.png', '8x21', 'data.crop')
+  with pytest.raises(UserError) as error:
+    sets.load(config('folder', tmp_path, crop=8, image_size=8), 'train')
+  one_line(error, 'data.crop', 'data.image_size')
+  with pytest.raises(UserError) as error:
+    sets.load(config('digits', crop=4), 'train')
+  one_line(error, 'digits', 'data.crop')
+
+
 def test_folder_turns_photographs_upright(tmp_path):
   pixels = np.zeros((8, 16, 3), np.uint8)
   pixels[:, 8:] = 255

@@ -151,6 +151,10 @@ def test_what_was_no_setting_yet_is_as_its_default_is(config, tmp_path):
     ({'objective.auxiliary': 0.1}, 'none'),
     ({'train.part': 'head'}, 'none'),
     ({'train.optimizer': 'muon'}, 'adam'),
+    ({'model.local_numbers': 'whole'}, 'steps=0'),
+    ({'model.likelihood': 'local', 'model.local_numbers': 'ranged'}, 'steps=0'),
+    ({'model.likelihood': 'local', 'model.steps': 0, 'model.local_numbers': 'whole',
+      'objective.pixels': 0}, 'objective.pixels'),
     ({'model.likelihood': 'local', 'model.local_canvas': 'bernoulli'}, 'omniglot'),
     ({'model.likelihood': 'local', 'model.steps': 0, 'train.part': 'draw'}, 'none')])
 def test_settings_of_local_pixels_need_them(config, changed, words):
