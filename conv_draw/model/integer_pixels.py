@@ -125,9 +125,10 @@ class IntegerPixels(nn.Module):
 
     return jax.lax.fori_loop(first, last, one, images)
 
-  def numbers_at(self, images, rows, columns):
+  def numbers_at(self, images, rows, columns, surrounded=False):
     """What the network says of N pixels of each image: whole float32 [R, B N], and `Seen`."""
-    near = look(jnp.asarray(images, jnp.float32), neighbours(self.horizon), rows, columns)
+    near = look(jnp.asarray(images, jnp.float32), neighbours(self.horizon), rows, columns,
+                self.horizon if surrounded else 0)
     seen = self._see(near.reshape(-1, *near.shape[2:]))
     hidden = self._layer(seen.inputs, self.first, UNIT)
     for layer in self.residual:
@@ -147,9 +148,12 @@ class IntegerPixels(nn.Module):
     cost = jnp.concatenate(costs, -1)
     return products.column_by_column(cost).reshape(x.shape)
 
-  def mixture_at(self, images, rows, columns):
-    """`IntegerMixture` of N pixels of each image, B N in all; for `whole` alone."""
-    numbers, seen = self.numbers_at(images, rows, columns)
+  def mixture_at(self, images, rows, columns, surrounded=False):
+    """`IntegerMixture` of N pixels of each image, B N in all; for `whole` alone.
+
+    `images` may be `local_pixels.surrounded` by the horizon.
+    """
+    numbers, seen = self.numbers_at(images, rows, columns, surrounded)
     rows = self._rows(numbers)
     whole = lambda a: a.astype(jnp.int32)
     return integer_mixture.IntegerMixture(

@@ -85,31 +85,43 @@ def along(images, number, horizon):
                for a in on_diagonal(number, images.shape[1:3], horizon))
 
 
-def put(images, rows, columns, values):
-  """`images` with values [B, n, C] or [B n, C] at (rows, columns), those outside left out."""
+def put(images, rows, columns, values, margin=0):
+  """`images` with values [B, n, C] or [B n, C] at (rows, columns), those outside left out.
+
+  Args:
+    margin: of images that are `surrounded`.
+  """
   # Negative indices would count from the end: what is not in the image goes beyond it.
-  columns = jnp.where(columns < 0, images.shape[2], columns)
+  columns = jnp.where(columns < 0, images.shape[2], columns + margin)
   values = values.reshape(*rows.shape, -1).astype(images.dtype)
-  return images.at[jnp.arange(len(images))[:, None], rows, columns].set(values, mode='drop')
+  image = jnp.arange(len(images))[:, None]
+  return images.at[image, rows + margin, columns].set(values, mode='drop')
 
 
-def look(values, offsets, rows, columns):
+def surrounded(values, margin):
+  """[B, H, W, K] with `margin` times OUTSIDE on every side."""
+  sides = (margin, margin)
+  return jnp.pad(values, ((0, 0), sides, sides, (0, 0)), constant_values=OUTSIDE)
+
+
+def look(values, offsets, rows, columns, margin=0):
   """Values around some pixels.
 
   Args:
     values: [B, H, W, K].
     offsets: (dy, dx) of M places relative to a pixel.
     rows, columns: int [B, N], of N pixels of each image.
+    margin: of values that are `surrounded` already, as far as offsets go at least.
   Returns:
     [B, N, M, K], OUTSIDE where there is no pixel.
   """
-  reach = max(max(abs(dy), abs(dx)) for dy, dx in offsets)
-  padded = jnp.pad(
-      values, ((0, 0), (reach, reach), (reach, reach), (0, 0)), constant_values=OUTSIDE)
-  batch, height, width, k = padded.shape
-  places = jnp.array([(dy + reach) * width + dx + reach for dy, dx in offsets])
+  if not margin:
+    margin = max(max(abs(dy), abs(dx)) for dy, dx in offsets)
+    values = surrounded(values, margin)
+  batch, height, width, k = values.shape
+  places = jnp.array([(dy + margin) * width + dx + margin for dy, dx in offsets])
   first = jnp.arange(batch)[:, None] * (height * width) + rows * width + columns
-  return jnp.take(padded.reshape(-1, k), first[..., None] + places, axis=0, mode='clip')
+  return jnp.take(values.reshape(-1, k), first[..., None] + places, axis=0, mode='clip')
 
 
 def place(rows, columns, image_size):
@@ -120,20 +132,25 @@ def place(rows, columns, image_size):
   return jnp.cos(jnp.concatenate([y, x], -1))
 
 
-def by_parts(images, cost_at):
-  """Scores whole images [B, H, W, C]: [B, H, W, C] of a function int rows, columns [B, N] ->
-  [B, N, C]."""
-  b, height, width, c = images.shape
+def by_parts(images, score_at):
+  """What a function says of all pixels of images [B, H, W, C], in parts.
+
+  Args:
+    score_at: of int rows and columns [B, N]: [B, N, K].
+  Returns:
+    [B, H, W, K].
+  """
+  b, height, width, _ = images.shape
   each = max(1, min(height, PART // (b * width)))  # rows in a part
   y = jnp.arange(-(-height // each) * each).reshape(-1, each)
 
   def part(rows):
     rows, columns = jnp.meshgrid(rows, jnp.arange(width), indexing='ij')
     everywhere = lambda a: jnp.broadcast_to(a.reshape(-1), (b, a.size))
-    return cost_at(everywhere(jnp.minimum(rows, height - 1)), everywhere(columns))
+    return score_at(everywhere(jnp.minimum(rows, height - 1)), everywhere(columns))
 
-  costs = jax.lax.map(part, y)  # [parts, B, each * W, C]
-  return costs.swapaxes(0, 1).reshape(b, -1, width, c)[:, :height]
+  scores = jax.lax.map(part, y)  # [parts, B, each * W, K]
+  return scores.swapaxes(0, 1).reshape(b, -1, width, scores.shape[-1])[:, :height]
 
 
 class LocalPixels(nn.Module):
