@@ -1,9 +1,15 @@
 """CIFAR-10: convolutional DRAW whose canvas feeds local pixels, for CPU cores.
 
+  python launch.py --config=experiments/cifar10_local_draw.py --workdir=runs/cifar10_local_first \\
+      --config.train.start_from=conv_draw/pretrained/cifar10 --config.train.steps=8000 \\
+      --config.train.learning_rate=1e-3 --config.objective.auxiliary=0.1
   python launch.py --config=experiments/cifar10_local_draw.py \\
-      --config.train.start_from=conv_draw/pretrained/cifar10
+      --config.train.start_from=runs/cifar10_local_first
 
-Beyond the paper; not yet run.
+Beyond the paper. 3.619 bits/dim (first 1,000 test images), of which 0.649 in latents, after
+the first; 3.464 (all 10,000), of which 0.271, after the second: 28 and 32 minutes on one CPU core
+with matrix units (AMX), beside other work. With an auxiliary weight of 0.02 in the second, latents
+held 0.028 after 1,500 steps.
 """
 
 from experiments import cifar10_small
@@ -15,10 +21,10 @@ def get_config():
   config.model.likelihood = 'local'
   config.model.local_dtype = 'bfloat16'
   config.objective.pixels = 256
-  config.objective.auxiliary = 0.1
+  config.objective.auxiliary = 0.07
   config.train.optimizer = 'muon'
-  config.train.steps = 8000
-  config.train.learning_rate = 1e-3
+  config.train.steps = 9000
+  config.train.learning_rate = 3e-3
   return config
 
 
