@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from conv_draw.codec.entropy import lanes as lanes_lib
-from conv_draw.model import integer_mixture, local_pixels
+from conv_draw.model import integer_mixture, integer_tables, local_pixels
+
+assert integer_tables.TOTAL == lanes_lib.TOTAL
 
 PIXELS_A_LANE = 4096  # a lane costs 4 bytes: tiles of less share one
 AT_ONCE = 256  # diagonals in a call

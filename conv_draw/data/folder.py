@@ -89,7 +89,9 @@ def _whole(path, shape):
   return _pixels(path, shape, 0)[0]
 
 
-_kept = functools.cache(_whole)  # in each process its own
+@functools.cache  # in each process its own
+def _kept(path, shape):
+  return _whole(path, shape)
 
 
 def read(path):

@@ -14,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from conv_draw.codec.entropy.stream import Undecodable
-from conv_draw.model.integer_tables import TOTAL
 
 BITS = 16  # of a word
 LOWEST = 2**BITS  # of a state
-assert TOTAL == 2**BITS
+TOTAL = 2**BITS  # frequencies of a symbol's values add up to this
 
 
 class Lanes(NamedTuple):
