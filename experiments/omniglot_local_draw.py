@@ -1,6 +1,6 @@
 """Omniglot 28x28, binarised: convolutional DRAW whose canvas feeds local pixels.
 
-  python launch.py --config=experiments/omniglot_local.py \\
+  python launch.py --config=experiments/omniglot_local_draw.py \\
       --config.train.start_from=conv_draw/pretrained/omniglot
 
 Beyond the paper, and an experiment in progress: with --config.train.steps=400

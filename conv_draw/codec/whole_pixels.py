@@ -85,9 +85,12 @@ def _intervals(head, params, images):
   return both[..., :c], both[..., c:]
 
 
-def _slots(head, size, batch, lanes, number):
-  """The pixels of a diagonal in steps of `lanes`: rows, columns int [steps, lanes], and whether
-  there is one."""
+def _slots(head, size, lanes, number):
+  """The pixels of a diagonal, one to a lane in each step.
+
+  Returns:
+    int rows, columns [steps, L], and whether there is one, bool.
+  """
   rows, columns = local_pixels.on_diagonal(number, size, head.horizon)
   missing = -len(rows) % lanes
   rows, columns = (jnp.pad(a, (0, missing), constant_values=-1).reshape(-1, lanes)
@@ -97,11 +100,10 @@ def _slots(head, size, batch, lanes, number):
 
 def _put(head, lanes, starts, frequencies, first, last):
   """Diagonals last-1 .. first of all tiles."""
-  b, height, width, c = starts.shape
-  count = lanes.states.shape[1]
+  _, height, width, c = starts.shape
 
   def one(i, lanes):
-    rows, columns, there = _slots(head, (height, width), b, count, last - 1 - i)
+    rows, columns, there = _slots(head, (height, width), lanes.states.shape[1], last - 1 - i)
     start, frequency = (a[:, rows, jnp.maximum(columns, 0)] for a in (starts, frequencies))
     steps = len(rows)
 
@@ -122,7 +124,7 @@ def _take(head, params, lanes, images, first, last):
 
   def one(number, carry):
     lanes, images = carry
-    rows, columns, there = _slots(head, size, b, count, number)
+    rows, columns, there = _slots(head, size, count, number)
     everywhere = lambda a: jnp.broadcast_to(a.reshape(-1), (b, a.size))
     at = everywhere(rows), everywhere(columns)
     mixture = head.apply(params, images, *at, surrounded=True, method='mixture_at')

@@ -51,7 +51,7 @@ def from_logits(logits):
   return normalise(jnp.asarray(tables.exponentials())[below])
 
 
-def below(edge, mean, scale, grey_levels=256):
+def below(edge, mean, scale):
   """The mass below value `edge` - 1/2, in 1 / ONE: int32, elementwise.
 
   That of value 0 begins at 0, and that of the last value ends at ONE.
@@ -65,7 +65,7 @@ def below(edge, mean, scale, grey_levels=256):
   table = jnp.asarray(tables.logistic())
   low = table[place]
   inside = low + ((table[place + 1] - low) * part >> bits)
-  return jnp.where(edge <= 0, 0, jnp.where(edge >= grey_levels, tables.ONE, inside))
+  return jnp.where(edge <= 0, 0, jnp.where(edge >= 256, tables.ONE, inside))
 
 
 def start(edge, weights, mean, scale):

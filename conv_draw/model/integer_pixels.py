@@ -19,9 +19,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from conv_draw.errors import UserError
 from conv_draw.model import integer_mixture, products
 from conv_draw.model import integer_tables as tables
-from conv_draw.model.local_pixels import OUTSIDE, along, by_parts, look, neighbours, put
+from conv_draw.model.local_pixels import OUTSIDE, along, by_parts, layers, look, neighbours, put
 from conv_draw.model.pixels import LogisticMixture, LogisticMixturePixels
 
 UNIT = 32  # of what is seen and of hidden units: 1 is 1/32
@@ -58,15 +59,13 @@ class IntegerPixels(nn.Module):
     inputs = len(neighbours(h)) * c + 3 * h + c + 1
     outputs = k * (c + 1) * (c + 2) // 2
 
-    def layer(name, inputs, outputs, gain=1.0):
-      init = nn.initializers.variance_scaling(gain, 'fan_in', 'truncated_normal')
-      return (self.param(f'{name}_kernel', init, (inputs, outputs)),
-              self.param(f'{name}_bias', nn.initializers.zeros, (outputs,)))
-
-    self.first = layer('first', inputs, self.features)
-    self.residual = [
-        layer(f'residual_{i}', self.features, self.features) for i in range(self.residual_layers)]
-    self.last = layer('last', self.features, outputs, gain=0.1)
+    most = max(inputs, self.features)
+    if MOST * WEIGHT_MOST * most >= 2**24:
+      raise UserError(
+          f'sums of {most} products are not exact in float32: of local pixels in whole numbers, '
+          'lower --config.model.local_features or --config.model.local_horizon')
+    self.first, self.residual, self.last = layers(
+        self.param, inputs, self.features, self.residual_layers, outputs)
 
   @property
   def pixels(self):

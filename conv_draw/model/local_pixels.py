@@ -153,6 +153,23 @@ def by_parts(images, score_at):
   return scores.swapaxes(0, 1).reshape(b, -1, width, scores.shape[-1])[:, :height]
 
 
+def layers(param, inputs, features, residual_layers, outputs):
+  """The parameters of a network: first, [residual], last, each (kernel [I, O], bias [O]).
+
+  Args:
+    param: a module's.
+  """
+  def layer(name, inputs, outputs, gain=1.0):
+    init = nn.initializers.variance_scaling(gain, 'fan_in', 'truncated_normal')
+    return (param(f'{name}_kernel', init, (inputs, outputs)),
+            param(f'{name}_bias', nn.initializers.zeros, (outputs,)))
+
+  return (  # made in this order, which decides what they begin as
+      layer('first', inputs, features),
+      [layer(f'residual_{i}', features, features) for i in range(residual_layers)],
+      layer('last', features, outputs, gain=0.1))
+
+
 class LocalPixels(nn.Module):
   """p(x | z) by pixel; `apply` it with method `cost`, `cost_at`, `describe_at` or `draw`.
 
@@ -186,15 +203,8 @@ class LocalPixels(nn.Module):
     if self.canvas_channels:
       inputs += len(around(CANVAS_HORIZON)) * c + self.canvas_channels
 
-    def layer(name, inputs, outputs, gain=1.0):
-      init = nn.initializers.variance_scaling(gain, 'fan_in', 'truncated_normal')
-      return (self.param(f'{name}_kernel', init, (inputs, outputs)),
-              self.param(f'{name}_bias', nn.initializers.zeros, (outputs,)))
-
-    self.first = layer('first', inputs, self.features)
-    self.residual = [
-        layer(f'residual_{i}', self.features, self.features) for i in range(self.residual_layers)]
-    self.last = layer('last', self.features, self.pixels.canvas_channels(c), gain=0.1)
+    self.first, self.residual, self.last = layers(
+        self.param, inputs, self.features, self.residual_layers, self.pixels.canvas_channels(c))
 
   @property
   def uniforms(self):

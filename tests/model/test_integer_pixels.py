@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from conv_draw.errors import UserError
 from conv_draw.model import integer_mixture, local_pixels
 from conv_draw.model import integer_tables as tables
 from conv_draw.model.integer_pixels import IntegerPixels, whole_kernel
@@ -131,3 +132,9 @@ def test_gradients_pass_through_the_rounding(head):
   whole, sketch = (mean(h)(params_of(head)) for h in (head, head.clone(whole=False)))
   a, b = (np.concatenate([x.ravel() for x in jax.tree.leaves(g)]) for g in (whole, sketch))
   assert np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) > 0.8
+
+
+def test_networks_whose_sums_might_not_be_exact_are_refused():
+  at = jnp.zeros((2, 1), int)
+  with pytest.raises(UserError, match='local_features'):
+    COLOUR.clone(features=519).init(jax.random.key(0), smooth(COLOUR), at, at, method='cost_at')
