@@ -21,8 +21,10 @@ from conv_draw.data import sets
 from conv_draw.errors import UserError, reason
 from conv_draw.machine import devices
 
-# Set the random numbers that mirror and cut images apart from those that order them.
-FLIPS, CROPS = 1, 2
+# Set the random numbers that change images apart from those that order them.
+FLIPS, CROPS, GREYS = 1, 2, 3
+
+LUMA = (77, 150, 29)  # of 256: what red, green and blue are to a grey image (ITU-R BT.601)
 
 
 class Batches:
@@ -35,22 +37,25 @@ class Batches:
     workers: worker processes to start; 0 for none: a thread prepares the batches. Images in memory
       are left to the thread, whatever this says.
     flips: mirror half of the images, drawn at random for each batch, left to right.
+    grey: show this share of the images in grey, drawn at random for each batch.
     process_index, process_count: which of the processes that train together this is. It prepares
       its own slice of every batch and reads nothing else.
 
   Raises:
-    UserError: the processes do not divide the batch.
+    UserError: the processes do not divide the batch, or images to be shown in grey are.
   """
 
-  def __init__(self, images, batch_size, seed, workers=0, flips=False, process_index=0,
-               process_count=1):
+  def __init__(self, images, batch_size, seed, workers=0, flips=False, grey=0.0,
+               process_index=0, process_count=1):
     if batch_size % process_count:
       raise UserError(
           f'train.batch_size is {batch_size}, which {process_count} processes do not divide: '
           f'set --config.train.batch_size to a multiple of {process_count}')
+    if grey and images.shape[-1] != 3:
+      raise UserError(f'{images.name} has no colours: leave --config.data.grey at 0')
     self._make = _Recipe(
-        images.fetch, len(images), batch_size, seed, flips, images.crops, process_index,
-        process_count)
+        images.fetch, len(images), batch_size, seed, flips, grey, images.crops,
+        process_index, process_count)
     self._workers = _Workers(self._make, workers) if workers and images.on_disk else None
     self._pool = concurrent.futures.ThreadPoolExecutor(
         1, initializer=_leave_signals_to_others if self._workers else None)
@@ -87,6 +92,7 @@ class _Recipe:
   batch_size: int
   seed: int
   flips: bool
+  grey: float
   crops: bool
   process_index: int
   process_count: int
@@ -102,10 +108,17 @@ class _Recipe:
     else:
       batch = self.fetch(mine(indices))
     if self.flips:
-      random = random_for(FLIPS)
-      mirrored = mine(random.random(self.batch_size) < 0.5)[:, None, None, None]
+      mirrored = self._some(random_for(FLIPS), 0.5, mine)
       batch = np.where(mirrored, batch[:, :, ::-1], batch)
+    if self.grey:
+      chosen = self._some(random_for(GREYS), self.grey, mine)
+      luma = (batch.astype(np.int32) @ LUMA + 128) >> 8
+      batch = np.where(chosen, luma[..., None].astype(np.uint8), batch)
     return batch
+
+  def _some(self, random, share, mine):
+    """bool [B / processes, 1, 1, 1]: a share of the images, drawn."""
+    return mine(random.random(self.batch_size) < share)[:, None, None, None]
 
 
 class _Workers:

@@ -55,6 +55,8 @@ SETTINGS = (
             'folder without train/ and test/: the fraction that is the test split'),
     Setting('data.flips', False, ANY, STAYS,
             'half of the training images, drawn at random, are mirrored left to right'),
+    Setting('data.grey', 0.0, FRACTION, STAYS,
+            'colour: this share of the training images, drawn at random, is shown in grey'),
     Setting('data.workers', 0, NOT_NEGATIVE, CHANGES,
             'imagenet, folder: processes that read and decode; 0 = one thread'),
 

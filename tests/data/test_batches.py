@@ -260,6 +260,30 @@ def test_flips_mirror_half_of_the_images_the_same_way_again(data_dir):
       np.concatenate(halves, 1).reshape(flipped.shape), flipped)
 
 
+def test_a_share_of_the_images_is_shown_in_grey(data_dir):
+  images = load(data_dir)
+
+  def take(grey, **slices):
+    with contextlib.closing(Batches(images, 16, 0, grey=grey, **slices)) as batches:
+      return batches.take(0, 0).reshape(-1, 32, 32, 3)
+
+  plain, some = take(0.0), take(0.25)
+  is_grey = [not np.array_equal(a, b) for a, b in zip(plain, some, strict=True)]
+  assert 1 <= sum(is_grey) <= 8
+  grey, colours = some[is_grey], plain[is_grey]
+  assert (grey == grey[..., :1]).all()
+  luma = colours @ np.array([0.299, 0.587, 0.114])
+  assert abs(grey[..., 0] - luma).max() <= 1
+  halves = [take(0.25, process_index=i, process_count=2) for i in (0, 1)]
+  np.testing.assert_array_equal(np.concatenate(halves), some)
+
+
+def test_what_has_no_colours_is_not_shown_in_grey():
+  images = sets.load(config('digits', ''), 'train')
+  with pytest.raises(UserError, match='digits.* has no colours: leave --config.data.grey at 0'):
+    Batches(images, 16, 0, grey=0.5)
+
+
 def test_crops_are_elsewhere_at_every_step_and_the_same_again(tmp_path):
   for split in ('train', 'test'):
     (tmp_path / split).mkdir()
