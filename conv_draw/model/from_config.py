@@ -29,7 +29,7 @@ def from_config(config, image_shape, grey_levels):
   if m.local_numbers != 'real':
     return LocalDraw(None, IntegerPixels(
         channels, m.local_horizon, m.local_features, m.local_layers, m.mixtures,
-        m.local_numbers == 'whole', jnp.dtype(m.local_dtype)))
+        m.local_numbers == 'whole', compute_dtype=jnp.dtype(m.local_dtype)))
   kind = 'bernoulli' if m.local_canvas == 'bernoulli' else 'logistic_mixture'
   head = LocalPixels(
       pixels.from_name(kind, grey_levels, m.mixtures), channels, m.local_horizon, m.local_features,

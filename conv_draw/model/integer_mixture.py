@@ -48,7 +48,12 @@ def normalise(values):
 def from_logits(logits):
   """Weights of int32 logits [K, N] in 1 / NATURAL nats."""
   below = jnp.minimum(logits.max(0) - logits, tables.REACH * tables.NATURAL - 1)
-  return normalise(jnp.asarray(tables.exponentials())[below])
+  return normalise(look_up(tables.exponentials(), below))
+
+
+def look_up(table, index):
+  """`table[index]` of whole numbers that are in it, without a check for each."""
+  return jnp.asarray(table).at[index].get(mode='promise_in_bounds')
 
 
 def below(edge, mean, scale):
@@ -58,19 +63,20 @@ def below(edge, mean, scale):
   """
   distance = edge * tables.SUBPIXEL - tables.SUBPIXEL // 2 - mean
   reach = tables.REACH << 16
-  a = distance * jnp.asarray(tables.widths())[scale]
+  a = distance * look_up(tables.widths(), scale)
   a = jnp.clip(a, -reach, reach) + reach
   bits = 16 - (tables.STEP.bit_length() - 1)
   place, part = a >> bits, a & (2**bits - 1)
-  table = jnp.asarray(tables.logistic())
-  low = table[place]
-  inside = low + ((table[place + 1] - low) * part >> bits)
+  both = look_up(tables.logistic(), place)
+  low, rise = both >> tables.RISE_BITS, both & (2**tables.RISE_BITS - 1)
+  inside = low + (rise * part >> bits)
   return jnp.where(edge <= 0, 0, jnp.where(edge >= 256, tables.ONE, inside))
 
 
 def start(edge, weights, mean, scale):
   """The frequencies of all values below `edge` int32 [N], int32 [N]: 0 at 0, TOTAL at 256."""
-  mass = (weights * below(edge, mean, scale)).sum(0)
+  # Component by component, which compiles to loops over pixels, the many.
+  mass = sum(w * below(edge, m, s) for w, m, s in zip(weights, mean, scale, strict=True))
   return (mass >> 14) + edge
 
 
@@ -88,11 +94,11 @@ class Channel(NamedTuple):
 
   def find(self, place):
     """The value within whose interval is `place` int32 [N] in 0..TOTAL-1."""
-    value = jnp.zeros_like(place)
-    for bit in (128, 64, 32, 16, 8, 4, 2, 1):
-      higher = value + bit
-      value = jnp.where(start(higher, *self) <= place, higher, value)
-    return value
+    def halve(step, value):
+      higher = value + (128 >> step)
+      return jnp.where(start(higher, *self) <= place, higher, value)
+
+    return jax.lax.fori_loop(0, 8, halve, jnp.zeros_like(place))
 
   def given(self, value):
     """The components' weights once the value is known, [K, N]."""

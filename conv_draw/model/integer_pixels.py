@@ -1,8 +1,9 @@
 """Local pixels in whole numbers: the same bytes on every machine, beyond the paper.
 
 p(x) = prod_i p(x_i | x_N(i)) as in `local_pixels`, by a network of whole numbers that are held in
-float32. 8 bits go into each of its products and 8 bits of weights; every partial sum of a product
-stays below 2^24 in units of the smallest weight, so that it is exact in any order, on any device.
+float32. 8 bits go into each of its products, and weights have 8 significant bits (bfloat16 holds
+both exactly); every partial sum stays below 2^24 in units of its column's smallest weight, which
+makes it exact in any order, on any device.
 What comes out are whole numbers too, which `integer_mixture` reads from tables. So an encoder and a
 decoder agree by arithmetic, not by luck.
 
@@ -28,7 +29,11 @@ from conv_draw.model.pixels import LogisticMixture, LogisticMixturePixels
 UNIT = 32  # of what is seen and of hidden units: 1 is 1/32
 MOST = 255  # of them in a product
 HIDDEN_MOST = 2**12  # of hidden units before they are rectified
-WEIGHT_MOST = 127  # of a column's smallest weight
+# Of a column of weights, in units of the smallest: with MOST before each and a bias, below 2^24.
+COLUMN_MOST = 15 * 2**12
+BIAS_MOST = 2**19
+FINEST = 2.0**-19  # unit: a half, which rounding adds, is at most 2^18 of them
+BITS = (10, 9, 8, 7)  # of a column's largest weight, in units of the smallest: the first that fits
 
 
 class IntegerPixels(nn.Module):
@@ -43,6 +48,7 @@ class IntegerPixels(nn.Module):
     residual_layers: between the first layer and the last, each adding to the hidden units.
     mixtures: K.
     whole: round. If not, it is a sketch of itself, for training.
+    rounded: the parameters are what `rounded` returns: the outcome is the same, sooner.
     compute_dtype: of the factors of the products: bfloat16 holds them as exactly as float32.
   """
 
@@ -52,6 +58,7 @@ class IntegerPixels(nn.Module):
   residual_layers: int = 2
   mixtures: int = 5
   whole: bool = True
+  rounded: bool = False
   compute_dtype: jnp.dtype = jnp.float32
 
   def setup(self):
@@ -60,7 +67,7 @@ class IntegerPixels(nn.Module):
     outputs = k * (c + 1) * (c + 2) // 2
 
     most = max(inputs, self.features)
-    if MOST * WEIGHT_MOST * most >= 2**24:
+    if most * (2 ** BITS[-1] - 1) > COLUMN_MOST:  # else the fewest bits always fit
       raise UserError(
           f'sums of {most} products are not exact in float32: of local pixels in whole numbers, '
           'lower --config.model.local_features or --config.model.local_horizon')
@@ -96,7 +103,13 @@ class IntegerPixels(nn.Module):
     return cost.T.reshape(b, n, self.channels)
 
   def intervals_at(self, images, rows, columns, values):
-    """Where values int32 [C, B N] lie in their pixels' tables: (starts, frequencies), the same."""
+    """Where values lie in their pixels' tables.
+
+    Args:
+      values: int32 [c, B N], of the first c channels.
+    Returns:
+      (starts, frequencies), int32 [c, B N].
+    """
     known, found = iter(values), []
 
     def know(channel):
@@ -104,7 +117,7 @@ class IntegerPixels(nn.Module):
       found.append(channel.interval(value))
       return value
 
-    integer_mixture.channels(self.mixture_at(images, rows, columns), self.channels, know)
+    integer_mixture.channels(self.mixture_at(images, rows, columns), len(values), know)
     starts, frequencies = zip(*found, strict=True)
     return jnp.stack(starts), jnp.stack(frequencies)
 
@@ -132,7 +145,9 @@ class IntegerPixels(nn.Module):
     hidden = self._layer(seen.inputs, self.first, UNIT)
     for layer in self.residual:
       hidden = self._clip(hidden + self._layer(self._rectify(hidden), layer, UNIT), HIDDEN_MOST)
-    return self._layer(self._rectify(hidden), self.last, tables.NATURAL).T, seen
+    # Pixels, which are many, are the last axis of all that is done with the few numbers of a pixel.
+    numbers = self._layer(self._rectify(hidden), self.last, tables.NATURAL)
+    return products.row_by_row(numbers.T), seen
 
   def cost_at(self, images, rows, columns, view=None):
     """-log p(x_i | x_N(i)) of N pixels of each image, nats by channel: int [B, N] -> [B, N, C].
@@ -175,8 +190,8 @@ class IntegerPixels(nn.Module):
     difference = (near - reference[:, None]) * inside[..., None]
     entries = (c * jnp.maximum(inside.sum(1), 1)).astype(jnp.int32)
     mean = tables.SUBPIXEL * abs(difference).sum((1, 2)).astype(jnp.int32) // entries
-    spread = jnp.asarray(tables.spread_of())[mean]
-    gain = jnp.asarray(tables.gains())[spread]
+    spread = integer_mixture.look_up(tables.spread_of(), mean)
+    gain = integer_mixture.look_up(tables.gains(), spread)
     n = len(near)
     inputs = jnp.concatenate([
         jnp.clip(jnp.round(difference * gain[:, None, None]), -MOST, MOST).reshape(n, -1),
@@ -188,9 +203,8 @@ class IntegerPixels(nn.Module):
     """[N, I] in units of 1/32 -> [N, O] in 1 / `unit`."""
     kernel, bias = layer
     kernel, bias = kernel * (unit / UNIT), bias * unit
-    if self.whole:
-      kernel, smallest = whole_kernel(kernel)
-      bias = _round(bias / smallest) * smallest
+    if self.whole and not self.rounded:
+      kernel, bias = _whole_layer(kernel, bias)
     multiply = products.bfloat16 if self.compute_dtype == jnp.bfloat16 else functools.partial(
         jnp.matmul, precision='highest')
     return self._floor(multiply(x, kernel) + bias + 0.5)
@@ -211,7 +225,7 @@ class IntegerPixels(nn.Module):
   def _means(self, rows, seen):
     """By channel [K, N], in 1/16 grey values, with the earlier channels at their means."""
     k = self.mixtures
-    unit = jnp.asarray(tables.units())[seen.spread]
+    unit = integer_mixture.look_up(tables.units(), seen.spread)
     apart = (jnp.arange(k) * 2 + 1 - k)[:, None] * (tables.NATURAL // k)
     return [
         seen.reference[:, c] * tables.SUBPIXEL
@@ -256,15 +270,47 @@ class Seen(NamedTuple):
   spread: jax.Array  # int32 [N]: places in `tables.units`
 
 
+def rounded(params):
+  """An `IntegerPixels`' parameters as it uses them; rounding them again would change nothing."""
+  layers = dict(params['params'])
+  for name in {key.rpartition('_')[0] for key in layers}:
+    unit = tables.NATURAL if name == 'last' else UNIT
+    kernel, bias = layers[f'{name}_kernel'], layers[f'{name}_bias']
+    kernel, bias = _whole_layer(kernel * (unit / UNIT), bias * unit)
+    layers |= {f'{name}_kernel': kernel * (UNIT / unit), f'{name}_bias': bias / unit}
+  return {'params': layers}
+
+
+def _whole_layer(kernel, bias):
+  kernel, smallest = whole_kernel(kernel)
+  return kernel, jnp.clip(_round(bias / smallest), -BIAS_MOST, BIAS_MOST) * smallest
+
+
 def whole_kernel(kernel):
-  """Weights as whole numbers up to 127 of a power of two, by column: [I, O], and those powers [O].
+  """Weights as whole numbers of 8 significant bits times a power of two, by column.
 
   What it returns it would return again.
+
+  Returns:
+    [I, O], and those powers of two [O].
   """
   _, exponent = jnp.frexp(abs(jax.lax.stop_gradient(kernel)).max(0))
-  smallest = jnp.ldexp(1.0, exponent - 7)
-  most = WEIGHT_MOST
-  return jnp.clip(_round(kernel / smallest), -most, most) * smallest, smallest
+
+  def in_units(bits):
+    smallest = jnp.maximum(jnp.ldexp(1.0, exponent - bits), FINEST)
+    numbers = kernel / smallest
+    _, size = jnp.frexp(jax.lax.stop_gradient(numbers))
+    step = jnp.ldexp(1.0, jnp.maximum(size - 8, 0))
+    largest = 2.0**bits - 2.0 ** (bits - 8) if bits > 8 else 2.0**bits - 1
+    return jnp.clip(_round(numbers / step) * step, -largest, largest), smallest
+
+  numbers, smallest = in_units(BITS[-1])
+  for bits in BITS[-2::-1]:
+    finer, unit = in_units(bits)
+    # Whole numbers are added up: the outcome is the same everywhere.
+    fits = abs(jax.lax.stop_gradient(finer)).astype(jnp.int32).sum(0) <= COLUMN_MOST
+    numbers, smallest = jnp.where(fits, finer, numbers), jnp.where(fits, unit, smallest)
+  return numbers * smallest, smallest
 
 
 @jax.custom_jvp

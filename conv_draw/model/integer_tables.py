@@ -6,6 +6,7 @@ platform's exp and log.
 
 import decimal
 import functools
+import itertools
 
 import numpy as np
 
@@ -23,6 +24,7 @@ SCALE_OF_1 = 2 * NATURAL  # the place of scale 1
 # The logistic function from -REACH to REACH in steps of 1 / STEP, as a share of ONE.
 REACH, STEP = 12, 32
 ONE = 2**18
+RISE_BITS = 12  # it rises by less than 2^12 in a step
 
 # Weights of components add up to this: 2^12 less a part in 256, which all values share alike.
 WEIGHTS = 4080
@@ -83,7 +85,11 @@ def exponentials():
 
 @functools.cache
 def logistic():
-  """int32 [2 REACH STEP + 2]: 1 / (1 + exp(-a)) in 1 / ONE, from 0 to ONE at the ends."""
+  """int32 [2 REACH STEP + 1]: 1 / (1 + exp(-a)) in 1 / ONE, from 0 to ONE at the ends.
+
+  Times 2^RISE_BITS, plus how much it rises to the next one.
+  """
   with decimal.localcontext(prec=40):
     middle = [_whole(ONE / (1 + _exp(-i, STEP))) for i in range(1 - REACH * STEP, REACH * STEP)]
-    return _table([0, *middle, ONE, ONE])
+    values = [0, *middle, ONE, ONE]
+    return _table([a * 2**RISE_BITS + b - a for a, b in itertools.pairwise(values)])
