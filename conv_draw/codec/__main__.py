@@ -1,15 +1,16 @@
 """Images to files and back, with a trained model.
 
-  python -m conv_draw.codec encode IMAGE FILE [--workdir=runs/NAME] [--lossless] [--tile=N]
-      [--bits-per-dim=R] [--groups=T]
+  python -m conv_draw.codec encode IMAGE FILE [--workdir=runs/NAME] [--lossless [--no-verify]
+      [--effort=1]] [--tile=N] [--bits-per-dim=R] [--groups=T]
   python -m conv_draw.codec decode FILE IMAGE [--workdir=runs/NAME] [--partial] [--temperature=1]
   python -m conv_draw.codec archive FOLDER FILE --workdir=runs/NAME
   python -m conv_draw.codec extract FILE FOLDER --workdir=runs/NAME
   python -m conv_draw.codec info FILE
 
 encode and decode also take a folder of images and a folder of files; what fails is said, and the
-others are coded. `-` is what comes through a pipe. Without --workdir they use the CIFAR-10 model
-that comes with the package. No file is overwritten without --overwrite, and never one that is read.
+others are coded. `-` is what comes through a pipe. Without --workdir they use models that come with
+the package, one for lossy files and one for lossless ones. No file is overwritten without
+--overwrite, and never one that is read.
 """
 
 import math
@@ -24,9 +25,16 @@ from conv_draw.errors import UserError
 
 PROGRAM = 'conv_draw.codec'
 WORKDIR = flags.DEFINE(
-    command_line.Path(), 'workdir', None, 'The run whose model is used. Default: of encode and '
-    'decode, conv_draw/pretrained/cifar10_codec.')
+    command_line.Path(), 'workdir', None, 'The run whose model is used. Default: encode: '
+    'conv_draw/pretrained/photos_lossless with --lossless, cifar10_codec without; decode: the one '
+    'of these that coded the file.')
 LOSSLESS = flags.DEFINE_bool('lossless', False, 'encode: store the pixels too.')
+NO_VERIFY = flags.DEFINE_bool(
+    'no_verify', False, 'encode --lossless: do not decode what is written to compare it, which '
+    'takes longer than encoding.')
+EFFORT = flags.DEFINE_integer(
+    'effort', 0, 'encode --lossless, with a model without latents: fit the model to each image, '
+    'for smaller files; 1 takes seconds, 2 four times as long.', lower_bound=0, upper_bound=2)
 BITS_PER_DIM = flags.DEFINE_float(
     'bits_per_dim', None, 'encode: store as many groups as fit into this rate.', lower_bound=0)
 GROUPS = flags.DEFINE_integer('groups', None, 'encode: store this many groups.', lower_bound=0)
@@ -87,13 +95,12 @@ def check(command, paths):
 def run(command, paths):
   """The `files.Line`s of a command that needs a model, as it goes from file to file."""
   from conv_draw.codec import files
-  from conv_draw.workdir import published
   # The shell leaves the ~ of --workdir=~/run to the program.
-  workdir = os.path.expanduser(WORKDIR.value or published.path('cifar10_codec'))
+  workdir = WORKDIR.value and os.path.expanduser(WORKDIR.value)
   if command == 'encode':
     return files.encode(
         *paths, workdir, LOSSLESS.value, GROUPS.value, BITS_PER_DIM.value, TILE.value,
-        OVERWRITE.value)
+        not NO_VERIFY.value, EFFORT.value, OVERWRITE.value)
   if command == 'decode':
     return files.decode(*paths, workdir, PARTIAL.value, TEMPERATURE.value, OVERWRITE.value)
   if command == 'archive':

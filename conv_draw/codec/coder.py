@@ -8,12 +8,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from conv_draw.codec import bits_back
+from conv_draw.codec import adapting, bits_back, whole_image
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
 from conv_draw.codec import tiles as tiles_lib
 from conv_draw.codec.entropy import stream
 from conv_draw.codec.format import archive_file, container, limits
+from conv_draw.codec.whole_pixels import WholePixels
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
 from conv_draw.model.local_draw import LocalDraw
@@ -41,7 +42,7 @@ class Coder:
   """Codes with one model.
 
   Attributes:
-    model, params: `ConvDraw` and its parameters.
+    model, params: `ConvDraw` and its parameters; or `LocalDraw` of `IntegerPixels` alone.
     fingerprint: 8 bytes that files of this model carry.
     name: for messages.
     clock: the time that its networks have taken.
@@ -59,10 +60,18 @@ class Coder:
     self._fixed_size = image_size
     self._network = functools.lru_cache(maxsize=4)(
         lambda size, batch: network_lib.Network(model, params, size, batch, self.clock))
+    self._whole_pixels = functools.lru_cache(maxsize=4)(
+        lambda size, batch, channels: WholePixels(
+            model.head, {'params': params['params']['head']}, size, batch, channels))
+
+  @property
+  def lossless_only(self):
+    """Whether the model has no latents: its files hold pixels alone."""
+    return not self.model.iterations
 
   @classmethod
   def load(cls, workdir):
-    """Of a run; of one with local pixels, the canvas and its latents.
+    """Of a run; of one with local pixels and latents, the canvas and its latents.
 
     Raises:
       UserError: no run there, or of a model that codes nothing.
@@ -71,18 +80,20 @@ class Coder:
     if config.model.kind != 'draw':
       raise UserError(
           f'{workdir} has model.kind={config.model.kind}: coding needs iterations, as draw has')
+    if not config.model.steps and config.model.local_numbers != 'whole':
+      raise UserError(
+          f'{workdir} has model.steps=0 and model.local_numbers={config.model.local_numbers}: '
+          'without latents, the codec needs whole numbers')
     run = trained.load(config, workdir)
     model, params = run.model, run.params
-    if isinstance(model, LocalDraw):  # what its canvas says of pixels is a model of its own
-      if model.draw is None:
-        raise UserError(
-            f'{workdir} has model.steps=0: the codec stores latents, and it has none')
+    if isinstance(model, LocalDraw) and model.draw is not None:
+      # What its canvas says of pixels is a model of its own.
       model, params = model.draw, {'params': params['params']['draw']}
     name = os.path.basename(os.path.abspath(workdir))
     return cls(model, params, name, run.images.shape[:2])
 
   def encode(self, image, lossless=False, groups=None, bits_per_dim=None, tile_side=None,
-             measure=False, source='the image'):
+             measure=False, verify=True, effort=0, progress=None, source='the image'):
     """One image to the bytes of a file, which have been decoded again before they are returned.
 
     Args:
@@ -93,6 +104,11 @@ class Coder:
         at least one.
       tile_side: at most, in pixels; 0: code the image whole; None: whole if it is small.
       measure: fill in `promised_bits`.
+      verify: decode a lossless file before it is returned, to be sure; lossy ones always are, to
+        say what they decode to.
+      effort: 1 or 2 to fit a model without latents to the image, for smaller files.
+      progress: called with how many tiles have been coded or decoded so far, and how many will
+        be; of models without latents.
       source: what messages call the image.
     Returns:
       `Encoded`.
@@ -105,9 +121,14 @@ class Coder:
       arguments.number(groups, 'groups', 0, self.model.iterations, whole=True)
     if bits_per_dim is not None:
       arguments.number(bits_per_dim, 'bits_per_dim', 0, math.inf)
+    arguments.number(effort, 'effort', 0, len(adapting.STEPS) - 1, whole=True)
+    if effort and not self.lossless_only:
+      raise UserError(f'the model {self.name} has latents, and is not fitted to images: effort=0')
     if tile_side is not None:
       arguments.number(tile_side, 'tile_side', 0, limits.MAX_SIDE, whole=True)
     self.check_posterior(BINS)
+    if self.lossless_only and not lossless:
+      raise UserError(f'the model {self.name} has no latents and stores pixels: give --lossless')
     image = np.asarray(arguments.images(image, 'HWC', self.model.pixels.grey_levels, source))
     self._check_image(source, image)
     if lossless:
@@ -117,15 +138,22 @@ class Coder:
       raise UserError(
           f'{source} is {width}x{height}, more than {limits.MAX_PIXELS:,} pixels: cut it up')
     tile_side = tiles_lib.default_tile_side((height, width)) if tile_side is None else tile_side
-    network, tiling = self._tiled((height, width), tile_side, source)
+    tiling = self._tiling((height, width), tile_side, source)
     header = container.Header(
         container.LOSSLESS if lossless else container.LOSSY, width, height, channels,
-        self.model.pixels.grey_levels, self.model.iterations, tile_side, _grouping(image, lossless),
-        SEED, self.fingerprint, self.name, _jax_version())
+        self.model.pixels.grey_levels, self.model.iterations, tile_side,
+        container.EACH if self.lossless_only else _grouping(image, lossless), SEED,
+        self.fingerprint, self.name, _jax_version())
     ends = container.ends(header)
     limits.check_image(header, source)
-    segments, bits = image_lib.encode(
-        network, tiling, image, ends if lossless else ends[:groups], SEED, lossless, measure)
+    if self.lossless_only:
+      segments, bits = whole_image.encode(
+          self._pixels_of(tiling, channels), tiling, image, effort, self.clock,
+          _part_of(progress, 0, 1 + verify))
+    else:
+      segments, bits = image_lib.encode(
+          self._network_of(tiling), tiling, image, ends if lossless else ends[:groups], SEED,
+          lossless, measure)
     data = container.write(header, segments)
     while bits_per_dim is not None and 8 * len(data) > bits_per_dim * image.size:
       if len(segments) <= 1:
@@ -137,18 +165,22 @@ class Coder:
       segments = segments[:-1]
       data = container.write(header, segments)
     self._check_not_empty(source, segments, tiling)
-    decoded = image_lib.decode(network, tiling, segments, ends, channels, SEED)
+    decoded = image
+    if verify or not lossless:
+      decoded = self._decode(header, tiling, segments, progress=_part_of(progress, 1, 2))
     if lossless and not np.array_equal(decoded, image):
       raise UserError(f'{source} was not coded: what was written would not decode to it')
     return Encoded(data, header, segments, decoded, bits[: len(segments)])
 
-  def decode(self, data, partial=False, temperature=0.0, source='the file'):
+  def decode(self, data, partial=False, temperature=0.0, progress=None, source='the file'):
     """The bytes of a file to an image.
 
     Args:
       partial: accept a file cut anywhere, and leave out the last segments of one that another
         machine wrote until the rest decodes here.
       temperature: of the prior that generates the groups that are missing, 0..10.
+      progress: called with how many tiles have been decoded so far, and how many will be; of
+        models without latents.
       source: what messages call the file.
     Returns:
       ([H, W, C] uint8, `container.Header`, [`container.Segment`]).
@@ -161,19 +193,26 @@ class Coder:
     self._check_header(source, header)
     if header.groups != self.model.iterations:
       raise UserError(f'{source} has {header.groups} groups, its model {self.model.iterations}')
-    network, tiling = self._tiled((header.height, header.width), header.tile_side, source)
+    tiling = self._tiling((header.height, header.width), header.tile_side, source)
     self._check_not_empty(source, segments, tiling)
     while True:
       try:
-        image = image_lib.decode(
-            network, tiling, segments, container.ends(header), header.channels, header.seed,
-            temperature)
+        image = self._decode(header, tiling, segments, temperature, progress)
         return image, header, segments
       except stream.Undecodable as e:
         if len(segments) < 2 or not partial:
           raise _written_elsewhere(
               source, header, '' if partial else '; --partial gives a coarser image') from e
         segments = segments[:-1]
+
+  def _decode(self, header, tiling, segments, temperature=0.0, progress=None):
+    if self.lossless_only:
+      return whole_image.decode(
+          self._pixels_of(tiling, header.channels), tiling, segments, header.channels, self.clock,
+          progress)
+    return image_lib.decode(
+        self._network_of(tiling), tiling, segments, container.ends(header), header.channels,
+        header.seed, temperature)
 
   def archive(self, images, names, source='the archive'):
     """Many images to the bytes of an archive, which have been decoded again before.
@@ -198,7 +237,7 @@ class Coder:
       raise UserError(
           f'{source} holds grey images, the model {self.name} takes colour: convert them '
           'to RGB')
-    network, _ = self._tiled(images.shape[1:3], 0, source)
+    network = self._network_of(self._tiling(images.shape[1:3], 0, source))
     payload, initial_bits, rates = bits_back.encode(network, images, SEED)
     if not np.array_equal(bits_back.decode(network, payload, len(images), SEED), images):
       raise UserError(f'{source} was not archived: it would not decode to what went in')
@@ -217,14 +256,14 @@ class Coder:
     self.check_posterior(GAUSSIAN)
     header, names, payload = archive_file.read(data, source=source)
     self._check_header(source, header)
-    network, _ = self._tiled((header.height, header.width), 0, source)
+    network = self._network_of(self._tiling((header.height, header.width), 0, source))
     try:
       return bits_back.decode(network, payload, header.count, header.seed), names
     except stream.Undecodable as e:
       raise _written_elsewhere(source, header, '') from e
 
-  def _tiled(self, size, tile_side, source='the image'):
-    """(`Network`, `Tiling`) for images of (H, W)."""
+  def _tiling(self, size, tile_side, source='the image'):
+    """`Tiling` of images of (H, W)."""
     tiling = tiles_lib.tiling(size, tile_side)
     height, width = tiling.tile_size
     if not self._fits((height, width)):
@@ -235,9 +274,19 @@ class Coder:
       raise UserError(
           f'{source} has {width}x{height} pixels in one piece, more than {tiles_lib.AT_ONCE:,}: '
           f'tiles of {tiles_lib.TILE_SIDE} pixels are the most')
-    return self._network(tiling.tile_size, tiling.batch), tiling
+    return tiling
+
+  def _network_of(self, tiling):
+    """`Network` for its tiles."""
+    return self._network(tiling.tile_size, tiling.batch)
+
+  def _pixels_of(self, tiling, channels):
+    """`WholePixels` for its tiles."""
+    return self._whole_pixels(tiling.tile_size, tiling.batch, channels)
 
   def _check_not_empty(self, source, segments, tiling):
+    if self.lossless_only and not segments:
+      raise UserError(f'{source} ends before its pixels, and there is nothing else: get it again')
     if not segments and tiling.count > tiling.batch:  # hours, for an image of nothing
       raise UserError(
           f'{source}: with no groups of latents at all there is nothing of an image that large; '
@@ -245,7 +294,11 @@ class Coder:
 
   def check_posterior(self, wanted):
     """Raises `UserError` unless the model's posterior is one of those `wanted`: BINS, GAUSSIAN."""
-    if self.model.posterior not in wanted:
+    if self.lossless_only:
+      if wanted != BINS:
+        raise UserError(
+            f'the model {self.name} has no latents: code images one by one, with --lossless')
+    elif self.model.posterior not in wanted:
       raise UserError(
           f'the model {self.name} has model.posterior={self.model.posterior}; this needs '
           f'{" or ".join(wanted)} (single images: uniform or rounded; archives: gaussian or '
@@ -285,7 +338,13 @@ class Coder:
 
   def _fits(self, size):
     """Whether the model takes images of (H, W): with fully connected layers, of one size."""
-    return all(layer.stride for layer in self.model.all_layers) or size == self._fixed_size
+    return self.lossless_only or size == self._fixed_size or all(
+        layer.stride for layer in self.model.all_layers)
+
+
+def _part_of(progress, number, count):
+  """`progress` of one of `count` passes over an image; None of None."""
+  return progress and (lambda done, total: progress(number * total + done, count * total))
 
 
 def _jax_version():

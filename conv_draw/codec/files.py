@@ -1,6 +1,8 @@
 """Image files to coded files and back: what the command line does."""
 
+import functools
 import os
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +12,11 @@ from conv_draw.codec import image_files, targets
 from conv_draw.codec.format import archive_file, container, reading
 from conv_draw.errors import UserError
 from conv_draw.report import pictures
+from conv_draw.workdir import published
 
 EXTENSION = '.cdraw'
+# The models that come with the package and code where no run is named.
+LOSSY_MODEL, LOSSLESS_MODEL = 'cifar10_codec', 'photos_lossless'
 
 
 class Line(NamedTuple):
@@ -22,15 +27,16 @@ class Line(NamedTuple):
   note: bool = False  # for stderr, though nothing failed
 
 
-def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None, tile_side=None,
-           overwrite=False):
+def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim=None,
+           tile_side=None, verify=True, effort=0, overwrite=False):
   """Writes the image file `source` to the coded file `path`; or those of a folder into a folder.
 
   What is written has been decoded before; lossless, it was the image. Images in a folder that
   cannot be coded are said, and left.
 
   Args:
-    lossless, groups, bits_per_dim, tile_side: as of `coder.Coder.encode`.
+    workdir: of the model; None: the one that comes with the package.
+    lossless, groups, bits_per_dim, tile_side, verify, effort: as of `coder.Coder.encode`.
     overwrite: whether files that exist may be replaced; those that are read never are.
   Yields:
     `Line`s: of every file how large it is, as it is written.
@@ -39,7 +45,8 @@ def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None
       coded or written at all.
   """
   plan = targets.plan(source, path, image_files.extensions(), EXTENSION, overwrite)
-  coder = coder_lib.Coder.load(workdir)
+  coder = coder_lib.Coder.load(
+      workdir or published.path(LOSSLESS_MODEL if lossless else LOSSY_MODEL))
   coder.check_posterior(coder_lib.BINS)
   if groups is not None and groups > coder.model.iterations:
     raise UserError(
@@ -51,7 +58,9 @@ def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None
   def encode_one(image_path, coded_path):
     nonlocal dims, size
     image, dropped[image_path] = image_files.read(image_path)
-    coded = coder.encode(image, lossless, groups, bits_per_dim, tile_side, source=image_path)
+    coded = coder.encode(
+        image, lossless, groups, bits_per_dim, tile_side, verify=verify, effort=effort,
+        progress=_progress(image_path), source=image_path)
     reading.check_size(coded_path, coded.data)
     targets.write(coded_path, coded.data, plan.folder, overwrite)
     dims, size = dims + image.size, size + len(coded.data)
@@ -62,10 +71,11 @@ def encode(source, path, workdir, lossless=False, groups=None, bits_per_dim=None
   yield from _not_kept(dropped)
 
 
-def decode(path, target, workdir, partial=False, temperature=0.0, overwrite=False):
+def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite=False):
   """Writes the image in the coded file `path` to the image file `target`; or those of a folder.
 
   Args:
+    workdir: of the model; None: the one that comes with the package and coded the file.
     partial, temperature: as of `coder.Coder.decode`.
     overwrite: as of `encode`.
   Yields:
@@ -76,14 +86,17 @@ def decode(path, target, workdir, partial=False, temperature=0.0, overwrite=Fals
   """
   plan = targets.plan(path, target, (EXTENSION,), '.png', overwrite)
   formats = {image_path: image_files.format_of(image_path) for _, image_path in plan.pairs}
-  coder = coder_lib.Coder.load(workdir)
-  coder.check_posterior(coder_lib.BINS)
+  load = functools.cache(coder_lib.Coder.load)
+  if workdir:
+    load(workdir).check_posterior(coder_lib.BINS)
 
   def decode_one(coded_path, image_path):
     format_, data = formats[image_path], reading.read_file(coded_path)
     header, _ = container.read(data, partial, source=coded_path)
     image_files.check_holds(image_path, format_, header.width, header.height, header.channels)
-    image, _, segments = coder.decode(data, partial, temperature, source=coded_path)
+    coder = load(workdir or _packaged(header.name, coded_path))
+    image, _, segments = coder.decode(
+        data, partial, temperature, _progress(coded_path), source=coded_path)
     written, exact = image_files.to_bytes(image_path, image, format_)
     targets.write(image_path, written, plan.folder, overwrite)
     groups = max((s.index for s in segments if s.kind == container.LATENTS), default=0)
@@ -150,6 +163,28 @@ def extract(path, folder, workdir, overwrite=False):
     written, _ = image_files.to_bytes(target, image, image_files.format_of(target))
     targets.write(target, written, folder, overwrite)
   yield Line(f'{folder}: {len(images)} images')
+
+
+def _packaged(name, source):
+  """The workdir of the model of that name that comes with the package."""
+  if name not in published.names():
+    raise UserError(
+        f'{source} was coded with the model {name}, which does not come with this package: name '
+        'its run with --workdir')
+  return published.path(name)
+
+
+def _progress(path):
+  """What shows on a terminal how much of a file's work is done; None elsewhere."""
+  if not sys.stderr.isatty():
+    return None
+
+  def show(done, total):
+    text = f'{path}: {100 * done // total} %'
+    print('\r' + (text if done < total else ' ' * len(text) + '\r'), end='', file=sys.stderr,
+          flush=True)
+
+  return show
 
 
 def _each(plan, code, source, summary):

@@ -15,17 +15,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from conv_draw.errors import UserError
+from conv_draw.model.local_draw import LocalDraw
 
 LEAST_LOG_MASS = -30.0  # nats
 
 
 def fingerprint(model, params):
   """8 bytes that tell models apart: of the parameters and of all that they are used with."""
+  if isinstance(model, LocalDraw):
+    head = model.head
+    settings = ('whole', head.channels, head.horizon, head.residual_layers, head.mixtures)
+    return _digest(settings, params)
   pixels = repr(model.pixels).replace('grey_levels=', 'levels=')  # as the first files have it
   settings = (
       model.channels, pixels, model.iterations, model.kernel,
       [tuple(layer) for layer in model.all_layers], model.posterior, str(np.dtype(
           model.compute_dtype)))
+  return _digest(settings, params)
+
+
+def _digest(settings, params):
   digest = hashlib.blake2b(repr(settings).encode(), digest_size=8)
   for path, value in sorted(
       jax.tree_util.tree_leaves_with_path(params), key=lambda leaf: jax.tree_util.keystr(leaf[0])):

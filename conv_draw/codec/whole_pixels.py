@@ -7,13 +7,15 @@ decoder asks it diagonal by diagonal.
 
 import contextlib
 import functools
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conv_draw.codec import adapting
 from conv_draw.codec.entropy import lanes as lanes_lib
-from conv_draw.model import integer_mixture, integer_tables, local_pixels
+from conv_draw.model import integer_mixture, integer_pixels, integer_tables, local_pixels
 
 assert integer_tables.TOTAL == lanes_lib.TOTAL
 
@@ -28,56 +30,114 @@ def lanes_of(size, horizon):
 
 
 class WholePixels:
-  """An `IntegerPixels` with its parameters, for B tiles of (H, W) at a time."""
+  """An `IntegerPixels` with its parameters, for B tiles of up to (H, W) at a time.
 
-  def __init__(self, head, params, size, batch):
-    assert head.whole
-    self.size, self.batch = size, batch
+  Several threads may encode and decode with it at once.
+  """
+
+  def __init__(self, head, params, size, batch, channels):
+    """Codes the first `channels` of each pixel: the others, if any, are equal to the first."""
+    assert head.whole and channels in (1, head.channels)
+    self.size, self.batch, self._channels = size, batch, channels
+    self._head = head.clone(rounded=True)
     self._total, _ = local_pixels.diagonals(size, head.horizon)
     self._lanes = lanes_of(size, head.horizon)
-    params = {'params': jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params['params'])}
-    self._intervals = jax.jit(functools.partial(_intervals, head, params))
-    self._put = jax.jit(functools.partial(_put, head), donate_argnums=0)
-    self._take = jax.jit(functools.partial(_take, head, params), donate_argnums=(0, 1))
-    self._head = head
+    self._compiled, self._compiling = {}, threading.Lock()
+    with as_everywhere():
+      self._params = jax.jit(integer_pixels.rounded)(
+          {'params': jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params['params'])})
+      self._change = jax.jit(adapting.changed)
 
-  def encode(self, images):
-    """uint8 [B, H, W, C] -> a list of B bytes, and what the tables promise, bits [B]."""
-    with _as_everywhere():
-      starts, frequencies = self._intervals(jnp.asarray(images))
-      lanes = lanes_lib.empty(len(images), self._lanes, images[0].size)
+  @property
+  def nothing(self):
+    """The bytes of a tile of no pixels."""
+    return lanes_lib.to_bytes(lanes_lib.empty(1, self._lanes, 0))[0]
+
+  @property
+  def changes(self):
+    """How many numbers an image's change to the model has."""
+    return sum(self._params['params'][name].size for name in adapting.biases(self._params))
+
+  def fit(self, image, effort):
+    """A change to the model for an image uint8 [H, W, C] of any size: `adapting.fit`."""
+    with as_everywhere():
+      return adapting.fit(self._head, self._params, image, effort)
+
+  def parameters(self, change):
+    """What `encode` and `decode` take for an image with that change, int [changes]."""
+    with as_everywhere():
+      return self._change(self._params, jnp.asarray(change, jnp.float32))
+
+  def encode(self, params, images, sizes):
+    """Tiles to bytes.
+
+    Args:
+      params: of `parameters`.
+      images: uint8 [B, H, W, channels].
+      sizes: int32 [B, 2], how much of each there is.
+    Returns:
+      A list of B bytes, and what the tables promise: float64 [B] bits.
+    """
+    with as_everywhere():
+      b, c = self.batch, self._channels
+      inside = _inside(self.size, sizes)
+      shown = np.where(inside[..., None], images, np.int32(local_pixels.OUTSIDE))
+      shown = jnp.asarray(np.broadcast_to(shown, (*shown.shape[:3], self._head.channels)))
+      starts, frequencies = self._run(
+          'intervals', functools.partial(_intervals, self._head, c), params, shown)
+      lanes = lanes_lib.empty(b, self._lanes, self.size[0] * self.size[1] * c)
       for last in range(self._total, 0, -AT_ONCE):
-        lanes = self._put(lanes, starts, frequencies, max(last - AT_ONCE, 0), last)
-      bits = 16 * images[0].size - np.log2(np.asarray(frequencies, np.float64)).sum((1, 2, 3))
-      return lanes_lib.to_bytes(lanes), bits
+        lanes = self._run(
+            'put', functools.partial(_put, self._head), lanes, starts, frequencies, sizes,
+            np.int32(max(last - AT_ONCE, 0)), np.int32(last), donated=0)
+      bits = (16 - np.log2(np.asarray(frequencies, np.float64))) * inside[..., None]
+      return lanes_lib.to_bytes(lanes), bits.sum((1, 2, 3))
 
-  def decode(self, data):
-    """Undoes `encode`. Raises UserError for what it never returned."""
-    with _as_everywhere():
-      head, (height, width) = self._head, self.size
+  def decode(self, params, data, sizes):
+    """Undoes `encode`, with 0 beyond the sizes. Raises UserError for what it never returned."""
+    with as_everywhere():
+      h = self._head.horizon
       lanes = lanes_lib.from_bytes(data, self._lanes)
-      images = local_pixels.surrounded(
-          jnp.zeros((len(data), height, width, head.channels)), head.horizon)
+      nothing = np.full((self.batch, *self.size, self._head.channels), local_pixels.OUTSIDE)
+      images = jnp.where(_inside(self.size, sizes)[..., None], 0.0, nothing)
+      images = local_pixels.surrounded(images, h)
       for first in range(0, self._total, AT_ONCE):
-        lanes, images = self._take(lanes, images, first, min(first + AT_ONCE, self._total))
+        last = min(first + AT_ONCE, self._total)
+        lanes, images = self._run(
+            'take', functools.partial(_take, self._head, self._channels), params, lanes,
+            images, sizes, np.int32(first), np.int32(last), donated=(1, 2))
       lanes_lib.finish(lanes, data)
-      h = head.horizon
-      return np.asarray(images[:, h:-h, h:-h]).astype(np.uint8)
+      return np.maximum(images[:, h:-h, h:-h, : self._channels], 0).astype(np.uint8)
+
+  def _run(self, name, function, *args, donated=()):
+    """What a function returns, compiled once for arguments of these shapes, by one thread."""
+    shapes = tuple(np.shape(x) for x in jax.tree.leaves(args))
+    with self._compiling:
+      if (name, shapes) not in self._compiled:
+        self._compiled[name, shapes] = jax.jit(
+            function, donate_argnums=donated).lower(*args).compile()
+    return self._compiled[name, shapes](*args)
 
 
 @contextlib.contextmanager
-def _as_everywhere():
+def as_everywhere():
   with jax.enable_x64(False), jax.default_matmul_precision('highest'):
     yield
 
 
-def _intervals(head, params, images):
-  """(starts, frequencies) int32 [B, H, W, C] of the values in their pixels' tables."""
-  b, _, _, c = images.shape
-  images = images.astype(jnp.int32)
+def _inside(size, sizes):
+  """bool [B, H, W]: what there is of tiles."""
+  rows, columns = np.indices(size)
+  return (rows < sizes[:, 0, None, None]) & (columns < sizes[:, 1, None, None])
+
+
+def _intervals(head, c, params, images):
+  """(starts, frequencies) int32 [B, H, W, c] of the values in their pixels' tables."""
+  b = len(images)
 
   def at(rows, columns):
-    values = local_pixels.look(images, [(0, 0)], rows, columns)[..., 0, :].reshape(-1, c).T
+    values = local_pixels.look(images, [(0, 0)], rows, columns)[..., 0, :c].reshape(-1, c).T
+    values = jnp.maximum(values, 0)  # beyond a tile's size
     found = head.apply(params, images, rows, columns, values, method='intervals_at')
     return jnp.concatenate(found).T.reshape(b, -1, 2 * c)
 
@@ -85,26 +145,29 @@ def _intervals(head, params, images):
   return both[..., :c], both[..., c:]
 
 
-def _slots(head, size, lanes, number):
-  """The pixels of a diagonal, one to a lane in each step.
+def _slots(head, size, sizes, lanes, number):
+  """The pixels of a diagonal in steps of one to a lane.
 
   Returns:
-    int rows, columns [steps, L], and whether there is one, bool.
+    int rows, columns [steps, L], and bool [steps, B, L], whether tiles have one there.
   """
   rows, columns = local_pixels.on_diagonal(number, size, head.horizon)
   missing = -len(rows) % lanes
   rows, columns = (jnp.pad(a, (0, missing), constant_values=-1).reshape(-1, lanes)
                    for a in (rows, columns))
-  return jnp.maximum(rows, 0), columns, columns >= 0
+  there = (columns >= 0)[:, None] & (rows[:, None] < sizes[:, 0, None]) & (
+      columns[:, None] < sizes[:, 1, None])
+  return jnp.maximum(rows, 0), jnp.maximum(columns, 0), there
 
 
-def _put(head, lanes, starts, frequencies, first, last):
+def _put(head, lanes, starts, frequencies, sizes, first, last):
   """Diagonals last-1 .. first of all tiles."""
   _, height, width, c = starts.shape
 
   def one(i, lanes):
-    rows, columns, there = _slots(head, (height, width), lanes.states.shape[1], last - 1 - i)
-    start, frequency = (a[:, rows, jnp.maximum(columns, 0)] for a in (starts, frequencies))
+    rows, columns, there = _slots(
+        head, (height, width), sizes, lanes.states.shape[1], last - 1 - i)
+    start, frequency = (a[:, rows, columns] for a in (starts, frequencies))
     steps = len(rows)
 
     def step(j, lanes):
@@ -116,15 +179,15 @@ def _put(head, lanes, starts, frequencies, first, last):
   return jax.lax.fori_loop(0, last - first, one, lanes)
 
 
-def _take(head, params, lanes, images, first, last):
+def _take(head, c, params, lanes, images, sizes, first, last):
   """Diagonals first .. last-1 of all tiles, into `images`, which are surrounded."""
-  b, c = len(images), head.channels
+  b = len(images)
   size = tuple(n - 2 * head.horizon for n in images.shape[1:3])
   count = lanes.states.shape[1]
 
   def one(number, carry):
     lanes, images = carry
-    rows, columns, there = _slots(head, size, count, number)
+    rows, columns, there = _slots(head, size, sizes, count, number)
     everywhere = lambda a: jnp.broadcast_to(a.reshape(-1), (b, a.size))
     at = everywhere(rows), everywhere(columns)
     mixture = head.apply(params, images, *at, surrounded=True, method='mixture_at')
@@ -145,8 +208,11 @@ def _take(head, params, lanes, images, first, last):
       lanes, values = jax.lax.scan(step, lanes, (by_step, there))
       return jnp.moveaxis(values, 0, 1).reshape(-1)  # [B steps lanes]
 
-    values = integer_mixture.channels(mixture, c, know)
-    values = jnp.stack(values, -1).reshape(b, -1, c)
-    return lanes, local_pixels.put(images, *at, values, head.horizon)
+    values = jnp.stack(integer_mixture.channels(mixture, c, know), -1).reshape(b, -1, c)
+    values = jnp.broadcast_to(values, (*values.shape[:2], head.channels))
+    known = jnp.moveaxis(there, 1, 0).reshape(b, -1)
+    rows, columns = at
+    return lanes, local_pixels.put(
+        images, rows, jnp.where(known, columns, -1), values, head.horizon)
 
   return jax.lax.fori_loop(first, last, one, (lanes, images))

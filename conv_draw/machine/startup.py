@@ -21,6 +21,11 @@ def restart_with_huge_pages():
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def cores():
+  """How many of the machine's this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+
 def one_device_per_core(batch_size):
   """On a CPU, makes JAX see its cores as devices: `jax.pmap` over them beats XLA's own threads.
 
@@ -31,8 +36,7 @@ def one_device_per_core(batch_size):
   if 'XLA_FLAGS' in os.environ or 'JAX_NUM_CPU_DEVICES' in os.environ:
     return
   import jax  # pylint: disable=g-import-not-at-top; a restart must come before it
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-  count = max((n for n in range(1, cores + 1) if batch_size % n == 0), default=1)
+  count = max((n for n in range(1, cores() + 1) if batch_size % n == 0), default=1)
   jax.config.update('jax_num_cpu_devices', count)
-  if count == cores:  # else the devices share the spare cores through XLA's thread pool
+  if count == cores():  # else the devices share the spare cores through XLA's thread pool
     os.environ['XLA_FLAGS'] = '--xla_cpu_multi_thread_eigen=false'

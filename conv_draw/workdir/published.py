@@ -29,6 +29,11 @@ def path(name):
   return os.path.join(ROOT, name)
 
 
+def names():
+  """Of the models that come with the package."""
+  return sorted(name for name in os.listdir(ROOT) if is_one(path(name)))
+
+
 def is_one(workdir):
   """Whether a workdir holds weights.npz, and so is to be read only."""
   return os.path.exists(os.path.join(workdir, FILE))

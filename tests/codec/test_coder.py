@@ -10,6 +10,7 @@ from conv_draw import BernoulliPixels
 from conv_draw.codec import coder as coder_lib
 from conv_draw.errors import UserError
 from conv_draw.training import loop
+from conv_draw.workdir import config as config_lib
 from tests.codec.test_image import SIZE, trained
 
 IMAGE = np.random.default_rng(0).integers(0, 17, (*SIZE, 1)).astype(np.uint8)
@@ -79,6 +80,6 @@ def test_of_a_run_with_local_pixels_the_canvas_is_coded(config, tmp_path):
   image = np.random.default_rng(0).integers(0, 17, (8, 8, 1)).astype(np.uint8)
   np.testing.assert_array_equal(coder.decode(coder.encode(image, lossless=True).data)[0], image)
   config.model.steps = 0
-  loop.train(config, str(tmp_path / 'alone'))
+  config_lib.store(config, str(tmp_path / 'alone'))
   with pytest.raises(UserError, match='alone has model.steps=0'):
     coder_lib.Coder.load(str(tmp_path / 'alone'))

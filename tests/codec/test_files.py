@@ -143,7 +143,7 @@ def test_study(setting):
   assert sizes[0] < sizes[1] < sizes[2] < sizes[3]
   assert float(ours[3]['psnr_db']) == np.inf and 'SSIM' in rows[0]
   assert {r['codec'] for r in rows if r['lossless'] == '1'} == {
-      'conv DRAW', 'PNG', 'WebP', 'JPEG 2000'}
+      'conv DRAW', 'PNG', 'WebP', 'JPEG 2000', 'JPEG XL'}
 
 
 def test_study_of_the_packaged_model_asks_for_its_data_in_its_own_words(tmp_path):

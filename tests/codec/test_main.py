@@ -81,7 +81,7 @@ for argument in arguments:
         '--tile=-1', '--tile=65536', '--tile=nan', '--none', '--groups=-1', '--groups=1.5',
         '--bits-per-dim=nan', '--bits-per-dim=inf', '--bits-per-dim=-1', '--temperature=nan',
         '--temperature=inf', '--temperature=-1', '--temperature=1e9')),
-    ('conv_draw.codec.study', ('--images=0', '--images=nan'))])
+    ('conv_draw.codec.study', ('--images=0', '--images='))])
 def test_mistakes_in_flags_end_in_one_line_and_status_two(program, refused):
   status, out, error = python('-c', PARSED, f'{program}.__main__', *refused)
   assert status == 0 and out.split() == ['2'] * len(refused), error

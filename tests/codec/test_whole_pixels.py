@@ -11,12 +11,26 @@ from tests.model.test_integer_pixels import COLOUR, GREY, params_of
 
 @functools.cache
 def coder(head, size, batch):
-  return WholePixels(head, params_of(head), size, batch)
+  return WholePixels(head, params_of(head), size, batch, head.channels)
 
 
 def smooth(head, size, count=2, seed=0):
   steps = np.random.default_rng(seed).normal(0, 8, (count, *size, head.channels))
   return np.clip(128 + steps.cumsum(1).cumsum(2), 0, 255).astype(np.uint8)
+
+
+def encode(coder, images, sizes, change=None):
+  change = np.zeros(coder.changes) if change is None else change
+  return coder.encode(coder.parameters(change), images, sizes)
+
+
+def decode(coder, data, sizes, change=None):
+  change = np.zeros(coder.changes) if change is None else change
+  return coder.decode(coder.parameters(change), data, sizes)
+
+
+def whole(images):
+  return np.array([images.shape[1:3]] * len(images))
 
 
 @pytest.mark.parametrize('head, size', [
@@ -25,25 +39,25 @@ def test_decodes_what_was_encoded_at_the_promised_cost(head, size, monkeypatch):
   monkeypatch.setattr(whole_pixels, 'AT_ONCE', 5)
   images = smooth(head, size)
   images[1] = np.random.default_rng(1).integers(0, 256, images[1].shape)
-  data, bits = coder(head, size, 2).encode(images)
-  np.testing.assert_array_equal(coder(head, size, 2).decode(data), images)
+  data, bits = encode(coder(head, size, 2), images, whole(images))
+  np.testing.assert_array_equal(decode(coder(head, size, 2), data, whole(images)), images)
   for part, promised in zip(data, bits, strict=True):
     assert promised <= 8 * len(part) <= promised + 8 * 4 + 16
 
 
-@pytest.mark.parametrize('lanes', [1, 2, 3])
-def test_lanes_share_one_stream(lanes, monkeypatch):
+def test_lanes_share_one_stream(monkeypatch):
+  lanes = 3
   monkeypatch.setattr(whole_pixels, 'lanes_of', lambda size, horizon: lanes)
   images = smooth(COLOUR, (12, 9))
-  coder = WholePixels(COLOUR, params_of(COLOUR), (12, 9), 2)
-  data, bits = coder.encode(images)
-  np.testing.assert_array_equal(coder.decode(data), images)
+  coder = WholePixels(COLOUR, params_of(COLOUR), (12, 9), 2, 3)
+  data, bits = encode(coder, images, whole(images))
+  np.testing.assert_array_equal(decode(coder, data, whole(images)), images)
   assert sum(map(len, data)) * 8 < bits.sum() + 2 * (32 * lanes + 16)
 
 
 def test_what_is_no_stream_is_refused():
   images = smooth(COLOUR, (6, 7))
-  data, _ = coder(COLOUR, (6, 7), 2).encode(images)
+  data, _ = encode(coder(COLOUR, (6, 7), 2), images, whole(images))
   rng = np.random.default_rng(0)
   for number in range(30):
     bad = [bytearray(part) for part in data]
@@ -55,4 +69,24 @@ def test_what_is_no_stream_is_refused():
     else:
       part += bytes(2)
     with pytest.raises(UserError):
-      coder(COLOUR, (6, 7), 2).decode([bytes(part) for part in bad])
+      decode(coder(COLOUR, (6, 7), 2), [bytes(part) for part in bad], whole(images))
+
+
+def test_of_a_tile_only_what_there_is_is_coded():
+  images, sizes = smooth(COLOUR, (6, 7)), np.array([[3, 7], [6, 2]])
+  data, bits = encode(coder(COLOUR, (6, 7), 2), images, sizes)
+  decoded = decode(coder(COLOUR, (6, 7), 2), data, sizes)
+  for tile, image, size in zip(decoded, images, sizes, strict=True):
+    there = tuple(slice(n) for n in size)
+    np.testing.assert_array_equal(tile[there], image[there])
+    assert not tile[size[0] :].any() and not tile[:, size[1] :].any()
+  # Alone, as an image of its size, a tile is coded the same way.
+  alone, _ = encode(coder(COLOUR, (3, 7), 1), images[:1, :3], sizes[:1])
+  assert len(alone[0]) == len(data[0])
+
+
+def test_of_equal_channels_one_is_coded():
+  grey = smooth(COLOUR, (6, 7))[..., :1]
+  one = WholePixels(COLOUR, params_of(COLOUR), (6, 7), 2, 1)
+  data, _ = encode(one, grey, whole(grey))
+  np.testing.assert_array_equal(decode(one, data, whole(grey)), grey)

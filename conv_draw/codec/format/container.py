@@ -136,6 +136,8 @@ def count(header):
 
 def _ends(header):
   groups = header.groups
+  if not groups:
+    return []
   if header.grouping == EACH:
     return range(1, groups + 1)
   if header.grouping == ALL:
@@ -208,10 +210,14 @@ def _check_header(header, source):
   if header.grouping not in (EACH, DOUBLING, ALL):
     raise UserError(f'{source} groups its latents in way {header.grouping}; it can be 0, 1 or 2')
   limits.check_image(header, source)
-  if not 1 <= header.groups <= MAX_GROUPS:
+  least = 0 if header.mode == LOSSLESS else 1
+  if not least <= header.groups <= MAX_GROUPS:
     raise UserError(
-        f'{source} has {header.groups} groups of latents; a model for the codec needs 1 to '
+        f'{source} has {header.groups} groups of latents; a model for the codec needs {least} to '
         f'{MAX_GROUPS}')
+  if not header.groups and header.grouping != EACH:
+    raise UserError(
+        f'{source} groups no latents in way {header.grouping}; without latents, it is 0')
   if not 0 <= header.tile_side <= limits.MAX_SIDE:
     raise UserError(
         f'{source} has tiles of {header.tile_side} pixels; a tile has at most '

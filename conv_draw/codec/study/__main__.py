@@ -1,9 +1,12 @@
-"""Rate and distortion of our files beside JPEG, JPEG 2000, WebP, AVIF and PNG, on the test split.
+"""Rate and distortion of our files beside JPEG, JPEG 2000, WebP, AVIF, JPEG XL and PNG.
 
   python -m conv_draw.codec.study [--workdir=runs/NAME] [--data_dir=DIR] [--images=100] [--out=DIR]
       [--overwrite]
+  python -m conv_draw.codec.study --images=FOLDER [--workdir=runs/NAME] [--effort=2] [--out=DIR]
 
-Without --workdir it studies the CIFAR-10 model that comes with the package.
+The images are the first of the test split of the model's data, or all in a folder, each in a file
+of its own. Without --workdir it studies models that come with the package: of CIFAR-10, or, for a
+folder, the lossless one of photographs.
 
 Sizes are those of whole files. Two protocols: 'sheet' stores 100 images as one picture, so that
 small images do not pay for a header each (the paper's protocol for the classical codecs; ours codes
@@ -20,6 +23,7 @@ from absl import flags
 
 from conv_draw import command_line
 from conv_draw.codec import coder as coder_lib
+from conv_draw.codec import files
 from conv_draw.codec.study import comparison, output, quality
 from conv_draw.data import sets
 from conv_draw.errors import UserError
@@ -29,13 +33,21 @@ from conv_draw.workdir import published
 PROGRAM = 'conv_draw.codec.study'
 WORKDIR = flags.DEFINE(
     command_line.Path(), 'workdir', None,
-    'The run whose model is studied; default: conv_draw/pretrained/cifar10_codec.')
+    'The run whose model is studied; default: conv_draw/pretrained/cifar10_codec, or '
+    'photos_lossless of a folder.')
 OUT = flags.DEFINE(
     command_line.Path(), 'out', None,
-    'Where the results go; default WORKDIR/study, or runs/cifar10_codec/study.')
-IMAGES = flags.DEFINE_integer('images', 100, 'Test images, the first so many.', lower_bound=1)
+    'Where the results go; default WORKDIR/study, or runs/cifar10_codec/study, or '
+    'runs/photos_lossless/study.')
+IMAGES = flags.DEFINE(
+    command_line.Path(), 'images', '100', 'Test images, the first so many; or a folder of images.')
+flags.register_validator(
+    IMAGES.name, lambda value: value.strip('0'), 'give a number above 0, or a folder')
 DATA_DIR = flags.DEFINE(
     command_line.Path(), 'data_dir', None, "Instead of the run's own data.data_dir.")
+EFFORT = flags.DEFINE_integer(
+    'effort', 0, 'Of encode --lossless: also with each one up to this.', lower_bound=0,
+    upper_bound=2)
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that are not of a study.')
 
 
@@ -56,24 +68,31 @@ def progress(text):
 
 
 def main(argv):
+  of_folder = not IMAGES.value.isdecimal()
+  model = files.LOSSLESS_MODEL if of_folder else files.LOSSY_MODEL
   # The shell leaves the ~ of --workdir=~/run to the program.
-  workdir = os.path.expanduser(WORKDIR.value or published.path('cifar10_codec'))
-  out = os.path.expanduser(
-      OUT.value or os.path.join(WORKDIR.value or 'runs/cifar10_codec', 'study'))
+  workdir = os.path.expanduser(WORKDIR.value or published.path(model))
+  out = os.path.expanduser(OUT.value or os.path.join(WORKDIR.value or f'runs/{model}', 'study'))
   with command_line.errors_in_one_line(PROGRAM, out):
     if len(argv) > 1:
       raise UserError(f'unexpected argument {argv[1]!r}: name a run by --workdir=runs/NAME')
     output.check(out, OVERWRITE.value)
-    coder, split = coder_lib.Coder.load(workdir), test_split(workdir)
+    coder = coder_lib.Coder.load(workdir)
     coder.check_posterior(coder_lib.BINS)
-    images = split.fetch(np.arange(min(IMAGES.value, len(split))))
-    points, speeds = comparison.compare(coder, images, progress)
-    shown = comparison.to_bytes(images, coder.model.pixels.grey_levels)
+    if of_folder:
+      images, protocols = comparison.folder(IMAGES.value, coder.model), ('single',)
+      what = f'{IMAGES.value}: {len(images)} images'
+    else:
+      split, protocols = test_split(workdir), comparison.PROTOCOLS
+      images = list(split.fetch(np.arange(min(int(IMAGES.value), len(split)))))
+      what = f'{split.name}: {len(images)} of {len(split)} images'
+    points, speeds = comparison.compare(coder, images, protocols, EFFORT.value, progress)
+    shown = [comparison.to_bytes(image, coder.model.pixels.grey_levels) for image in images]
     metric, _ = quality.similarity(shown[:1], shown[:1])
-    print(f'\n{split.name}: {len(images)} of {len(split)} images, model {coder.name}\n')
+    print(f'\n{what}, model {coder.name}\n')
     print(output.tables(points, speeds, metric))
-    output.write(out, points, metric, shown)
-    print(f'\nwrote {", ".join(output.FILES)} to {out}')
+    names = output.write(out, points, metric, shown)
+    print(f'\nwrote {", ".join(names)} to {out}')
 
 
 if __name__ == '__main__':

@@ -1,9 +1,10 @@
-"""JPEG, JPEG 2000, WebP, AVIF and PNG, as Pillow has them: what our files are compared with."""
+"""JPEG, JPEG 2000, WebP, AVIF, PNG and JPEG XL, as Pillow has them: what ours is compared with."""
 
 import io
 from typing import NamedTuple
 
 import numpy as np
+import pillow_jxl  # noqa: F401, it adds itself to Pillow
 from PIL import Image
 
 QUALITIES = (1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 50, 60, 70, 80, 88, 94, 98)
@@ -27,6 +28,8 @@ def lossy():
       settings.append(Setting('JPEG', f'quality {quality}, {sampling}', 'JPEG', dict(
           quality=quality, subsampling=sampling, optimize=True)))
     settings.append(Setting('WebP', f'quality {quality}', 'WEBP', dict(quality=quality, method=6)))
+    settings.append(Setting('JPEG XL', f'quality {quality}', 'JXL', dict(
+        quality=quality, effort=7)))
     for sampling in ('4:2:0', '4:4:4'):
       settings.append(Setting('AVIF', f'quality {quality}, {sampling}', 'AVIF', dict(
           quality=quality, subsampling=sampling, speed=4)))
@@ -41,7 +44,8 @@ def lossless():
   return [
       Setting('PNG', 'optimised', 'PNG', dict(optimize=True)),
       Setting('WebP', 'lossless', 'WEBP', dict(lossless=True, quality=100, method=6)),
-      Setting('JPEG 2000', 'lossless', 'JPEG2000', dict(irreversible=False))]
+      Setting('JPEG 2000', 'lossless', 'JPEG2000', dict(irreversible=False)),
+      Setting('JPEG XL', 'lossless, effort 9', 'JXL', dict(lossless=True, effort=9))]
 
 
 def encode(image, setting):

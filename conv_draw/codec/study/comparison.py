@@ -5,12 +5,14 @@ small images do not pay for a header each (the paper's protocol for the classica
 the images on it one by one, as tiles); 'single' stores each in a file of its own.
 """
 
+import os
+import sys
 import time
 from typing import NamedTuple
 
 import numpy as np
 
-from conv_draw.codec import image_files
+from conv_draw.codec import image_files, targets
 from conv_draw.codec.format import container
 from conv_draw.codec.study import classical, quality
 from conv_draw.errors import UserError
@@ -20,6 +22,7 @@ OURS = 'conv DRAW'
 PROTOCOLS = ('sheet', 'single')
 SHEET = 100  # images on a sheet
 COLUMNS = 10
+SHOWN = 10  # images that are kept as they were decoded
 
 
 class Point(NamedTuple):
@@ -32,7 +35,7 @@ class Point(NamedTuple):
   bits_per_dim: float  # of whole files
   psnr_db: float
   similarity: float  # MS-SSIM or SSIM
-  decoded: np.ndarray | None  # [N, H, W, C] uint8, of lossy ones
+  decoded: list | None  # of lossy ones, the first `SHOWN` images, [H, W, C] uint8
 
 
 class Speed(NamedTuple):
@@ -44,32 +47,62 @@ class Speed(NamedTuple):
   encode_seconds: float  # with the decoding that checks it
   decode_seconds: float
   coder_seconds: float  # of encode_seconds, outside the network
+  peak_gib: float | None  # the most memory that this process has held so far, where that is known
 
 
-def compare(coder, images, progress=print):
-  """Stores images [N, H, W, C] uint8 of 0..grey_levels-1 in every way: ([`Point`], [`Speed`]).
+def compare(coder, images, protocols=PROTOCOLS, effort=0, progress=print):
+  """Stores images in every way; of a model without latents, in every lossless way.
 
+  Args:
+    images: [H, W, C] uint8 each, of 0..grey_levels-1; of one size for 'sheet'.
+    effort: the most of `Coder.encode` that is tried, beside 0.
+  Returns:
+    ([`Point`], [`Speed`]).
   Raises:
     UserError: a sheet of them would be larger than the classical codecs hold.
   """
-  side, most = max(_parts(images)[0].shape), image_files.FORMATS['.webp'].max_side
+  points, speeds = [], []
+  parts_of = {name: _sheets(images) if name == 'sheet' else list(images) for name in protocols}
+  for parts in parts_of.values():
+    _check_sides(parts)
+  settings = classical.lossless() + ([] if coder.lossless_only else classical.lossy())
+  for protocol, parts in parts_of.items():
+    progress(f'{protocol}: ours')
+    found, speed = _ours(coder, protocol, parts, images, effort)
+    points += found
+    speeds += speed
+    levels = coder.model.pixels.grey_levels
+    parts, shown = ([to_bytes(i, levels) for i in some] for some in (parts, images))
+    for setting in settings:
+      progress(f'{protocol}: {setting.codec}, {setting.name}')
+      points.append(_classical(protocol, setting, parts, shown))
+  return points, speeds
+
+
+def folder(path, model):
+  """The images in a folder, [H, W, C] uint8 each, if a model takes them.
+
+  Raises:
+    UserError: no images there, or of a kind that the model does not take.
+  """
+  names, _ = targets.listing(path, image_files.extensions())
+  if model.pixels.grey_levels != 256:
+    raise UserError(f'{path} holds 8-bit images, which the model does not take: name another run')
+  images = [image_files.read(os.path.join(path, name))[0] for name in names]
+  for name, image in zip(names, images, strict=True):
+    if image.shape[-1] > model.channels:
+      raise UserError(
+          f'{os.path.join(path, name)} has colours, which the model does not take: name a run of '
+          'colour images')
+  return images
+
+
+def _check_sides(parts):
+  side, most = max(max(part.shape) for part in parts), image_files.FORMATS['.webp'].max_side
   if side > most:
     raise UserError(
         f'a sheet of these images would have {side} pixels a side, and WebP holds {most}: '
         'study fewer (--images=8), or smaller ones')
-  shown = to_bytes(images, coder.model.pixels.grey_levels)
-  points, speeds = [], []
-  for protocol in PROTOCOLS:
-    of_protocol = _parts(images) if protocol == 'sheet' else list(images)
-    progress(f'{protocol}: ours')
-    found, speed = _ours(coder, protocol, of_protocol, images, shown)
-    points += found
-    speeds += speed
-    parts = [to_bytes(part, coder.model.pixels.grey_levels) for part in of_protocol]
-    for setting in classical.lossless() + classical.lossy():
-      progress(f'{protocol}: {setting.codec}, {setting.name}')
-      points.append(_classical(protocol, setting, parts, shown))
-  return points, speeds
 
 
 def to_bytes(images, grey_levels):
@@ -82,26 +115,32 @@ def at_rate(points, rate):
   return max((p for p in points if p.bits_per_dim <= rate), key=lambda p: p.psnr_db, default=None)
 
 
-def _ours(coder, protocol, parts, images, shown):
+def _ours(coder, protocol, parts, images, most_effort):
   """([`Point`] of every number of groups and lossless, [`Speed`])."""
-  tile_side = max(images.shape[1:3]) if protocol == 'sheet' else None
-  coder.encode(parts[0], True, tile_side=tile_side)  # compiles
+  tile_side = max(images[0].shape[:2]) if protocol == 'sheet' else None
+  levels = coder.model.pixels.grey_levels
+  shown = [to_bytes(image, levels) for image in images]
+  for part in {part.shape: part for part in parts}.values():
+    coder.encode(part, True, tile_side=tile_side)  # compiles
   points, speeds = [], []
-  for lossless in (False, True):
+  ways = [(True, effort) for effort in range(most_effort + 1)]
+  for lossless, effort in ways if coder.lossless_only else [(False, 0), *ways]:
+    with_effort = f', effort {effort}' * (effort > 0)
     started, network_seconds = time.perf_counter(), coder.clock.seconds
-    coded = [coder.encode(part, lossless, tile_side=tile_side) for part in parts]
+    coded = [coder.encode(part, lossless, tile_side=tile_side, verify=False, effort=effort)
+             for part in parts]
     encoded = time.perf_counter()
     network_seconds = coder.clock.seconds - network_seconds
     for part, file in zip(parts, coded, strict=True):
       decoded, _, _ = coder.decode(file.data)
       assert np.array_equal(decoded, part if lossless else file.decoded)
     speeds.append(Speed(
-        f'{protocol}, {"lossless" if lossless else "lossy"}', len(images), images.size / 1e6,
-        encoded - started, time.perf_counter() - encoded,
-        encoded - started - network_seconds))
+        f'{protocol}, {"lossless" if lossless else "lossy"}{with_effort}', len(images),
+        sum(image.size for image in images) / 1e6, encoded - started,
+        time.perf_counter() - encoded, encoded - started - network_seconds, _peak_gib()))
     if lossless:
       size = sum(len(file.data) for file in coded)
-      points.append(_point(protocol, OURS, 'lossless', True, size, None, shown))
+      points.append(_point(protocol, OURS + with_effort, 'lossless', True, size, None, shown))
       continue
     for groups in range(coder.model.iterations + 1):
       size, decoded = 0, []
@@ -109,7 +148,7 @@ def _ours(coder, protocol, parts, images, shown):
         part = container.write(file.header, file.segments[:groups])
         size += len(part)
         decoded.append(coder.decode(part)[0])
-      decoded = to_bytes(_images(decoded, images), coder.model.pixels.grey_levels)
+      decoded = [to_bytes(image, levels) for image in _images(protocol, decoded, images)]
       points.append(_point(
           protocol, OURS, f'{groups} groups', False, size, decoded, shown))
   return points, speeds
@@ -117,27 +156,37 @@ def _ours(coder, protocol, parts, images, shown):
 
 def _classical(protocol, setting, parts, shown):
   coded = [classical.encode(part, setting) for part in parts]
-  size, decoded = sum(n for n, _ in coded), _images([d for _, d in coded], shown)
+  size, decoded = sum(n for n, _ in coded), _images(protocol, [d for _, d in coded], shown)
   lossless = setting in classical.lossless()
-  assert not lossless or np.array_equal(decoded, shown), setting
+  assert not lossless or all(map(np.array_equal, decoded, shown)), setting
   return _point(
       protocol, setting.codec, setting.name, lossless, size, None if lossless else decoded, shown)
 
 
 def _point(protocol, codec, setting, lossless, size, decoded, shown):
-  bits = size * 8 / shown.size
+  bits = size * 8 / sum(image.size for image in shown)
   if lossless:
     return Point(protocol, codec, setting, True, bits, float('inf'), 1.0, None)
   _, similarity = quality.similarity(shown, decoded)
-  psnr_db = pictures.psnr_db(shown, decoded)
-  return Point(protocol, codec, setting, False, bits, psnr_db, similarity, decoded)
+  flat = lambda images: np.concatenate([image.ravel() for image in images])
+  psnr_db = pictures.psnr_db(flat(shown), flat(decoded))
+  return Point(protocol, codec, setting, False, bits, psnr_db, similarity, decoded[:SHOWN])
 
 
-def _parts(images):
-  """[N, H, W, C] -> sheets of up to 100 images, [rows H, 10 W, C] each."""
+def _peak_gib():
+  try:
+    import resource  # not on Windows
+  except ImportError:
+    return None
+  unit = 2**30 if sys.platform == 'darwin' else 2**20
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _sheets(images):
+  """Images of one size -> sheets of up to 100 of them, [rows H, 10 W, C] each."""
   sheets = []
   for start in range(0, len(images), SHEET):
-    part = images[start : start + SHEET]
+    part = np.stack(images[start : start + SHEET])
     columns = min(COLUMNS, len(part))
     rows = -(-len(part) // columns)
     part = np.pad(part, ((0, rows * columns - len(part)), (0, 0), (0, 0), (0, 0)))
@@ -147,11 +196,14 @@ def _parts(images):
   return sheets
 
 
-def _images(parts, like):
-  """Undoes `_parts`, or stacks single images: [N, H, W, C] of `like`'s shape."""
-  _, h, w, c = like.shape
+def _images(protocol, parts, like):
+  """Undoes `_sheets` if that is the protocol: images as many and as large as `like`."""
+  if protocol == 'single':
+    return parts
+  h, w, c = like[0].shape
   found = []
   for part in parts:
     rows, columns = part.shape[0] // h, part.shape[1] // w
-    found.append(part.reshape(rows, h, columns, w, c).transpose(0, 2, 1, 3, 4).reshape(-1, h, w, c))
-  return np.concatenate(found)[: len(like)]
+    found += list(
+        part.reshape(rows, h, columns, w, c).transpose(0, 2, 1, 3, 4).reshape(-1, h, w, c))
+  return found[: len(like)]

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from conv_draw.codec import targets
-from conv_draw.codec.study.comparison import OURS, PROTOCOLS, SHEET, at_rate
+from conv_draw.codec.study.comparison import OURS, SHEET, SHOWN, at_rate
 from conv_draw.report import pictures
 
 matplotlib.use('Agg')  # no display
@@ -17,10 +17,9 @@ from matplotlib import pyplot as plt
 
 RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8, 1.6)  # bits/dim: the paper's, and one more
 SHOWN_RATE = 0.8  # bits/dim, of the pictures
-SHOWN = 10  # images of it
 
 
-FILES = ('study.csv', 'study.png', 'study_images.png')
+FILES = ('study.csv', 'study.png', 'study_images.png')  # the last two of lossy points alone
 COLUMNS = ('protocol', 'codec', 'setting', 'lossless', 'bits_per_dim', 'psnr_db')
 
 
@@ -36,10 +35,21 @@ def check(folder, overwrite=False):
 
 
 def write(folder, points, metric, shown):
-  """Writes `FILES`, each whole or not at all."""
-  contents = to_csv(points, metric), plot(points, metric), images(points, shown)
-  for name, content in zip(FILES, contents, strict=True):
+  """Writes those of `FILES` for which there is something, each whole or not at all.
+
+  Args:
+    shown: the images, [H, W, C] uint8 each.
+  Returns:
+    Their names.
+  """
+  contents = {FILES[0]: to_csv(points, metric)}
+  if not all(point.lossless for point in points):
+    contents[FILES[1]] = plot(points, metric)
+    if len({image.shape for image in shown}) == 1:
+      contents[FILES[2]] = images(points, shown)
+  for name, content in contents.items():
     targets.write(os.path.join(folder, name), content, folder, overwrite=True)  # as checked
+  return list(contents)
 
 
 def _is_of_a_study(folder):
@@ -64,8 +74,10 @@ def to_csv(points, metric):
 
 def plot(points, metric):
   """PSNR and similarity against the rate, one column per protocol: a PNG file's bytes."""
-  figure, axes = plt.subplots(2, len(PROTOCOLS), figsize=(10, 7), sharex=True, sharey='row')
-  for column, protocol in zip(axes.T, PROTOCOLS, strict=True):
+  protocols = list(dict.fromkeys(p.protocol for p in points))
+  figure, axes = plt.subplots(
+      2, len(protocols), figsize=(5 * len(protocols), 7), sharex=True, sharey='row', squeeze=False)
+  for column, protocol in zip(axes.T, protocols, strict=True):
     for codec in dict.fromkeys(p.codec for p in points if not p.lossless):
       found = [p for p in points if (p.protocol, p.codec, p.lossless) == (protocol, codec, False)
                and p.setting != '0 groups']  # an image of nothing: no line leads there
@@ -91,12 +103,16 @@ def plot(points, metric):
 
 
 def images(points, shown):
-  """Originals, and below them what each codec makes of them at `SHOWN_RATE` on a sheet: a PNG."""
-  rows = [shown[:SHOWN]]
+  """Originals, and below them what each codec makes of them at `SHOWN_RATE`: a PNG.
+
+  On a sheet, if there is one.
+  """
+  rows = [np.stack(shown[:SHOWN])]
+  protocol = points[0].protocol
   for codec in dict.fromkeys(p.codec for p in points if not p.lossless):
     best = at_rate([p for p in points if (p.protocol, p.codec, p.lossless) == (
-        'sheet', codec, False)], SHOWN_RATE)
-    rows.append(np.full_like(rows[0], 255) if best is None else best.decoded[:SHOWN])
+        protocol, codec, False)], SHOWN_RATE)
+    rows.append(np.full_like(rows[0], 255) if best is None else np.stack(best.decoded))
   picture, data = pictures.picture(np.stack(rows)), io.BytesIO()
   Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(data, 'PNG')
   return data.getvalue()
@@ -105,8 +121,9 @@ def images(points, shown):
 def tables(points, speeds, metric):
   """What was found, as Markdown."""
   codecs = list(dict.fromkeys(p.codec for p in points if not p.lossless))
+  protocols = list(dict.fromkeys(p.protocol for p in points))
   lines = []
-  for protocol in PROTOCOLS:
+  for protocol in protocols if codecs else ():
     lines += [f'Lossy, {protocol}: PSNR in dB ({metric}) at no more than so many bits/dim', '',
               '| bits/dim | ' + ' | '.join(codecs) + ' |', '|---' * (len(codecs) + 1) + '|']
     for rate in RATES:
@@ -120,16 +137,18 @@ def tables(points, speeds, metric):
   lossless = list(dict.fromkeys(p.codec for p in points if p.lossless))
   lines += ['Lossless, bits/dim', '', '| | ' + ' | '.join(lossless) + ' |',
             '|---' * (len(lossless) + 1) + '|']
-  for protocol in PROTOCOLS:
+  for protocol in protocols:
     found = {p.codec: p for p in points if p.lossless and p.protocol == protocol}
     lines.append(f'| {protocol} | ' + ' | '.join(
         f'{found[codec].bits_per_dim:.4f}' for codec in lossless) + ' |')
-  lines += ['', 'Speed of ours (encoding decodes once to check)', '',
-            '| | encode | decode | coder, of encoding |', '|---|---|---|---|']
+  lines += ['', 'Speed of ours (lossless encoding without the decoding that checks it)', '',
+            '| | encode | decode | coder, of encoding | peak memory |', '|---|---|---|---|---|']
   for s in speeds:
     encode, decode = (
         f'{s.images / t:.1f} images/s, {s.megabytes / t:.3f} MB/s'
         for t in (s.encode_seconds, s.decode_seconds))
+    peak = '-' if s.peak_gib is None else f'{s.peak_gib:.2f} GiB'
     lines.append(
-        f'| {s.what} | {encode} | {decode} | {100 * s.coder_seconds / s.encode_seconds:.0f} % |')
+        f'| {s.what} | {encode} | {decode} | {100 * s.coder_seconds / s.encode_seconds:.0f} % | '
+        f'{peak} |')
   return '\n'.join(lines)

@@ -9,8 +9,8 @@ MS_LEAST_SIDE = (2 * RADIUS + 1) * 2 ** (len(MS_WEIGHTS) - 1)  # 176 pixels
 
 
 def similarity(images, decoded):
-  """('MS-SSIM' or, of images too small for it, 'SSIM'; its mean over images [N, H, W, C] uint8)."""
-  multi_scale = min(images.shape[1:3]) >= MS_LEAST_SIDE
+  """('MS-SSIM' or, if one is too small for it, 'SSIM'; its mean over images [H, W, C] uint8)."""
+  multi_scale = min(min(image.shape[:2]) for image in images) >= MS_LEAST_SIDE
   measure = ms_ssim if multi_scale else ssim
   values = [measure(a, b) for a, b in zip(images, decoded, strict=True)]
   return 'MS-SSIM' if multi_scale else 'SSIM', float(np.mean(values))

@@ -74,7 +74,8 @@ HEAD = len(raw())
 
 @pytest.mark.parametrize('header', [
     HEADER, DOUBLING, FULL, NOTHING, WRITTEN, HEADER._replace(name='x' * 255),
-    HEADER._replace(channels=1, grey_levels=2), HEADER._replace(groups=300)])
+    HEADER._replace(channels=1, grey_levels=2), HEADER._replace(groups=300),
+    HEADER._replace(groups=0)])
 def test_a_file_holds_what_was_written(header):
   segments = segments_of(header)
   data = container.write(header, segments)
@@ -117,7 +118,7 @@ def test_segments_are_written_in_order_only():
     ({'width': 0}, ['0 x 4']), ({'width': 65_536, 'height': 1}, ['65536 x 1', '65535']),
     ({'width': 65_535, 'height': 1025}, ['65535 x 1025', MAX_PIXELS]), ({'mode': 2}, ['mode 2']),
     ({'channels': 2}, ['2 channels']), ({'grey_levels': 257}, ['257']),
-    ({'groups': 0}, ['0 groups']),
+    ({'groups': 0, 'mode': 0}, ['0 groups']), ({'groups': 0, 'grouping': 2}, ['way 2']),
     ({'seed': -1}, ['seed -1']), ({'seed': 2**32}, ['seed']), ({'name': 'two\nlines'}, [r'two\n']),
     ({'name': 'ü' * 128}, ['255']), ({'name': '\ud800'}, ['name']), ({'tile_side': -1}, ['tile']),
     ({'grouping': 3}, ['way 3']),
@@ -293,7 +294,8 @@ def test_messages_say_what_is_wrong():
     ({'width': varint(65_536)}, '65536 x 4'), ({'height': varint(65_536)}, '5 x 65536'),
     ({'width': varint(65_535), 'height': varint(65_535)}, MAX_PIXELS),
     ({'width': varint(8192), 'height': varint(8193)}, MAX_PIXELS),
-    ({'groups': b'\0'}, '0 groups'), ({'groups': varint(65_535)}, '65535 groups'),
+    ({'groups': b'\0', 'flags': 0x12}, '0 groups'),
+    ({'groups': b'\0', 'flags': 0x33}, 'way 1'), ({'groups': varint(65_535)}, '65535 groups'),
     ({'groups': varint(2**35 - 1)}, 'groups'), ({'optional': varint(2**32)}, f'seed {2**32}'),
     ({'flags': 0x1B, 'optional': varint(65_536) + b'\7'}, 'tiles of 65536'),
     ({'flags': 0x1B, 'optional': varint(2**35 - 1) + b'\7'}, 'tiles of'), ({}, 'inside latents 1'),

@@ -19,6 +19,6 @@ def test_settings_do_what_they_say(channels):
     size, decoded = classical.encode(image, setting)
     assert decoded.shape == image.shape and decoded.dtype == np.uint8
     by_codec.setdefault(setting.codec, []).append((size, pictures.psnr_db(image, decoded)))
-  assert set(by_codec) == {'JPEG', 'JPEG 2000', 'WebP', 'AVIF'}
+  assert set(by_codec) == {'JPEG', 'JPEG 2000', 'WebP', 'AVIF', 'JPEG XL'}
   for found in by_codec.values():  # from bad to good
     assert found[0][0] < found[-1][0] and found[0][1] < found[-1][1] - 5

@@ -42,6 +42,6 @@ def test_files_of_a_study_are_replaced_and_no_others(tmp_path):
 
 
 def test_sheets_larger_than_the_classical_codecs_hold_are_refused_at_once():
-  images = np.zeros((10, 1, 1639, 1), np.uint8)
+  images = list(np.zeros((10, 1, 1639, 1), np.uint8))
   with pytest.raises(UserError, match='16390 pixels a side, and WebP holds 16383'):
     comparison.compare(None, images)
