@@ -22,8 +22,8 @@ NAMES = sorted(
 
 def test_there_are_models():
   assert NAMES == [
-      'cifar10', 'cifar10_codec', 'cifar10_local', 'cifar10_local_draw', 'omniglot',
-      'omniglot_local']
+      'cifar10', 'cifar10_codec', 'cifar10_local', 'cifar10_local_draw', 'cifar10_lossless',
+      'omniglot', 'omniglot_local', 'omniglot_local_draw', 'photos_lossless']
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -37,7 +37,8 @@ def test_model_loads_is_small_and_says_what_it_is(name):
   test = [e for e in entries if e.get('split') == 'test'][-1]
   figure = f'{test["nats"]:.2f}' if name.startswith('omniglot') else f'{test["bits_per_dim"]:.3f}'
   # The codec's models are for the sizes of files.
-  cards = [f'{workdir}/README.md', *([] if 'codec' in name else [f'{ROOT}/README.md'])]
+  of_codec = name.endswith(('codec', 'lossless'))
+  cards = [f'{workdir}/README.md', *([] if of_codec else [f'{ROOT}/README.md'])]
   for path in cards:
     with open(path) as f:
       assert figure in f.read(), path
@@ -57,6 +58,15 @@ def test_figure_5_is_of_the_models_beside_it_on_all_images():
     test = [e for e in metrics.read(workdir) if e.get('split') == 'test'][-1]
     assert int(row['test_images']) == test['images'] == 8115
     assert float(row['test_nats']) == pytest.approx(test['nats'], rel=1e-5)
+
+
+def test_readme_has_the_sizes_that_the_studies_found():
+  for name in ('photos_lossless', 'cifar10_lossless'):
+    with open(f'{ROOT}/README.md') as f:
+      text = f.read()
+    with open(f'{ROOT}/docs/{name}_study.csv', newline='') as f:
+      for row in csv.DictReader(f):
+        assert f'{float(row["bits_per_dim"]):.3f}' in text, (name, row)
 
 
 def _leaves(tree):
