@@ -88,6 +88,8 @@ def check(command, paths):
         'info FILE')
   if command in ('archive', 'extract') and not WORKDIR.value:
     raise UserError('name a trained run with Gaussian posteriors: --workdir=runs/NAME')
+  if (NO_VERIFY.value or EFFORT.value) and not LOSSLESS.value:
+    raise UserError('--no-verify and --effort are of encode --lossless: leave them out')
   if LOSSLESS.value and (BITS_PER_DIM.value is not None or GROUPS.value is not None):
     raise UserError('--lossless stores everything: leave out --bits-per-dim and --groups')
 

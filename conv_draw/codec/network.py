@@ -58,6 +58,13 @@ class Clock:
     self.seconds += time.perf_counter() if self._depth == 0 else 0.0
 
 
+@contextlib.contextmanager
+def as_everywhere():
+  """Types and precision are these, whatever the user's environment or program has set."""
+  with jax.enable_x64(False), jax.default_matmul_precision('highest'):
+    yield
+
+
 class Network:
   """A `ConvDraw`, iteration by iteration, for B images at a time."""
 
@@ -71,8 +78,7 @@ class Network:
 
   @contextlib.contextmanager
   def _as_everywhere(self):
-    """Types and precision are these, whatever the user's environment or program has set."""
-    with self._clock, jax.enable_x64(False), jax.default_matmul_precision('highest'):
+    with self._clock, as_everywhere():
       yield
 
   def _compile(self, params, size, batch):

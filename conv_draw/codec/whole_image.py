@@ -26,8 +26,8 @@ def encode(coder, tiling, image, effort, clock, progress=None):
   if effort:
     with clock:
       change = coder.fit(image, effort)
-    ways = [_encode(coder, tiling, image, numbers, clock, progress)
-            for numbers in (change, np.zeros_like(change))]
+    ways = [_encode(coder, tiling, image, *way)
+            for way in ((change, clock, None), (np.zeros_like(change), clock, progress))]
     return min(ways, key=lambda way: len(way[0][0].payload))
   return _encode(coder, tiling, image, np.zeros(coder.changes, int), clock, progress)
 

@@ -5,7 +5,6 @@ once for each size of tile. An encoder knows all pixels and asks the network for
 decoder asks it diagonal by diagonal.
 """
 
-import contextlib
 import functools
 import threading
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from conv_draw.codec import adapting
 from conv_draw.codec.entropy import lanes as lanes_lib
+from conv_draw.codec.network import as_everywhere
 from conv_draw.model import integer_mixture, integer_pixels, integer_tables, local_pixels
 
 assert integer_tables.TOTAL == lanes_lib.TOTAL
@@ -117,12 +117,6 @@ class WholePixels:
         self._compiled[name, shapes] = jax.jit(
             function, donate_argnums=donated).lower(*args).compile()
     return self._compiled[name, shapes](*args)
-
-
-@contextlib.contextmanager
-def as_everywhere():
-  with jax.enable_x64(False), jax.default_matmul_precision('highest'):
-    yield
 
 
 def _inside(size, sizes):

@@ -7,9 +7,11 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from conv_draw.codec import whole_pixels
+from conv_draw.codec import files, whole_pixels
 from conv_draw.codec.coder import Coder
+from conv_draw.errors import UserError
 from conv_draw.model.local_draw import LocalDraw
 from tests.codec import numpy_decoder
 from tests.model.test_integer_pixels import COLOUR, params_of
@@ -73,6 +75,20 @@ def test_other_ways_to_compute_decode_it(tmp_path):
       env={'PATH': '', 'HOME': str(tmp_path), 'JAX_PLATFORMS': 'cpu', **environment},
       capture_output=True, text=True)
   assert status.returncode == 0 and status.stdout.split() == ['the', 'same'], status.stderr
+
+
+def test_a_file_is_decoded_to_check_it_unless_not_wanted(monkeypatch):
+  monkeypatch.setattr(Coder, '_decode', lambda *_, **__: 255 - image())
+  with pytest.raises(UserError, match='would not decode to it'):
+    coder().encode(image(), lossless=True, tile_side=TILE)
+  unchecked = coder().encode(image(), lossless=True, tile_side=TILE, verify=False)
+  assert unchecked.data == file().data
+
+
+def test_of_no_packaged_model_the_run_has_to_be_named(tmp_path):
+  (tmp_path / 'a.cdraw').write_bytes(file().data)
+  with pytest.raises(UserError, match='a.cdraw was coded with the model some, .*--workdir'):
+    list(files.decode(str(tmp_path / 'a.cdraw'), str(tmp_path / 'a.png')))
 
 
 if __name__ == '__main__':

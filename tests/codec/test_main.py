@@ -90,6 +90,12 @@ def test_mistakes_in_flags_end_in_one_line_and_status_two(program, refused):
     assert flag.split('=')[0].strip('-').replace('-', '_') in line
 
 
+@pytest.mark.parametrize('flag', ['--no-verify', '--effort=1'])
+def test_what_is_of_lossless_files_is_not_ignored_with_others(flag):
+  status, _, error = python('-m', 'conv_draw.codec', 'encode', 'a', 'b', flag)
+  assert status == 2 and 'are of encode --lossless' in error and len(error.splitlines()) == 1
+
+
 def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
   """Which the shell does not replace in --workdir=~/run."""
   monkeypatch.setenv('HOME', str(tmp_path))

@@ -44,7 +44,7 @@ class Speed(NamedTuple):
   what: str
   images: int
   megabytes: float  # of pixels
-  encode_seconds: float  # with the decoding that checks it
+  encode_seconds: float  # of lossy ones with the decoding that says what they decode to
   decode_seconds: float
   coder_seconds: float  # of encode_seconds, outside the network
   peak_gib: float | None  # the most memory that this process has held so far, where that is known
@@ -59,8 +59,11 @@ def compare(coder, images, protocols=PROTOCOLS, effort=0, progress=print):
   Returns:
     ([`Point`], [`Speed`]).
   Raises:
-    UserError: a sheet of them would be larger than the classical codecs hold.
+    UserError: a sheet of them would be larger than the classical codecs hold; or effort with a
+      model that has latents.
   """
+  if effort and not coder.lossless_only:
+    raise UserError(f'the model {coder.name} has latents, and is not fitted to images: --effort=0')
   points, speeds = [], []
   parts_of = {name: _sheets(images) if name == 'sheet' else list(images) for name in protocols}
   for parts in parts_of.values():

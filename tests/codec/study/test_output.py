@@ -41,6 +41,13 @@ def test_files_of_a_study_are_replaced_and_no_others(tmp_path):
     output.check(str(tmp_path / 'file'))
 
 
+def test_of_lossless_points_alone_there_are_numbers_alone(tmp_path):
+  found = [p._replace(lossless=True, decoded=None) for p in points()]
+  assert output.write(str(tmp_path), found, 'SSIM', []) == ['study.csv']
+  text = output.tables(found, [], 'SSIM')
+  assert 'Lossy' not in text and '| single | 0.5000 | 1.0000 |' in text
+
+
 def test_sheets_larger_than_the_classical_codecs_hold_are_refused_at_once():
   images = list(np.zeros((10, 1, 1639, 1), np.uint8))
   with pytest.raises(UserError, match='16390 pixels a side, and WebP holds 16383'):
