@@ -53,6 +53,9 @@ def _recurrence(m, likelihood, shape):
   """Of convolutional DRAW itself, with settings `config.model`."""
   height, width, c = shape
   f, r = m.features, c * (2 if likelihood == 'gaussian' else 1)
-  positions = -(-height // m.stride) * -(-width // m.stride) * m.kernel**2
-  step = 4 * f * (c + 2 * f) + 2 * f * 2 * m.latents + 4 * f * (m.latents + f + r) + f * r
-  return positions * (m.steps * step + c * 4 * f)
+  cells = -(-height // m.stride) * -(-width // m.stride)
+  side = m.image_kernel or (m.kernel if m.stride <= 2 else 2 * m.stride + 1)  # as `ConvDraw.side`
+  hidden = m.kernel**2 * (4 * f * 2 * f + 2 * f * 2 * m.latents + 4 * f * (m.latents + f))
+  image = side**2 * (4 * f * c + 4 * f * r + f * r)
+  linear = 2 * m.stride**2 * c * m.latents if m.linear_paths else 0
+  return cells * (m.steps * (hidden + image + linear) + side**2 * c * 4 * f)

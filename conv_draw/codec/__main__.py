@@ -1,7 +1,7 @@
 """Images to files and back, with a trained model.
 
   python -m conv_draw.codec encode IMAGE FILE [--workdir=runs/NAME] [--lossless [--no-verify]
-      [--effort=1]] [--tile=N] [--bits-per-dim=R] [--groups=T]
+      [--effort=1]] [--tile=N] [--bits-per-dim=R] [--psnr=D] [--groups=T]
   python -m conv_draw.codec decode FILE IMAGE [--workdir=runs/NAME] [--partial] [--temperature=1]
   python -m conv_draw.codec archive FOLDER FILE --workdir=runs/NAME
   python -m conv_draw.codec extract FILE FOLDER --workdir=runs/NAME
@@ -37,6 +37,8 @@ EFFORT = flags.DEFINE_integer(
     'for smaller files; 1 takes seconds, 2 four times as long.', lower_bound=0, upper_bound=2)
 BITS_PER_DIM = flags.DEFINE_float(
     'bits_per_dim', None, 'encode: store as many groups as fit into this rate.', lower_bound=0)
+PSNR = flags.DEFINE_float(
+    'psnr', None, 'encode: store as few groups as have this quality, in dB.', lower_bound=0)
 GROUPS = flags.DEFINE_integer('groups', None, 'encode: store this many groups.', lower_bound=0)
 TILE = flags.DEFINE_integer(
     'tile', None, 'encode: code in tiles of at most this side, 0 = whole. Default: whole if small.',
@@ -46,7 +48,7 @@ TEMPERATURE = flags.DEFINE_float(
     'temperature', 0.0, 'decode: of the prior that completes an image; 0 = its mean.',
     lower_bound=0, upper_bound=10)
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that exist.')
-for rate in (BITS_PER_DIM, TEMPERATURE):  # the bounds let nan pass, and the lower one infinity
+for rate in (BITS_PER_DIM, PSNR, TEMPERATURE):  # a lower bound lets nan and infinity pass
   flags.register_validator(
       rate.name, lambda value: value is None or math.isfinite(value), 'give a number')
 COMMANDS = {'encode': 2, 'decode': 2, 'archive': 2, 'extract': 2, 'info': 1}  # and their paths
@@ -90,8 +92,11 @@ def check(command, paths):
     raise UserError('name a trained run with Gaussian posteriors: --workdir=runs/NAME')
   if (NO_VERIFY.value or EFFORT.value) and not LOSSLESS.value:
     raise UserError('--no-verify and --effort are of encode --lossless: leave them out')
-  if LOSSLESS.value and (BITS_PER_DIM.value is not None or GROUPS.value is not None):
-    raise UserError('--lossless stores everything: leave out --bits-per-dim and --groups')
+  limits_given = [x.value for x in (BITS_PER_DIM, PSNR, GROUPS) if x.value is not None]
+  if LOSSLESS.value and limits_given:
+    raise UserError('--lossless stores everything: leave out --bits-per-dim, --psnr and --groups')
+  if PSNR.value is not None and len(limits_given) > 1:
+    raise UserError('--psnr decides by itself: leave out --bits-per-dim and --groups')
 
 
 def run(command, paths):
@@ -101,7 +106,7 @@ def run(command, paths):
   workdir = WORKDIR.value and os.path.expanduser(WORKDIR.value)
   if command == 'encode':
     return files.encode(
-        *paths, workdir, LOSSLESS.value, GROUPS.value, BITS_PER_DIM.value, TILE.value,
+        *paths, workdir, LOSSLESS.value, GROUPS.value, BITS_PER_DIM.value, PSNR.value, TILE.value,
         not NO_VERIFY.value, EFFORT.value, OVERWRITE.value)
   if command == 'decode':
     return files.decode(*paths, workdir, PARTIAL.value, TEMPERATURE.value, OVERWRITE.value)

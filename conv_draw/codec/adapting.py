@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from conv_draw.codec.entropy.stream import Undecodable
-from conv_draw.model import integer_pixels
+from conv_draw.model import integer_pixels, local_pixels
 
 PARTS = 128  # of a hidden unit, of a nat
 MOST = 127
 LOWS = 8  # bits that Rice's code may store as they are: less than so many
 STEPS = (0, 150, 600)  # of fitting, by effort
 PIXELS = 2048  # in a step
-LEARNING_RATE = 0.13
+LEARNING_RATE = 2.0
 
 
 def biases(params):
@@ -37,33 +37,36 @@ def changed(params, numbers):
   return integer_pixels.rounded({'params': layers})
 
 
-def fit(head, params, image, effort):
+def fit(head, params, image, effort, picture=None):
   """A change with which an image takes fewer bits, int [n].
 
   Args:
     head: `IntegerPixels` of `rounded` parameters.
     image: uint8 [H, W, C].
     effort: of `STEPS`.
+    picture: uint8 [H, W, C] that the head sees, if it sees a canvas.
   """
   import optax  # Decoding does without it.
   shown = jnp.asarray(np.broadcast_to(image, (*image.shape[:2], head.channels)))[None]
+  view = None if picture is None else local_pixels.View(jnp.asarray(picture)[None], None)
   size = sum(params['params'][name].size for name in biases(params))
   change = jnp.zeros(size)
   state = optax.scale_by_adam().init(change)
   for number in range(STEPS[effort]):
     rate = LEARNING_RATE * (1 + math.cos(math.pi * number / STEPS[effort])) / 2
-    change, state = _step(head, image.shape[2], params, shown, change, state, number, rate)
+    change, state = _step(head, image.shape[2], params, shown, view, change, state, number, rate)
   return np.clip(np.rint(change), -MOST, MOST).astype(np.int64)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(4, 5))
-def _step(head, channels, params, shown, change, state, number, rate):
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(5, 6))
+def _step(head, channels, params, shown, view, change, state, number, rate):
   import optax
   height, width = shown.shape[1:3]
   at = jax.random.randint(jax.random.key(number), (1, PIXELS), 0, height * width)
 
   def cost(change):
-    found = head.apply(changed(params, change), shown, at // width, at % width, method='cost_at')
+    found = head.apply(
+        changed(params, change), shown, at // width, at % width, view, method='cost_at')
     return found[..., :channels].mean()
 
   update, state = optax.scale_by_adam().update(jax.grad(cost)(change), state)

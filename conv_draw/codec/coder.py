@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from conv_draw.codec import adapting, bits_back, whole_image
-from conv_draw.codec import image as image_lib
+from conv_draw.codec import adapting, bits_back, rates
 from conv_draw.codec import network as network_lib
+from conv_draw.codec import segments as segments_lib
 from conv_draw.codec import tiles as tiles_lib
 from conv_draw.codec.entropy import stream
 from conv_draw.codec.format import archive_file, container, limits
@@ -18,7 +18,8 @@ from conv_draw.codec.whole_pixels import WholePixels
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
 from conv_draw.model.local_draw import LocalDraw
-from conv_draw.model.pixels import BernoulliPixels
+from conv_draw.model.pixels import BernoulliPixels, SquaredErrorPixels
+from conv_draw.report import pictures
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib
 
@@ -43,6 +44,7 @@ class Coder:
 
   Attributes:
     model, params: `ConvDraw` and its parameters; or `LocalDraw` of `IntegerPixels` alone.
+    head: `IntegerPixels` for the pixels of lossless files; None: the canvas's own distribution.
     fingerprint: 8 bytes that files of this model carry.
     name: for messages.
     clock: the time that its networks have taken.
@@ -51,23 +53,34 @@ class Coder:
   def __init__(self, model, params, name='', image_size=None):
     """
     Args:
-      model, params, name: see above.
+      model, params, name: see above; or `LocalDraw` of a `ConvDraw` and `IntegerPixels`, of which
+        the first becomes `model`.
       image_size: (H, W) of the images it was trained on, needed with fully connected layers.
     """
-    self.model, self.params, self.name = model, params, name
     self.fingerprint = network_lib.fingerprint(model, params)
+    self.head = None
+    if isinstance(model, LocalDraw):
+      self.head, head_params = model.head, {'params': params['params']['head']}
+      if model.draw:
+        model, params = model.draw, {'params': params['params']['draw']}
+    self.model, self.params, self.name = model, params, name
     self.clock = network_lib.Clock()
     self._fixed_size = image_size
     self._network = functools.lru_cache(maxsize=4)(
         lambda size, batch: network_lib.Network(model, params, size, batch, self.clock))
     self._whole_pixels = functools.lru_cache(maxsize=4)(
         lambda size, batch, channels: WholePixels(
-            model.head, {'params': params['params']['head']}, size, batch, channels))
+            self.head, head_params, size, batch, channels))
 
   @property
   def lossless_only(self):
     """Whether the model has no latents: its files hold pixels alone."""
     return not self.model.iterations
+
+  @property
+  def lossy_only(self):
+    """Whether the model says how far pixels may be off, but nothing by which to code them."""
+    return isinstance(self.model.pixels, SquaredErrorPixels) and self.head is None
 
   @classmethod
   def load(cls, workdir):
@@ -86,14 +99,15 @@ class Coder:
           'without latents, the codec needs whole numbers')
     run = trained.load(config, workdir)
     model, params = run.model, run.params
-    if isinstance(model, LocalDraw) and model.draw is not None:
+    if isinstance(model, LocalDraw) and config.model.local_numbers != 'whole':
       # What its canvas says of pixels is a model of its own.
       model, params = model.draw, {'params': params['params']['draw']}
     name = os.path.basename(os.path.abspath(workdir))
     return cls(model, params, name, run.images.shape[:2])
 
-  def encode(self, image, lossless=False, groups=None, bits_per_dim=None, tile_side=None,
-             measure=False, verify=True, effort=0, progress=None, source='the image'):
+  def encode(self, image, lossless=False, groups=None, bits_per_dim=None, psnr=None,
+             tile_side=None, measure=False, verify=True, effort=0, progress=None,
+             source='the image'):
     """One image to the bytes of a file, which have been decoded again before they are returned.
 
     Args:
@@ -101,32 +115,43 @@ class Coder:
       lossless: store the pixels behind the latents.
       groups: how many groups of latents to store, 0..T; None: all.
       bits_per_dim: store as many groups as fit into this rate, the file's overhead included, and
-        at least one.
+        at least one; and of a model with a `price`, what fits of the next one.
+      psnr: store as few groups as have this quality in dB, or all.
       tile_side: at most, in pixels; 0: code the image whole; None: whole if it is small.
       measure: fill in `promised_bits`.
       verify: decode a lossless file before it is returned, to be sure; lossy ones always are, to
         say what they decode to.
-      effort: 1 or 2 to fit a model without latents to the image, for smaller files.
-      progress: called with how many tiles have been coded or decoded so far, and how many will
-        be; of models without latents.
+      effort: 1 or 2 to fit whole-number pixels to the image, for smaller files.
+      progress: called with how many tiles' pixels have been coded or decoded so far, and how many
+        will be; of whole-number pixels.
       source: what messages call the image.
     Returns:
       `Encoded`.
     Raises:
       UserError: an image that the model cannot code, or another argument that it cannot follow.
     """
-    if lossless and (groups is not None or bits_per_dim is not None):
-      raise UserError(f'{source}: lossless stores everything: leave out groups and bits_per_dim')
+    limited = [x for x in (groups, bits_per_dim, psnr) if x is not None]
+    if lossless and limited:
+      raise UserError(
+          f'{source}: lossless stores everything: leave out groups, bits_per_dim and psnr')
+    if psnr is not None and len(limited) > 1:
+      raise UserError(f'{source}: psnr decides by itself: leave out groups and bits_per_dim')
     if groups is not None:
       arguments.number(groups, 'groups', 0, self.model.iterations, whole=True)
     if bits_per_dim is not None:
       arguments.number(bits_per_dim, 'bits_per_dim', 0, math.inf)
+    if psnr is not None:
+      arguments.number(psnr, 'psnr', 0, math.inf)
     arguments.number(effort, 'effort', 0, len(adapting.STEPS) - 1, whole=True)
-    if effort and not self.lossless_only:
-      raise UserError(f'the model {self.name} has latents, and is not fitted to images: effort=0')
+    if effort and not self.head:
+      raise UserError(
+          f'the model {self.name} has no whole-number pixels to be fitted to images: effort=0')
     if tile_side is not None:
       arguments.number(tile_side, 'tile_side', 0, limits.MAX_SIDE, whole=True)
     self.check_posterior(BINS)
+    if lossless and self.lossy_only:
+      raise UserError(f'the model {self.name} is of lossy files alone: leave out --lossless, or '
+                      'leave out --workdir for the model of lossless ones')
     if self.lossless_only and not lossless:
       raise UserError(f'the model {self.name} has no latents and stores pixels: give --lossless')
     image = np.asarray(arguments.images(image, 'HWC', self.model.pixels.grey_levels, source))
@@ -146,24 +171,30 @@ class Coder:
         self.fingerprint, self.name, _jax_version())
     ends = container.ends(header)
     limits.check_image(header, source)
-    if self.lossless_only:
-      segments, bits = whole_image.encode(
-          self._pixels_of(tiling, channels), tiling, image, effort, self.clock,
-          _part_of(progress, 0, 1 + verify))
-    else:
-      segments, bits = image_lib.encode(
-          self._network_of(tiling), tiling, image, ends if lossless else ends[:groups], SEED,
-          lossless, measure)
-    data = container.write(header, segments)
-    while bits_per_dim is not None and 8 * len(data) > bits_per_dim * image.size:
-      if len(segments) <= 1:
-        least = np.ceil(8 * len(data) / image.size * 1e4) / 1e4  # that much is enough
+    whole = lossless and self.head is not None
+    encode = functools.partial(
+        segments_lib.encode, self._network_of(tiling),
+        self._pixels_of(tiling, channels) if whole else None, tiling, image, seed=SEED,
+        lossless=lossless, measure=measure, effort=effort, clock=self.clock,
+        progress=_part_of(progress, 0, 1 + verify))
+    segments, bits = encode(ends if lossless else ends[:groups])
+    size_of = lambda segments: len(container.write(header, segments))
+    if psnr is not None:
+      segments = rates.at_least(psnr, lambda segments: pictures.psnr_db(
+          image, self._decode(header, tiling, segments), header.grey_levels - 1), segments)
+    if bits_per_dim is not None:
+      limit = bits_per_dim * image.size / 8
+      segments = rates.within(
+          limit, size_of, segments, lambda count, price: encode(
+              ends[:count], price=price)[0], self.model.price)
+      if size_of(segments) > limit:
+        least = np.ceil(8 * size_of(segments) / image.size * 1e4) / 1e4  # that much is enough
         what = 'its first group of latents' if segments else 'nothing but a header'
         raise UserError(
             f'{source} takes {least:.4f} bits/dim with {what}, more than {bits_per_dim:g}: ask for '
             'that much, or for --groups=0 alone')
-      segments = segments[:-1]
-      data = container.write(header, segments)
+      bits = np.full(len(segments), np.nan)  # they may be of other prices
+    data = container.write(header, segments)
     self._check_not_empty(source, segments, tiling)
     decoded = image
     if verify or not lossless:
@@ -206,13 +237,11 @@ class Coder:
         segments = segments[:-1]
 
   def _decode(self, header, tiling, segments, temperature=0.0, progress=None):
-    if self.lossless_only:
-      return whole_image.decode(
-          self._pixels_of(tiling, header.channels), tiling, segments, header.channels, self.clock,
-          progress)
-    return image_lib.decode(
-        self._network_of(tiling), tiling, segments, container.ends(header), header.channels,
-        header.seed, temperature)
+    whole = self.head is not None and segments and segments[-1].kind == container.PIXELS
+    return segments_lib.decode(
+        self._network_of(tiling), self._pixels_of(tiling, header.channels) if whole else None,
+        tiling, segments, container.ends(header), header.channels, header.seed, temperature,
+        self.clock, progress)
 
   def archive(self, images, names, source='the archive'):
     """Many images to the bytes of an archive, which have been decoded again before.
@@ -277,8 +306,8 @@ class Coder:
     return tiling
 
   def _network_of(self, tiling):
-    """`Network` for its tiles."""
-    return self._network(tiling.tile_size, tiling.batch)
+    """`Network` for its tiles; None without latents."""
+    return None if self.lossless_only else self._network(tiling.tile_size, tiling.batch)
 
   def _pixels_of(self, tiling, channels):
     """`WholePixels` for its tiles."""

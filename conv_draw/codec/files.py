@@ -1,5 +1,6 @@
 """Image files to coded files and back: what the command line does."""
 
+import concurrent.futures
 import functools
 import os
 import sys
@@ -11,6 +12,7 @@ from conv_draw.codec import coder as coder_lib
 from conv_draw.codec import image_files, targets
 from conv_draw.codec.format import archive_file, container, reading
 from conv_draw.errors import UserError
+from conv_draw.machine import startup
 from conv_draw.report import pictures
 from conv_draw.workdir import published
 
@@ -27,7 +29,7 @@ class Line(NamedTuple):
   note: bool = False  # for stderr, though nothing failed
 
 
-def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim=None,
+def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim=None, psnr=None,
            tile_side=None, verify=True, effort=0, overwrite=False):
   """Writes the image file `source` to the coded file `path`; or those of a folder into a folder.
 
@@ -36,7 +38,7 @@ def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim
 
   Args:
     workdir: of the model; None: the one that comes with the package.
-    lossless, groups, bits_per_dim, tile_side, verify, effort: as of `coder.Coder.encode`.
+    lossless, groups, bits_per_dim, psnr, tile_side, verify, effort: as of `coder.Coder.encode`.
     overwrite: whether files that exist may be replaced; those that are read never are.
   Yields:
     `Line`s: of every file how large it is, as it is written.
@@ -52,23 +54,24 @@ def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim
     raise UserError(
         f'{groups} groups were asked for, and the model {coder.name} has {coder.model.iterations}: '
         'ask for no more')
-  dims = size = 0
-  dropped = {}
+  sizes, dropped = [], {}
 
   def encode_one(image_path, coded_path):
-    nonlocal dims, size
     image, dropped[image_path] = image_files.read(image_path)
     coded = coder.encode(
-        image, lossless, groups, bits_per_dim, tile_side, verify=verify, effort=effort,
+        image, lossless, groups, bits_per_dim, psnr, tile_side, verify=verify, effort=effort,
         progress=_progress(image_path), source=image_path)
     reading.check_size(coded_path, coded.data)
     targets.write(coded_path, coded.data, plan.folder, overwrite)
-    dims, size = dims + image.size, size + len(coded.data)
+    sizes.append((image.size, len(coded.data)))
     return _report(coded_path, image, coded, coder.model, lossless)
 
-  yield from _each(plan, encode_one, source, lambda count: (
-      f'{count} images, {size:,} bytes, {8 * size / max(dims, 1):.4f} bits/dim'))
-  yield from _not_kept(dropped)
+  def summary(count):
+    dims, size = map(sum, zip(*sizes, strict=True)) if sizes else (1, 0)
+    return f'{count} images, {size:,} bytes, {8 * size / dims:.4f} bits/dim'
+
+  yield from _each(plan, encode_one, source, summary, _at_once(coder))
+  yield from _not_kept({path: dropped[path] for path, _ in plan.pairs if path in dropped})
 
 
 def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite=False):
@@ -86,9 +89,12 @@ def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite
   """
   plan = targets.plan(path, target, (EXTENSION,), '.png', overwrite)
   formats = {image_path: image_files.format_of(image_path) for _, image_path in plan.pairs}
-  load = functools.cache(coder_lib.Coder.load)
+  load, at_once = functools.cache(coder_lib.Coder.load), 1
   if workdir:
     load(workdir).check_posterior(coder_lib.BINS)
+    at_once = _at_once(load(workdir))
+  elif len(plan.pairs) > 1:
+    at_once = _at_once(load(published.path(LOSSLESS_MODEL)))
 
   def decode_one(coded_path, image_path):
     format_, data = formats[image_path], reading.read_file(coded_path)
@@ -105,7 +111,7 @@ def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite
       what = 'lossless' if exact else f'decoded exactly, but {format_.name} changes pixels'
     return f'{image_path}: {header.width}x{header.height}, {what}'
 
-  yield from _each(plan, decode_one, path, lambda count: f'{count} files decoded')
+  yield from _each(plan, decode_one, path, lambda count: f'{count} files decoded', at_once)
 
 
 def archive(folder, path, workdir, overwrite=False):
@@ -187,24 +193,35 @@ def _progress(path):
   return show
 
 
-def _each(plan, code, source, summary):
+def _at_once(coder):
+  """How many files are coded side by side."""
+  return startup.cores() if coder.lossless_only else 1
+
+
+def _each(plan, code, source, summary, at_once=1):
   """Yields the `Line`s of `code(*pair)`, and of several what `summary` says of those coded.
 
   What one of several files cannot do does not keep the others from it.
   """
-  done = 0
-  for pair in plan.pairs:
+  def one(pair):
     try:
-      line = Line(code(*pair))
-      done += 1
+      return Line(code(*pair))
     except UserError as e:
       if len(plan.pairs) == 1:
         raise
-      line = Line(str(e) if pair[0] in str(e) or pair[1] in str(e) else f'{pair[0]}: {e}', True)
-    yield line
+      return Line(str(e) if pair[0] in str(e) or pair[1] in str(e) else f'{pair[0]}: {e}', True)
+
+  failed = 0
+  with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
+    try:
+      for line in threads.map(one, plan.pairs) if at_once > 1 else map(one, plan.pairs):
+        failed += line.failed
+        yield line
+    except BaseException:  # an interrupt, too: what has not begun need not
+      threads.shutdown(wait=False, cancel_futures=True)
+      raise
   if len(plan.pairs) > 1:
-    failed = len(plan.pairs) - done
-    yield Line(summary(done) + (f'; {failed} failed' if failed else ''))
+    yield Line(summary(len(plan.pairs) - failed) + (f'; {failed} failed' if failed else ''))
   yield from map(Line, targets.left_out(source, plan.others))
 
 

@@ -20,7 +20,8 @@ from conv_draw.codec.format import container
 MEAN_ERROR, LOG2_SCALE_ERROR = 1e-5, 6e-6
 
 
-def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
+def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, picture=None,
+           price=None):
   """Codes all groups of latents, and behind them the pixels if `lossless`.
 
   Args:
@@ -32,11 +33,15 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
       not coded, nor computed, unless `lossless`, when it is T.
     seed: of the dither.
     measure: find out what coding promises to cost, which takes as long as coding does.
+    picture: `picture.Picture` to fill in, if it is the canvas that comes behind the latents, in
+      place of the pixels; with all groups.
+    price: in place of the model's; None: that.
   Returns:
     [`container.Segment`], and what coding promised to cost in bits: of each segment; NaN unless
     `measure`.
   """
-  writers = [stream.Writer() for _ in range(len(ends) + lossless)]
+  last = lossless or picture is not None
+  writers = [stream.Writer() for _ in range(len(ends) + last)]
   bits = np.full(len(writers), 0.0 if measure else np.nan)
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
@@ -48,39 +53,46 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False):
       for i in reversed(range(len(posteriors))):
         bins = _Bins(network, i, t, len(numbers), (seed, chunk))
         prior = network.prior(i, t, state, zs)
-        cells, symbols = bins.cells(*prior), bins.symbols(posteriors[i][0])
+        cells = bins.cells(*prior)
+        symbols = bins.symbols(posteriors[i][0], *cells, price)
         writers[segment].put_integers(symbols, *cells, bins.tolerance(*prior))
         if measure:
           bits[segment] += distributions.code_length_bits(symbols, *cells)
         zs[i] = bins.latents(symbols)
       state = network.advance(t, state, zs)
-    if lossless:
+    if picture is not None:
+      picture.encode(writers[-1], network, network.canvas(state), numbers)
+    elif lossless:
       inside = tiling.inside(numbers)
       bits[-1] += pixels.encode(
           writers[-1], network, network.canvas(state), tiles[: len(inside)], inside, measure)
   segments = [  # without the pixels' writer, if there is one
       container.Segment(container.LATENTS, end, writer.to_bytes())
       for end, writer in zip(ends, writers, strict=False)]
-  if lossless:
+  if last:
     segments.append(container.Segment(
         container.PIXELS, container.PIXELS_INDEX, writers[-1].to_bytes()))
   return segments, bits
 
 
-def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0):
+def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, picture=None):
   """[H, W, C = channels] uint8: exact if the pixels are among the segments.
 
-  Groups that are missing are generated from the prior, with its deviation times `temperature`.
+  Groups that are missing are generated from the prior, with its deviation times `temperature`; of
+  a model with `prefixes` they are left out if that is 0, for its canvas is good as it is. If
+  `picture` is given, the last segment is the canvas's, which is filled in; the image is its too.
 
   Raises:
     UserError: segments that another model, or another kind of machine, wrote.
   """
   readers = {(s.kind, s.index): stream.Reader(s.payload) for s in segments}
   last = readers.get((container.PIXELS, container.PIXELS_INDEX))
-  image = np.zeros((*tiling.size, channels), np.uint8)
+  image, iterations = np.zeros((*tiling.size, channels), np.uint8), network.model.iterations
+  if network.model.prefixes and not temperature:
+    iterations = max((s.index for s in segments if s.kind == container.LATENTS), default=0)
   for chunk, numbers in enumerate(tiling.chunks()):
     state = network.begin()
-    for t in range(network.model.iterations):
+    for t in range(iterations):
       reader = readers.get((container.LATENTS, ends[np.searchsorted(ends, t + 1)]))
       zs = [None] * len(network.shapes)
       for i in reversed(range(len(zs))):
@@ -92,6 +104,9 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0):
           zs[i] = bins.generated(*prior, temperature)
       state = network.advance(t, state, zs)
     canvas = network.canvas(state)
+    if picture is not None:
+      picture.decode(last, network, canvas, numbers)
+      continue
     if last:
       tiles = pixels.decode(last, network, canvas, tiling.inside(numbers), channels)
     else:
@@ -120,11 +135,27 @@ class _Bins:
     self._all = network.batch * len(width)
     self._random = np.random.Generator(np.random.PCG64([*seed, t, i]))
     self._dithered = network.model.posterior == 'uniform'
+    self._price = 0.0 if self._dithered else network.model.price
     self._offset = self._random.random(len(self._width)) - 0.5 if self._dithered else 0.0
 
-  def symbols(self, mean):
-    """int64 [n]: the bins nearest to posterior means."""
-    return np.rint(self._within(mean) / self._width - self._offset).astype(np.int64)
+  def symbols(self, mean, expected, scale, price=None):
+    """int64 [n]: the bins nearest to posterior means, or what costs less (`model.price`).
+
+    Args:
+      mean: of the posterior.
+      expected, scale: of `cells`.
+      price: in place of the model's.
+    """
+    price = self._price if price is None else price
+    position = self._within(mean) / self._width - self._offset
+    nearest = np.rint(position)
+    if price:  # as `QuantisedPosterior.thrifty`, or all the way to what is expected
+      away = nearest - expected
+      choices = np.stack([
+          nearest, nearest - np.sign(away) * (abs(away) > 0.5), np.rint(expected)])
+      cost = price * (choices - position) ** 2 + distributions.nats(choices, expected, scale)
+      nearest = np.take_along_axis(choices, cost.argmin(0)[None], 0)[0]
+    return nearest.astype(np.int64)
 
   def cells(self, mean, sigma):
     """A prior in units of bins, of which symbol k is the one around k: (mean, scale), [n] each."""

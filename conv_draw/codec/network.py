@@ -8,6 +8,7 @@ import contextlib
 import functools
 import hashlib
 import math
+import threading
 import time
 
 import jax
@@ -25,12 +26,16 @@ def fingerprint(model, params):
   if isinstance(model, LocalDraw):
     head = model.head
     settings = ('whole', head.channels, head.horizon, head.residual_layers, head.mixtures)
+    if model.draw:
+      settings += (fingerprint(model.draw, {}),)
     return _digest(settings, params)
   pixels = repr(model.pixels).replace('grey_levels=', 'levels=')  # as the first files have it
   settings = (
       model.channels, pixels, model.iterations, model.kernel,
       [tuple(layer) for layer in model.all_layers], model.posterior, str(np.dtype(
           model.compute_dtype)))
+  if model.image_kernel:
+    settings += (model.image_kernel,)
   return _digest(settings, params)
 
 
@@ -44,18 +49,20 @@ def _digest(settings, params):
 
 
 class Clock:
-  """Adds up the seconds spent inside its context; contexts may be nested."""
+  """Adds up the seconds spent inside its context, which may be nested, and of several threads."""
 
   def __init__(self):
-    self.seconds, self._depth = 0.0, 0
+    self.seconds, self._depth, self._lock = 0.0, 0, threading.Lock()
 
   def __enter__(self):
-    self._depth += 1
-    self.seconds -= time.perf_counter() if self._depth == 1 else 0.0
+    with self._lock:
+      self._depth += 1
+      self.seconds -= time.perf_counter() if self._depth == 1 else 0.0
 
   def __exit__(self, *exception):
-    self._depth -= 1
-    self.seconds += time.perf_counter() if self._depth == 0 else 0.0
+    with self._lock:
+      self._depth -= 1
+      self.seconds += time.perf_counter() if self._depth == 0 else 0.0
 
 
 @contextlib.contextmanager
@@ -171,7 +178,7 @@ class Network:
 
   def pixel_gaussians(self, canvas):
     """(mean, scale) in grey levels, float64 [..., C], of `GaussianPixels` [..., R]."""
-    mean, log_sigma = np.split(canvas.astype(np.float64), 2, -1)
+    mean, log_sigma = (np.asarray(a, np.float64) for a in self.model.pixels.split(canvas))
     # A network may be as sure as it likes; the coder's tables end at 2^12 grey levels and 2^-4.
     scale = np.exp(np.clip(log_sigma, -20, 5)) * (self.model.pixels.grey_levels - 1)
     return mean * (self.model.pixels.grey_levels - 1), scale

@@ -6,11 +6,11 @@ import numpy as np
 
 from conv_draw.codec import adapting
 from conv_draw.codec.entropy.stream import Undecodable
-from conv_draw.codec.format import container, framing
+from conv_draw.codec.format import framing
 from conv_draw.machine import startup
 
 
-def encode(coder, tiling, image, effort, clock, progress=None):
+def encode(coder, tiling, image, effort, clock, progress=None, picture=None):
   """Codes an image losslessly.
 
   Args:
@@ -20,41 +20,42 @@ def encode(coder, tiling, image, effort, clock, progress=None):
     effort: 0 for the model as it is; 1 or 2 to try a change to it that suits the image.
     clock: `network.Clock`.
     progress: called with how many tiles have been coded so far, and how many there are.
+    picture: uint8 [H, W, C] that is seen of a canvas, if the model sees one.
   Returns:
-    [`container.Segment`], one, and what the tables promise for its pixels, float64 [1] bits.
+    The bytes, and what the tables promise for them in bits.
   """
   if effort:
     with clock:
-      change = coder.fit(image, effort)
-    ways = [_encode(coder, tiling, image, *way)
+      change = coder.fit(image, effort, picture)
+    ways = [_encode(coder, tiling, image, picture, *way)
             for way in ((change, clock, None), (np.zeros_like(change), clock, progress))]
-    return min(ways, key=lambda way: len(way[0][0].payload))
-  return _encode(coder, tiling, image, np.zeros(coder.changes, int), clock, progress)
+    return min(ways, key=lambda way: len(way[0]))
+  return _encode(coder, tiling, image, picture, np.zeros(coder.changes, int), clock, progress)
 
 
-def _encode(coder, tiling, image, change, clock, progress):
+def _encode(coder, tiling, image, picture, change, clock, progress):
   stored = adapting.to_bytes(change)
   parts, total = [framing.varint(len(stored)), stored], 0.0
   params = coder.parameters(change)
 
   def one(numbers):
-    return coder.encode(params, tiling.cut(image, numbers), _sizes(tiling, numbers))
+    return coder.encode(params, tiling.cut(image, numbers), _sizes(tiling, numbers),
+                        _cut(tiling, picture, numbers))
 
   for numbers, (data, bits) in _side_by_side(tiling, one, clock, progress):
     for part in data[: len(numbers)]:
       parts += [framing.varint(len(part)), part]
     total += bits[: len(numbers)].sum()
-  return [container.Segment(
-      container.PIXELS, container.PIXELS_INDEX, b''.join(parts))], np.array([total])
+  return b''.join(parts), total
 
 
-def decode(coder, tiling, segments, channels, clock, progress=None):
+def decode(coder, tiling, data, channels, clock, progress=None, picture=None):
   """Undoes `encode`: [H, W, C = channels] uint8.
 
   Raises:
     UserError: what another model wrote.
   """
-  cursor = framing.Cursor(segments[0].payload, 'the pixels')
+  cursor = framing.Cursor(data, 'the pixels')
   try:
     change = cursor.take(cursor.varint())
     parts = [cursor.take(cursor.varint()) for _ in range(tiling.count)]
@@ -67,7 +68,8 @@ def decode(coder, tiling, segments, channels, clock, progress=None):
   def one(numbers):
     data = [parts[number] for number in numbers]
     data += [coder.nothing] * (tiling.batch - len(data))
-    return coder.decode(params, data, _sizes(tiling, numbers))
+    return coder.decode(
+        params, data, _sizes(tiling, numbers), _cut(tiling, picture, numbers))
 
   for numbers, tiles in _side_by_side(tiling, one, clock, progress):
     tiling.paste(image, tiles, numbers)
@@ -91,6 +93,10 @@ def _side_by_side(tiling, function, clock, progress):
     except BaseException:  # an error, or an interrupt: what has not begun need not
       threads.shutdown(wait=False, cancel_futures=True)
       raise
+
+
+def _cut(tiling, picture, numbers):
+  return None if picture is None else tiling.cut(picture, numbers)
 
 
 def _sizes(tiling, numbers):

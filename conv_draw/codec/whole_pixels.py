@@ -46,6 +46,7 @@ class WholePixels:
     with as_everywhere():
       self._params = jax.jit(integer_pixels.rounded)(
           {'params': jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params['params'])})
+      integer_pixels.check_exact(self._params)
       self._change = jax.jit(adapting.changed)
 
   @property
@@ -58,23 +59,24 @@ class WholePixels:
     """How many numbers an image's change to the model has."""
     return sum(self._params['params'][name].size for name in adapting.biases(self._params))
 
-  def fit(self, image, effort):
+  def fit(self, image, effort, picture=None):
     """A change to the model for an image uint8 [H, W, C] of any size: `adapting.fit`."""
     with as_everywhere():
-      return adapting.fit(self._head, self._params, image, effort)
+      return adapting.fit(self._head, self._params, image, effort, picture)
 
   def parameters(self, change):
     """What `encode` and `decode` take for an image with that change, int [changes]."""
     with as_everywhere():
       return self._change(self._params, jnp.asarray(change, jnp.float32))
 
-  def encode(self, params, images, sizes):
+  def encode(self, params, images, sizes, pictures=None):
     """Tiles to bytes.
 
     Args:
       params: of `parameters`.
       images: uint8 [B, H, W, channels].
       sizes: int32 [B, 2], how much of each there is.
+      pictures: uint8 [B, H, W, C], what is seen of a canvas, if the head sees one.
     Returns:
       A list of B bytes, and what the tables promise: float64 [B] bits.
     """
@@ -84,7 +86,8 @@ class WholePixels:
       shown = np.where(inside[..., None], images, np.int32(local_pixels.OUTSIDE))
       shown = jnp.asarray(np.broadcast_to(shown, (*shown.shape[:3], self._head.channels)))
       starts, frequencies = self._run(
-          'intervals', functools.partial(_intervals, self._head, c), params, shown)
+          'intervals', functools.partial(_intervals, self._head, c), params, shown,
+          _view(pictures, inside))
       lanes = lanes_lib.empty(b, self._lanes, self.size[0] * self.size[1] * c)
       for last in range(self._total, 0, -AT_ONCE):
         lanes = self._run(
@@ -93,19 +96,24 @@ class WholePixels:
       bits = (16 - np.log2(np.asarray(frequencies, np.float64))) * inside[..., None]
       return lanes_lib.to_bytes(lanes), bits.sum((1, 2, 3))
 
-  def decode(self, params, data, sizes):
+  def decode(self, params, data, sizes, pictures=None):
     """Undoes `encode`, with 0 beyond the sizes. Raises UserError for what it never returned."""
     with as_everywhere():
       h = self._head.horizon
       lanes = lanes_lib.from_bytes(data, self._lanes)
+      inside = _inside(self.size, sizes)
       nothing = np.full((self.batch, *self.size, self._head.channels), local_pixels.OUTSIDE)
-      images = jnp.where(_inside(self.size, sizes)[..., None], 0.0, nothing)
+      images = jnp.where(inside[..., None], 0.0, nothing)
       images = local_pixels.surrounded(images, h)
+      view = _view(pictures, inside)
+      if view is not None:
+        view = view._replace(picture=local_pixels.surrounded(
+            view.picture, local_pixels.CANVAS_HORIZON))
       for first in range(0, self._total, AT_ONCE):
         last = min(first + AT_ONCE, self._total)
         lanes, images = self._run(
             'take', functools.partial(_take, self._head, self._channels), params, lanes,
-            images, sizes, np.int32(first), np.int32(last), donated=(1, 2))
+            images, view, sizes, np.int32(first), np.int32(last), donated=(1, 2))
       lanes_lib.finish(lanes, data)
       return np.maximum(images[:, h:-h, h:-h, : self._channels], 0).astype(np.uint8)
 
@@ -125,14 +133,22 @@ def _inside(size, sizes):
   return (rows < sizes[:, 0, None, None]) & (columns < sizes[:, 1, None, None])
 
 
-def _intervals(head, c, params, images):
+def _view(pictures, inside):
+  """`local_pixels.View` of pictures uint8 [B, H, W, C], or None of None."""
+  if pictures is None:
+    return None
+  outside = np.float32(local_pixels.OUTSIDE)
+  return local_pixels.View(jnp.where(inside[..., None], pictures, outside), None)
+
+
+def _intervals(head, c, params, images, view):
   """(starts, frequencies) int32 [B, H, W, c] of the values in their pixels' tables."""
   b = len(images)
 
   def at(rows, columns):
     values = local_pixels.look(images, [(0, 0)], rows, columns)[..., 0, :c].reshape(-1, c).T
     values = jnp.maximum(values, 0)  # beyond a tile's size
-    found = head.apply(params, images, rows, columns, values, method='intervals_at')
+    found = head.apply(params, images, rows, columns, values, view, method='intervals_at')
     return jnp.concatenate(found).T.reshape(b, -1, 2 * c)
 
   both = local_pixels.by_parts(images, at)
@@ -173,7 +189,7 @@ def _put(head, lanes, starts, frequencies, sizes, first, last):
   return jax.lax.fori_loop(0, last - first, one, lanes)
 
 
-def _take(head, c, params, lanes, images, sizes, first, last):
+def _take(head, c, params, lanes, images, view, sizes, first, last):
   """Diagonals first .. last-1 of all tiles, into `images`, which are surrounded."""
   b = len(images)
   size = tuple(n - 2 * head.horizon for n in images.shape[1:3])
@@ -184,7 +200,7 @@ def _take(head, c, params, lanes, images, sizes, first, last):
     rows, columns, there = _slots(head, size, sizes, count, number)
     everywhere = lambda a: jnp.broadcast_to(a.reshape(-1), (b, a.size))
     at = everywhere(rows), everywhere(columns)
-    mixture = head.apply(params, images, *at, surrounded=True, method='mixture_at')
+    mixture = head.apply(params, images, *at, view, surrounded=True, method='mixture_at')
 
     def know(channel):
       nonlocal lanes

@@ -5,13 +5,14 @@ inference, reconstruction and sampling, which differ in where z_t comes from; an
 them for codecs, which go one iteration at a time.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from conv_draw.model import arguments, layers, recurrence
+from conv_draw.model import arguments, layers, linear_paths, recurrence
 from conv_draw.model import geometry as geometry_lib
 from conv_draw.model import weights as weights_lib
 from conv_draw.model.latents import DiagonalGaussian, QuantisedPosterior
@@ -34,6 +35,9 @@ class Inference(NamedTuple):
   # Of local pixels, which are scored along with them (`local_draw`); of others, `elbo` does that.
   pixel_nats: jax.Array | None = None  # [B] -log p(x | z)
   canvas_nats: jax.Array | None = None  # [B] what the canvas alone would cost
+  # Of a model with `prefixes`, what the canvas r_t of every iteration would cost, and its error.
+  prefix_nats: jax.Array | None = None  # [T, B] L^x(r_t)
+  squared_error: jax.Array | None = None  # [T, B] of its mean, within 0..1, summed over pixels
 
 
 class ConvDraw(nn.Module):
@@ -70,6 +74,14 @@ class ConvDraw(nn.Module):
     compute_dtype: of the convolutions' operands and results; parameters and their gradients,
       cells, canvas, latents and likelihoods are float32 always.
     remat: recompute each iteration in the backward pass instead of storing it.
+    image_kernel: side of the kernels between the image and the first layer: odd, or its stride, and
+      each cell reads and paints its own pixels alone; 0: `kernel`, or 2 s + 1 from stride s = 3 on.
+    bin_width: of 'rounded' and 'uniform', the width of bins before training, in standard deviations
+      of the prior; 0: sqrt(12).
+    price: of 'rounded', nats that being off by the width of a bin is worth when a bin is chosen
+      (`latents.QuantisedPosterior.thrifty`); 0: the nearest bin, whatever it costs.
+    linear: whether there are `linear_paths`, beyond the paper; with bins of width 1 at first.
+    prefixes: whether inference also says what the canvas of every iteration would cost.
   """
 
   channels: int
@@ -84,6 +96,16 @@ class ConvDraw(nn.Module):
   image_size: tuple[int, int] | None = None
   compute_dtype: jnp.dtype = jnp.float32
   remat: bool = False
+  image_kernel: int = 0
+  bin_width: float = 0.0
+  price: float = 0.0
+  linear: bool = False
+  prefixes: bool = False
+
+  @property
+  def side(self):
+    """Of the kernels between the image and the first layer."""
+    return self.image_kernel or (self.kernel if self.stride <= 2 else 2 * self.stride + 1)
 
   @property
   def all_layers(self):
@@ -98,12 +120,15 @@ class ConvDraw(nn.Module):
     # What reads x in (2); `encoder_below` reads eps_t.
     self.encoder_image = self.param(
         'encoder_image', nn.initializers.lecun_normal(),
-        weights_lib.between(first, self.kernel, sizes[0], c, 4 * first.features))
+        weights_lib.between(first, self.side, sizes[0], c, 4 * first.features))
+    width = self.bin_width or (1.0 if self.linear else math.sqrt(12))
+    log_sigma = math.log(width / math.sqrt(12)) / self._width_speed
     raw, below = [], (c, r)  # channels that go up from below, and that go down to there
     for i, layer in enumerate(self.all_layers):
       raw.append(weights_lib.create(
-          self.param, i, self.all_layers, self.kernel, sizes[i], *below,
-          0 if self.posterior == 'gaussian' else self.iterations))
+          self.param, i, self.all_layers, (self.kernel, self.kernel if i else self.side), sizes[i],
+          *below, 0 if self.posterior == 'gaussian' else self.iterations, log_sigma,
+          self.iterations if self.linear and not i else 0))
       below = (layer.features, layer.features)
     self.raw = tuple(raw)  # `weights.Weights` of each layer, as created
     # r_0: a bias of all pixels, [R]; or of each, [H, W, R], where they have weights of their own.
@@ -136,11 +161,13 @@ class ConvDraw(nn.Module):
     keys = image_keys(key, len(images))
 
     def draw_latent(t, layer, posterior, prior):
-      del prior
+      if self.price:
+        return posterior.thrifty(prior, self.price)
       return posterior.at(temperature * self._noise(keys, t, layer, posterior))
 
     canvas, outputs = self._unroll(images.shape, images, draw_latent)
-    return Inference(canvas, outputs.kl_nats, outputs.log_ratio_nats.sum(0))
+    return Inference(canvas, outputs.kl_nats, outputs.log_ratio_nats.sum(0),
+                     prefix_nats=outputs.prefix_nats, squared_error=outputs.squared_error)
 
   def reconstruct(
       self, key, images, groups, temperature=1.0, posterior_temperature=1.0, generation_key=None):
@@ -155,7 +182,8 @@ class ConvDraw(nn.Module):
       generation_key: as `key`, for what is generated: with another one, another completion of the
         same stored latents. Default: `key`.
     Returns:
-      [B, H, W, R] the canvas r_T.
+      [B, H, W, R] the canvas r_T; of a model with `prefixes`, at temperature 0, that of the last
+      group that is kept, for what that is trained to be.
     """
     self._check_images(images)
     groups = jnp.broadcast_to(
@@ -167,11 +195,14 @@ class ConvDraw(nn.Module):
       stored = t < groups
       its_keys = jnp.where(stored, keys, others)
       noise = self._noise(its_keys, t, layer, prior)
+      kept = (posterior.thrifty(prior, self.price) if self.price
+              else posterior.at(posterior_temperature * noise))
       return jnp.where(
-          stored[:, None, None, None], posterior.at(posterior_temperature * noise),
+          stored[:, None, None, None], kept,
           self._generate(its_keys, t, layer, prior, noise, temperature))
 
-    return self._unroll(images.shape, images, draw_latent)[0]
+    stops = jnp.where(temperature == 0, groups, self.iterations) if self.prefixes else None
+    return self._unroll(images.shape, images, draw_latent, stops)[0]
 
   def sample(self, key, count, image_size, temperature=1.0):
     """Generates: z_t ~ p_t at every iteration.
@@ -202,13 +233,14 @@ class ConvDraw(nn.Module):
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
     return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
 
-  def _unroll(self, shape, images, draw_latent):
+  def _unroll(self, shape, images, draw_latent, stops=None):
     """T iterations of `recurrence.step` by `jax.lax.scan`.
 
     Args:
       shape: (B, H, W, C) of the images.
       images: uint8 of that shape, or None to generate.
       draw_latent: as of `recurrence.step`.
+      stops: None, or [B] ints, iterations after which an image's canvas stays as it is.
     Returns:
       ([B, H, W, R] canvas r_T, `recurrence.Output` with a leading T on every array).
     """
@@ -217,7 +249,11 @@ class ConvDraw(nn.Module):
     image = None if images is None else self.see(images)
 
     def iterate(state, t):
-      return self.iterate(weights, t, image_size, image, state, draw_latent)
+      new, output = self.iterate(weights, t, image_size, image, state, draw_latent)
+      if stops is not None:
+        goes_on = (t < stops)[:, None, None, None, None]
+        new = new._replace(canvas=jnp.where(goes_on, new.canvas, state.canvas))
+      return new, output
 
     if self.remat:
       iterate = jax.checkpoint(iterate, prevent_cse=False)
@@ -288,7 +324,8 @@ class ConvDraw(nn.Module):
     r = self.initial_canvas.shape[-1]
     bias = self.initial_canvas.reshape(-1, r)  # [1, R]; fully connected: [H W, R]
     canvas = jnp.broadcast_to(bias, (batch, *size, a * b, r))
-    return recurrence.State(tuple(states), canvas)
+    memory = linear_paths.nothing(batch, size, a * b * self.channels) if self.linear else None
+    return recurrence.State(tuple(states), canvas, memory)
 
   def iterate(self, weights, t, image_size, image, state, draw_latent):
     """One of the iterations that `apply` makes; for codecs, which need them one by one.
@@ -306,7 +343,8 @@ class ConvDraw(nn.Module):
     geometry = self.geometry(image_size)
     inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), geometry[0].block)[0, ..., None]
     return recurrence.step(
-        geometry, weights, self.pixels, inside, t, image, state, self._posterior_of, draw_latent)
+        geometry, weights, self.pixels, inside, t, image, state, self._posterior_of, draw_latent,
+        self.prefixes)
 
   def _posterior_of(self, t, layer, maps):
     """q_t (3) of maps [B, h, w, 2 Z], or [B, h, w, Z] where its widths are parameters."""
@@ -329,8 +367,13 @@ class ConvDraw(nn.Module):
 
   def _log_sigma(self, layer):
     """[T, Z] log standard deviations of q_t, where they are parameters."""
-    return WIDTH_SPEED * self.raw[layer].posterior_log_sigma
+    return self._width_speed * self.raw[layer].posterior_log_sigma
+
+  @property
+  def _width_speed(self):
+    return 1 if self.linear else WIDTH_SPEED  # with linear paths, bins are right from the start
 
   def geometry(self, image_size):
     """`geometry.Geometry` of each layer, for images of (H, W)."""
-    return geometry_lib.of(self.all_layers, self.kernel, image_size, self.compute_dtype)
+    return geometry_lib.of(
+        self.all_layers, self.kernel, self.side, image_size, self.compute_dtype)

@@ -21,15 +21,17 @@ def from_config(config, image_shape, grey_levels):
     ValueError: there is no such kind of model or likelihood.
   """
   m = config.model
+  prefixes = config.objective.progressive > 0
   if m.likelihood != 'local':
-    return _draw(m, m.likelihood, image_shape, grey_levels)
+    return _draw(m, m.likelihood, image_shape, grey_levels, prefixes)
   draw, channels = None, image_shape[-1]
   if m.kind == 'vae' or m.steps:
     draw = _draw(m, m.local_canvas, image_shape, grey_levels)
   if m.local_numbers != 'real':
-    return LocalDraw(None, IntegerPixels(
+    return LocalDraw(draw, IntegerPixels(
         channels, m.local_horizon, m.local_features, m.local_layers, m.mixtures,
-        m.local_numbers == 'whole', compute_dtype=jnp.dtype(m.local_dtype)))
+        m.local_numbers == 'whole', compute_dtype=jnp.dtype(m.local_dtype),
+        canvas=draw is not None))
   kind = 'bernoulli' if m.local_canvas == 'bernoulli' else 'logistic_mixture'
   head = LocalPixels(
       pixels.from_name(kind, grey_levels, m.mixtures), channels, m.local_horizon, m.local_features,
@@ -39,7 +41,7 @@ def from_config(config, image_shape, grey_levels):
   return LocalDraw(draw, head)
 
 
-def _draw(m, likelihood, image_shape, grey_levels):
+def _draw(m, likelihood, image_shape, grey_levels, prefixes=False):
   """The model with latents of those settings `config.model`, for a pixel distribution."""
   upper = zip(m.upper_features, m.upper_latents, m.upper_strides, strict=True)
   shared = dict(
@@ -54,7 +56,10 @@ def _draw(m, likelihood, image_shape, grey_levels):
       compute_dtype=jnp.dtype(m.compute_dtype),
   )
   if m.kind == 'draw':
-    return ConvDraw(**shared, iterations=m.steps, posterior=m.posterior, remat=m.remat)
+    return ConvDraw(
+        **shared, iterations=m.steps, posterior=m.posterior, remat=m.remat,
+        image_kernel=m.image_kernel, bin_width=m.bin_width, price=m.price, linear=m.linear_paths,
+        prefixes=prefixes)
   if m.kind == 'vae':
     return Vae(**shared, depth=m.depth)
   raise ValueError(f'no model {m.kind!r}: there are "draw" and "vae"')

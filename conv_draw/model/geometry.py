@@ -37,17 +37,22 @@ def sizes(all_layers, image_size):
   return found
 
 
-def of(all_layers, kernel, image_size, dtype):
+def of(all_layers, kernel, image_kernel, image_size, dtype):
   """`Geometry` of each layer, the layer nearest the pixels first.
 
   Args:
     all_layers: `layers.Layer`s.
     kernel: side of the convolutions' kernels, odd.
+    image_kernel: side of those between the image and the first layer.
     image_size: (H, W).
     dtype: of the convolutions' operands.
   """
   found = sizes(all_layers, image_size)
+  grids = []
+  for i, (layer, size) in enumerate(zip(all_layers, found[1:], strict=True)):
+    between = kernel if i else image_kernel
+    side = max(kernel, layers.strided_side(between, layer.stride)) if layer.stride else 1
+    grids.append(layers.grid(size, side, dtype))
   return tuple(
-      Geometry(
-          layers.grid(size, kernel if layer.stride else 1, dtype), size, layer.block(below), below)
-      for layer, below, size in zip(all_layers, found[:-1], found[1:], strict=True))
+      Geometry(grid, size, layer.block(below), below)
+      for grid, layer, below, size in zip(grids, all_layers, found[:-1], found[1:], strict=True))

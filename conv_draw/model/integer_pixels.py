@@ -19,11 +19,23 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from conv_draw.errors import UserError
 from conv_draw.model import integer_mixture, products
 from conv_draw.model import integer_tables as tables
-from conv_draw.model.local_pixels import OUTSIDE, along, by_parts, layers, look, neighbours, put
+from conv_draw.model.local_pixels import (
+  CANVAS_HORIZON,
+  OUTSIDE,
+  View,
+  along,
+  around,
+  by_parts,
+  layers,
+  look,
+  neighbours,
+  put,
+)
 from conv_draw.model.pixels import LogisticMixture, LogisticMixturePixels
 
 UNIT = 32  # of what is seen and of hidden units: 1 is 1/32
@@ -50,6 +62,7 @@ class IntegerPixels(nn.Module):
     whole: round. If not, it is a sketch of itself, for training.
     rounded: the parameters are what `rounded` returns: the outcome is the same, sooner.
     compute_dtype: of the factors of the products: bfloat16 holds them as exactly as float32.
+    canvas: whether a canvas is seen: its mean, as whole grey values, of the pixel and those around.
   """
 
   channels: int
@@ -60,10 +73,13 @@ class IntegerPixels(nn.Module):
   whole: bool = True
   rounded: bool = False
   compute_dtype: jnp.dtype = jnp.float32
+  canvas: bool = False
 
   def setup(self):
     c, h, k = self.channels, self.horizon, self.mixtures
     inputs = len(neighbours(h)) * c + 3 * h + c + 1
+    if self.canvas:
+      inputs += len(around(CANVAS_HORIZON)) * c
     outputs = k * (c + 1) * (c + 2) // 2
 
     most = max(inputs, self.features)
@@ -84,25 +100,32 @@ class IntegerPixels(nn.Module):
     """U, how many uniform numbers `draw` takes for a pixel."""
     return self.channels
 
+  def view(self, picture, canvas):
+    """What is seen of a canvas of that mean [B, H, W, C] in [0, 1]: `View`, whole grey values."""
+    del canvas
+    return View(_round(255 * jnp.clip(picture, 0, 1)), None)
+
   def cost(self, images, view=None):
-    """-log p(x_i | x_N(i)) of all pixels, in nats, by channel: [B, H, W, C] -> the same.
+    """-log p(x_i | x_N(i), r_T) of all pixels, in nats, by channel: [B, H, W, C] -> the same.
 
     If `whole`, of the frequencies in the tables themselves, without gradients.
-    """
-    assert view is None
-    score = self.table_cost_at if self.whole else self.cost_at
-    return by_parts(images, lambda rows, columns: score(images, rows, columns))
 
-  def table_cost_at(self, images, rows, columns):
+    Args:
+      view: of `view`, if a canvas is seen.
+    """
+    score = self.table_cost_at if self.whole else self.cost_at
+    return by_parts(images, lambda rows, columns: score(images, rows, columns, view))
+
+  def table_cost_at(self, images, rows, columns, view=None):
     """As `cost_at`, of the tables' frequencies."""
     b, n = rows.shape
     flat = lambda a: a.reshape(-1, self.channels).T
     values = flat(look(images.astype(jnp.int32), [(0, 0)], rows, columns)[..., 0, :])
-    _, frequencies = self.intervals_at(images, rows, columns, values)
+    _, frequencies = self.intervals_at(images, rows, columns, values, view)
     cost = math.log(tables.TOTAL) - jnp.log(frequencies.astype(jnp.float32))
     return cost.T.reshape(b, n, self.channels)
 
-  def intervals_at(self, images, rows, columns, values):
+  def intervals_at(self, images, rows, columns, values, view=None):
     """Where values lie in their pixels' tables.
 
     Args:
@@ -117,13 +140,12 @@ class IntegerPixels(nn.Module):
       found.append(channel.interval(value))
       return value
 
-    integer_mixture.channels(self.mixture_at(images, rows, columns), len(values), know)
+    integer_mixture.channels(self.mixture_at(images, rows, columns, view), len(values), know)
     starts, frequencies = zip(*found, strict=True)
     return jnp.stack(starts), jnp.stack(frequencies)
 
   def draw(self, uniforms, images, first, last, view=None):
     """Draws the pixels of the diagonals first..last-1; as `LocalPixels.draw`, U = C."""
-    assert view is None
     places = jnp.floor(uniforms * tables.TOTAL).astype(jnp.int32)
 
     def one(number, images):
@@ -131,17 +153,20 @@ class IntegerPixels(nn.Module):
       image = jnp.arange(len(images))[:, None]
       at = iter(places[image, rows, columns].reshape(-1, self.channels).T)
       values = integer_mixture.channels(
-          self.mixture_at(images, rows, columns), self.channels,
+          self.mixture_at(images, rows, columns, view), self.channels,
           lambda channel: channel.find(next(at)))
       return put(images, rows, columns, jnp.stack(values, -1))
 
     return jax.lax.fori_loop(first, last, one, images)
 
-  def numbers_at(self, images, rows, columns, surrounded=False):
+  def numbers_at(self, images, rows, columns, view=None, surrounded=False):
     """What the network says of N pixels of each image: whole float32 [R, B N], and `Seen`."""
-    near = look(jnp.asarray(images, jnp.float32), neighbours(self.horizon), rows, columns,
-                self.horizon if surrounded else 0)
-    seen = self._see(near.reshape(-1, *near.shape[2:]))
+    flat = lambda found: found.reshape(-1, *found.shape[2:])
+    near = flat(look(jnp.asarray(images, jnp.float32), neighbours(self.horizon), rows, columns,
+                     self.horizon if surrounded else 0))
+    seen = self._see(near, view and flat(look(
+        jnp.asarray(view.picture, jnp.float32), around(CANVAS_HORIZON), rows, columns,
+        CANVAS_HORIZON if surrounded else 0)))
     hidden = self._layer(seen.inputs, self.first, UNIT)
     for layer in self.residual:
       hidden = self._clip(hidden + self._layer(self._rectify(hidden), layer, UNIT), HIDDEN_MOST)
@@ -154,20 +179,19 @@ class IntegerPixels(nn.Module):
 
     With gradients; of the mixture as it is meant, not of its tables.
     """
-    assert view is None
-    numbers, seen = self.numbers_at(images, rows, columns)
+    numbers, seen = self.numbers_at(images, rows, columns, view)
     x = look(jnp.asarray(images, jnp.float32), [(0, 0)], rows, columns)[..., 0, :]
     flat = products.column_by_column(x.reshape(-1, self.channels) / 255)
     costs, _ = self.pixels.observe(self._mixture(numbers, seen), flat, 1 / tables.TOTAL)
     cost = jnp.concatenate(costs, -1)
     return products.column_by_column(cost).reshape(x.shape)
 
-  def mixture_at(self, images, rows, columns, surrounded=False):
+  def mixture_at(self, images, rows, columns, view=None, surrounded=False):
     """`IntegerMixture` of N pixels of each image, B N in all; for `whole` alone.
 
-    `images` may be `local_pixels.surrounded` by the horizon.
+    `images` may be `local_pixels.surrounded` by the horizon, and the view by its own.
     """
-    numbers, seen = self.numbers_at(images, rows, columns, surrounded)
+    numbers, seen = self.numbers_at(images, rows, columns, view, surrounded)
     rows = self._rows(numbers)
     whole = lambda a: a.astype(jnp.int32)
     return integer_mixture.IntegerMixture(
@@ -176,8 +200,8 @@ class IntegerPixels(nn.Module):
         [whole(a) for a in self._scales(rows, seen)],
         [whole(a) for a in self._slopes(rows)])
 
-  def _see(self, near):
-    """`Seen` of neighbours float32 [N, M, C]."""
+  def _see(self, near, picture=None):
+    """`Seen` of neighbours float32 [N, M, C], and of a canvas's mean around [N, 25, C], if any."""
     h, c, places = self.horizon, self.channels, neighbours(self.horizon)
     inside = (near[..., 0] != OUTSIDE).astype(jnp.float32)  # [N, M]
     at = [places.index(p) for k in range(1, h + 1) for p in ((-k, 0), (0, -k), (-1, k))]
@@ -193,11 +217,12 @@ class IntegerPixels(nn.Module):
     spread = integer_mixture.look_up(tables.spread_of(), mean)
     gain = integer_mixture.look_up(tables.gains(), spread)
     n = len(near)
-    inputs = jnp.concatenate([
-        jnp.clip(jnp.round(difference * gain[:, None, None]), -MOST, MOST).reshape(n, -1),
-        edges * UNIT, jnp.round((reference - 128) / 4),
-        (4.0 * spread[:, None] - 64)], -1)
-    return Seen(inputs, reference, spread)
+    scaled = lambda a: jnp.clip(_round(a * gain[:, None, None]), -MOST, MOST).reshape(n, -1)
+    parts = [scaled(difference), edges * UNIT, jnp.round((reference - 128) / 4),
+             4.0 * spread[:, None] - 64]
+    if picture is not None:
+      parts.append(scaled(jnp.where(picture == OUTSIDE, 0.0, picture - reference[:, None])))
+    return Seen(jnp.concatenate(parts, -1), reference, spread)
 
   def _layer(self, x, layer, unit):
     """[N, I] in units of 1/32 -> [N, O] in 1 / `unit`."""
@@ -279,6 +304,26 @@ def rounded(params):
     kernel, bias = _whole_layer(kernel * (unit / UNIT), bias * unit)
     layers |= {f'{name}_kernel': kernel * (UNIT / unit), f'{name}_bias': bias / unit}
   return {'params': layers}
+
+
+def check_exact(params):
+  """Asserts of `rounded` parameters that float32 holds every partial sum exactly, in any order.
+
+  A column's weights and bias, and the half that rounding adds, are whole numbers of some power of
+  two, of which no sum of them with inputs of MOST reaches 2^24; and bfloat16 holds each weight.
+  """
+  layers = {name: np.asarray(value, np.float64) for name, value in params['params'].items()}
+  for name in {key.rpartition('_')[0] for key in layers}:
+    unit = tables.NATURAL if name == 'last' else UNIT
+    kernel, bias = layers[f'{name}_kernel'] * (unit / UNIT), layers[f'{name}_bias'] * unit
+    significant = np.asarray(jnp.asarray(kernel, jnp.bfloat16), np.float64)
+    assert (kernel == significant).all(), f'{name}: weights have more than 8 significant bits'
+    terms = np.concatenate([kernel, bias[None], np.full((1, len(bias)), 0.5)]) / FINEST
+    assert (terms == np.rint(terms)).all(), f'{name}: numbers finer than 2^-19'
+    numbers = terms.astype(np.int64)
+    unit = np.where(numbers, numbers & -numbers, 2**62).min(0)  # what divides the whole column
+    sums = abs(numbers[:-2]).sum(0) * MOST + abs(numbers[-2:]).sum(0)
+    assert (sums < 2**24 * unit).all(), f'{name}: partial sums may need more than 24 bits'
 
 
 def _whole_layer(kernel, bias):

@@ -5,6 +5,7 @@ stride-s convolution of an image is a stride-1 convolution of its space-to-depth
 transposed one is its adjoint.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -54,19 +55,25 @@ def strided_kernel(kernel, stride):
   """The kernel that acts on space-to-depth images as `kernel` does with a stride on images.
 
   Args:
-    kernel: [k, k, C, O], k odd; output i of the strided convolution is centred on pixel s*i.
+    kernel: [k, k, C, O]: k odd, and output i of the strided convolution is centred on pixel s*i;
+      or k = s even, and it reads pixels s*i to s*i + s - 1.
   Returns:
     [k', k', s*s*C, O] with k' odd.
   """
   k, _, c, o = kernel.shape
-  reach = k // 2
-  blocks = -(-reach // stride)  # how many blocks the kernel reaches to either side
-  size = 2 * blocks + 1
+  reach = k // 2 if k % 2 else 0
+  size = strided_side(k, stride)
+  blocks = size // 2
   before = blocks * stride - reach
   after = size * stride - before - k
   kernel = jnp.pad(kernel, ((before, after), (before, after), (0, 0), (0, 0)))
   kernel = kernel.reshape(size, stride, size, stride, c, o).transpose(0, 2, 1, 3, 4, 5)
   return kernel.reshape(size, size, stride * stride * c, o)
+
+
+def strided_side(k, stride):
+  """k' of `strided_kernel`: the kernel reaches to so many blocks to either side, and its own."""
+  return 2 * -(-(k // 2 if k % 2 else 0) // stride) + 1
 
 
 def adjoint_kernel(kernel):
@@ -82,6 +89,8 @@ def plain_conv(x, kernel):
 
 class PlainGrid:
   """Sums of convolutions as one `lax` convolution of the concatenated inputs: GPUs and TPUs.
+
+  Kernels of one cell have a convolution of their own.
 
   The interface of `minimal_filtering.Grid`, see `grid`, whose own layout this one does not need.
   """
@@ -106,6 +115,12 @@ class PlainGrid:
     return x.astype(self._dtype)
 
   def convolve(self, terms):
+    of_one_cell = [term for term in terms if term[1].shape[0] == 1]
+    others = [term for term in terms if term[1].shape[0] > 1]
+    return functools.reduce(jnp.add, [
+        self._one_convolution(some) for some in (of_one_cell, others) if some])
+
+  def _one_convolution(self, terms):
     inputs, kernels = zip(*terms, strict=True)
     side = max(k.shape[0] for k in kernels)
     grow = lambda k: jnp.pad(k, (((side - k.shape[0]) // 2,) * 2,) * 2 + ((0, 0),) * 2)

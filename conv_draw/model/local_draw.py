@@ -9,7 +9,7 @@ from flax import linen as nn
 from conv_draw.model import arguments
 from conv_draw.model.conv_draw import Inference
 from conv_draw.model.integer_pixels import IntegerPixels
-from conv_draw.model.local_pixels import LocalPixels, View
+from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.noise import image_keys
 
 # Folded into an image's key: the pixels that are scored, and those that are drawn.
@@ -23,7 +23,7 @@ class LocalDraw(nn.Module):
 
   Attributes:
     draw: `ConvDraw` or `Vae`; None for local pixels alone, which have no latents.
-    head: `LocalPixels`, or `IntegerPixels` for `draw=None`.
+    head: `LocalPixels` or `IntegerPixels`.
   """
 
   draw: Any
@@ -97,8 +97,8 @@ class LocalDraw(nn.Module):
     return jnp.zeros((count, *image_size, 0))
 
   def view(self, canvas):
-    """What the local pixels see of a canvas [B, H, W, R]: `View`, or None without one."""
-    return View(self.canvas_pixels.mean(canvas), canvas) if self.draw else None
+    """What the local pixels see of a canvas [B, H, W, R]: `local_pixels.View`; None without."""
+    return self.head.view(self.canvas_pixels.mean(canvas), canvas) if self.draw else None
 
   def uniforms(self, key, canvas):
     """[B, H, W, U] draws of U(0, 1), what the pixels of images with these canvases take."""

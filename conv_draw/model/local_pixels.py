@@ -216,6 +216,10 @@ class LocalPixels(nn.Module):
     """Whether pixels are seen and described relative to their neighbours."""
     return isinstance(self.pixels, LogisticMixturePixels)
 
+  def view(self, picture, canvas):
+    """What is seen of a canvas [B, H, W, R] of that mean [B, H, W, C] in [0, 1]: `View`."""
+    return View(picture, canvas)
+
   def cost(self, images, view=None):
     """-log p(x_i | x_N(i), r_T) of all pixels, in nats, by channel: [B, H, W, C] -> the same.
 

@@ -44,6 +44,7 @@ class Transformed(NamedTuple):
 
   tiles: jax.Array  # in the grid's layout; kept for the backward pass, being a quarter of the size
   values: jax.Array  # [positions, B t_r t_c, C]
+  cells: jax.Array  # what `tiles` are, with gradients: for kernels of one cell
 
 
 def cook_toom(m, k):
@@ -121,8 +122,13 @@ class Grid:
     return y[:, : self._height, : self._width]
 
   def prepare(self, kernel):
-    """[k, k, I, O] -> ([positions, I, O], its transpose [positions, O, I] for the gradient)."""
+    """[k, k, I, O] -> ([positions, I, O], its transpose [positions, O, I] for the gradient).
+
+    Of one cell, among larger ones: ([I, O], None), to be multiplied by directly.
+    """
     k, _, inputs, outputs = kernel.shape
+    if k < self._kernel and k == 1:
+      return kernel[0, 0], None
     cut = slice((self._kernel - k) // 2, (self._kernel + k) // 2)
     taps = np.kron(self._rows.taps[:, cut], self._columns.taps[:, cut])
     u = jnp.dot(jnp.asarray(taps, kernel.dtype), kernel.reshape(k * k, -1), precision='highest')
@@ -131,16 +137,20 @@ class Grid:
 
   def transform(self, x):
     """The grid's layout -> `Transformed`."""
-    return Transformed(jax.lax.stop_gradient(x), self._to_values(x))
+    return Transformed(jax.lax.stop_gradient(x), self._to_values(x), x)
 
   def convolve(self, terms):
     """[(`Transformed`, prepared kernel), ...] -> their sum, in the grid's layout."""
-    arrays, kernels = zip(*terms, strict=True)
-    # One product over all input channels is faster than a sum of products.
-    return self._sum(
-        [a.tiles for a in arrays], [a.values for a in arrays],
-        jnp.concatenate([u for u, _ in kernels], 1),
-        jnp.concatenate([transposed for _, transposed in kernels], 2))
+    direct = [jnp.matmul(a.cells, u) for a, (u, transposed) in terms if transposed is None]
+    terms = [term for term in terms if term[1][1] is not None]
+    if terms:
+      arrays, kernels = zip(*terms, strict=True)
+      # One product over all input channels is faster than a sum of products.
+      direct.append(self._sum(
+          [a.tiles for a in arrays], [a.values for a in arrays],
+          jnp.concatenate([u for u, _ in kernels], 1),
+          jnp.concatenate([transposed for _, transposed in kernels], 2)))
+    return functools.reduce(jnp.add, direct)
 
   def _mask(self, x):
     """Zeros beyond the map, which is what lies outside an image."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
@@ -17,6 +18,9 @@ class Elbo(NamedTuple):
   kl_nats: jax.Array  # [T, L, B] L^z_t (5) by iteration and layer
   log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the z that was drawn
   canvas_nats: jax.Array | None = None  # [B] L^x of the canvas that local pixels see, no term of it
+  # Of models with `prefixes`, no terms of it either: of the canvas of every iteration
+  prefix_nats: jax.Array | None = None  # [T, B] L^x(r_t)
+  squared_error: jax.Array | None = None  # [T, B] of its mean, within 0..1, summed over pixels
 
   @property
   def nats(self):
@@ -44,7 +48,32 @@ def elbo(model, images, inference):
     return Elbo(inference.pixel_nats, inference.kl_nats, inference.log_ratio_nats,
                 inference.canvas_nats)
   cost = model.pixels.cost(model.unit_interval(images), inference.canvas)
-  return Elbo(cost.sum((1, 2, 3)), inference.kl_nats, inference.log_ratio_nats)
+  return Elbo(cost.sum((1, 2, 3)), inference.kl_nats, inference.log_ratio_nats,
+              None, inference.prefix_nats, inference.squared_error)
+
+
+def betas(first, last, iterations):
+  """beta_t of the progressive cost, [T]: geometric from the first prefix to the last."""
+  return first * (last / first) ** (np.arange(iterations) / max(iterations - 1, 1))
+
+
+def progressive(terms, betas):
+  """The cost of all prefixes, beyond the paper: each is trained as the codec of its own rate.
+
+  With the cost of prefix t being sum_{s <= t} L^z_s + beta_t L^x(r_t), a small part of any counts
+  as much as the same part of another: short prefixes cost few nats, and would be sacrificed.
+
+  Args:
+    terms: `Elbo` of B images, of a model with `prefixes`.
+    betas: [T], of `betas`.
+  Returns:
+    [B] nats: the costs weighted by the inverse of their means over the images, which have no
+    gradients; the mean over images is that of the unweighted costs over t.
+  """
+  stored = jnp.cumsum(terms.kl_nats.sum(1), 0)  # [T, B]
+  costs = stored + betas[:, None] * terms.prefix_nats
+  means = jax.lax.stop_gradient(costs.mean(1, keepdims=True))
+  return (costs / means).mean(0) * means.mean()
 
 
 def bound(terms, beta=1.0, samples=1, kind='elbo', auxiliary=0.0):

@@ -76,14 +76,38 @@ class GaussianPixels:
     """r_0 before training, [2 C]: mid grey, as broad as pixel values are."""
     return jnp.concatenate([jnp.full(channels, 0.5), jnp.full(channels, math.log(0.3))])
 
+  def split(self, canvas):
+    """(mu, alpha = log sigma) (8): [..., 2 C] -> [..., C] each."""
+    return jnp.split(canvas, 2, axis=-1)
+
   def mean(self, canvas):
     """mu(r) of equation (1): [..., 2 C] -> [..., C]."""
-    return jnp.split(canvas, 2, axis=-1)[0]
+    return self.split(canvas)[0]
 
   def cost(self, x, canvas):
     """L^x in nats per pixel and channel: x [..., C] in [0, 1], canvas [..., 2 C] -> [..., C]."""
-    mean, log_sigma = jnp.split(canvas, 2, axis=-1)  # (8)
-    return gaussian_cost(x, mean, log_sigma, 1 / (self.grey_levels - 1))
+    return gaussian_cost(x, *self.split(canvas), 1 / (self.grey_levels - 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class SquaredErrorPixels(GaussianPixels):
+  """Gaussian pixels whose standard deviation is a grey level; the canvas holds mu, [..., C].
+
+  So L^x is half the squared error in grey levels, and a constant: for codecs, which beta tells
+  how many nats an error is worth.
+  """
+
+  def canvas_channels(self, channels):
+    """R, for images of C channels."""
+    return channels
+
+  def initial_canvas(self, channels):
+    """r_0 before training, [C]: mid grey."""
+    return jnp.full(channels, 0.5)
+
+  def split(self, canvas):
+    """(mu, log sigma): [..., C] -> [..., C] each."""
+    return canvas, jnp.full_like(canvas, -math.log(self.grey_levels - 1))
 
 
 class LogisticMixture(NamedTuple):
@@ -267,7 +291,7 @@ def from_name(likelihood, grey_levels, mixtures=5):
   """The pixel distribution named by `config.model.likelihood`.
 
   Args:
-    likelihood: 'gaussian', 'logistic_mixture' or 'bernoulli'.
+    likelihood: 'gaussian', 'squared_error', 'logistic_mixture' or 'bernoulli'.
     grey_levels: values of a pixel.
     mixtures: K, of a mixture.
   Raises:
@@ -275,9 +299,12 @@ def from_name(likelihood, grey_levels, mixtures=5):
   """
   if likelihood == 'gaussian':
     return GaussianPixels(grey_levels)
+  if likelihood == 'squared_error':
+    return SquaredErrorPixels(grey_levels)
   if likelihood == 'logistic_mixture':
     return LogisticMixturePixels(grey_levels, mixtures)
   if likelihood == 'bernoulli':
     return BernoulliPixels(grey_levels)
   raise ValueError(
-      f'no likelihood {likelihood!r}: there are "gaussian", "logistic_mixture" and "bernoulli"')
+      f'no likelihood {likelihood!r}: there are "gaussian", "squared_error", "logistic_mixture" '
+      'and "bernoulli"')

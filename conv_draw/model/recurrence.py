@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from conv_draw.model import layers
+from conv_draw.model import layers, linear_paths
 from conv_draw.model.latents import DiagonalGaussian, latent_nats
 
 
@@ -68,6 +68,7 @@ class State(NamedTuple):
 
   layers: tuple[LayerState, ...]  # the layer nearest the pixels first
   canvas: jax.Array  # [B, h, w, s*s, R] r
+  memory: Any = None  # `linear_paths.Memory`, if there are such paths
 
 
 class Output(NamedTuple):
@@ -75,9 +76,13 @@ class Output(NamedTuple):
 
   kl_nats: jax.Array | None  # [L, B] KL(q_t | p_t) (5), summed over maps and positions
   log_ratio_nats: jax.Array | None  # [B] log q_t(z_t) - log p_t(z_t), summed over layers too
+  # What this canvas would cost, if that is asked for.
+  prefix_nats: jax.Array | None = None  # [B] L^x(r_t)
+  squared_error: jax.Array | None = None  # [B] of its mean, within 0..1, summed over pixels
 
 
-def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_latent):
+def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_latent,
+         prefixes=False):
   """Iteration t of convolutional DRAW: equations (1) to (7), for any number of layers (figure 2).
 
   Training, reconstruction, sampling and coding all run this; what differs is where z_t comes from.
@@ -95,15 +100,18 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
     draw_latent: (t, layer, posterior, prior) -> z_t [B, h, w, Z] of that layer; posterior is q_t,
       or None without an image, and prior is p_t, a `latents.DiagonalGaussian`. Called once per
       layer, from the top down.
+    prefixes: whether to say what the canvas of this iteration would cost.
   Returns:
     (`State` after iteration t, `Output`).
   """
-  states, canvas = list(state.layers), state.canvas
+  states, canvas, memory = list(state.layers), state.canvas, state.memory
   posteriors = [None] * len(geometry)
+  linear = weights[0].linear_read is not None  # `linear_paths`, beyond the paper
 
   # Encoders, from the pixels up: x and eps_t, then h^e_t of the layer below.
   if image is not None:
-    below = ((image.x - pixels.mean(canvas)) * inside).reshape(*image.x.shape[:3], -1)  # (1)
+    error = ((image.x - pixels.mean(canvas)) * inside).reshape(*image.x.shape[:3], -1)  # (1)
+    below = error * linear_paths.ERROR_SEEN if linear else error
     for i, (here, w, old) in enumerate(zip(geometry, weights, state.layers, strict=True)):
       if i > 0:
         below = layers.space_to_depth(geometry[i - 1].grid.leave(below), here.block)
@@ -115,8 +123,11 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
       states[i] = old._replace(h_e=h_e, c_e=c_e)
 
       # Posterior.
-      posteriors[i] = posterior_of(
-          t, i, here.maps([(h_e, w.posterior)]) + w.posterior_bias)  # (3)
+      maps = here.maps([(h_e, w.posterior)]) + w.posterior_bias
+      if linear and i == 0:
+        turn = linear_paths.in_turn(t, here.size)
+        maps = turn * linear_paths.read(maps, error, w.linear_read[t], w.linear_width[t])
+      posteriors[i] = posterior_of(t, i, maps)  # (3)
 
   kl_nats, log_ratio_nats = [], []
   above = None  # h^d_t of the layer above, brought to this layer's maps
@@ -124,8 +135,16 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
     here, w, old, posterior = geometry[i], weights[i], states[i], posteriors[i]
 
     # Prior, of h^d_{t-1} here and h^d_t above: it does not see z_t.
+    kernel, bias = w.prior, w.prior_bias
+    if linear and i == 0:
+      kernel = jax.tree.map(lambda of_all: of_all[t], kernel)  # noqa: B023
+      bias = bias + w.linear_prior_bias[t]
     prior = DiagonalGaussian.split(here.maps([
-        (old.h_d, w.prior), *_above(above, w.prior_above)]) + w.prior_bias)  # (4)
+        (old.h_d, kernel), *_above(above, w.prior_above)]) + bias)  # (4)
+    if linear and i == 0:
+      prior = linear_paths.context(
+          prior, state.memory, w.linear_context[t], w.linear_component[t], w.linear_width[t])
+      prior = linear_paths.settled(prior, linear_paths.in_turn(t, here.size))
 
     # Latents, and what they cost.
     z = draw_latent(t, i, posterior, prior)
@@ -137,7 +156,11 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
     # Decoders, from the top down; the last one also reads the canvas.
     terms = [(here.read(z), w.decoder_latent), (old.h_d, w.decoder_h_d)]
     if i == 0:
-      read = (canvas * inside).reshape(*canvas.shape[:3], -1)
+      if linear:
+        memory = linear_paths.remember(memory, z, w.linear_component[t], w.linear_width[t])
+        canvas = linear_paths.paint(canvas, z, t, w.linear_paint[t], w.linear_width[t])
+      read = ((linear_paths.seen(canvas) if linear else canvas) * inside).reshape(
+          *canvas.shape[:3], -1)
       terms.append((here.read(read), w.decoder_canvas))
     gates = w.decoder_bias + here.grid.convolve([*terms, *_above(above, w.decoder_above)])
     h_d, c_d = layers.lstm(gates, old.c_d)  # (6)
@@ -148,12 +171,18 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
       above = geometry[i - 1].read(layers.depth_to_space(down, here.block, here.below))
 
   # Canvas: `down` of the layer nearest the pixels is W h^d_t.
-  canvas = canvas + down.reshape(canvas.shape)  # (7)
+  down = down.reshape(canvas.shape)
+  canvas = canvas + (linear_paths.WRITTEN * down if linear else down)  # (7)
 
   output = Output(None, None)
   if image is not None:
     output = Output(jnp.stack(kl_nats[::-1]), functools.reduce(jnp.add, log_ratio_nats))
-  return State(tuple(states), canvas), output
+    if prefixes:
+      error = image.x - jnp.clip(pixels.mean(canvas), 0, 1)
+      output = output._replace(
+          prefix_nats=(pixels.cost(image.x, canvas) * inside).sum((1, 2, 3, 4)),
+          squared_error=(error**2 * inside).sum((1, 2, 3, 4)))
+  return State(tuple(states), canvas, memory), output
 
 
 def _above(x, kernel):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from conv_draw.model import layers
+from conv_draw.model import layers, linear_paths
 
 
 class Weights(NamedTuple):
@@ -19,7 +19,7 @@ class Weights(NamedTuple):
   posterior: Any
   posterior_bias: jax.Array
   posterior_log_sigma: jax.Array | None  # [T, Z], of posteriors whose width is not inferred
-  prior: Any
+  prior: Any  # prepared, if there are linear paths: by iteration
   prior_bias: jax.Array
   decoder_latent: Any
   decoder_h_d: Any
@@ -29,6 +29,14 @@ class Weights(NamedTuple):
   encoder_above: Any = None  # what reads the layer above, if there is one
   prior_above: Any = None
   decoder_above: Any = None
+  # Of the first layer alone, if there are `linear_paths`; by iteration.
+  linear_read: jax.Array | None = None  # [T, D, Z]
+  linear_paint: jax.Array | None = None  # [T, Z, D]
+  linear_width: jax.Array | None = None  # [T, Z] in grey levels, not trained
+  linear_component: jax.Array | None = None  # [T, Z] whole numbers, not trained
+  linear_context: jax.Array | None = None  # [T, `linear_paths.FEATURES`, Z]
+  linear_prior: jax.Array | None = None  # [T, F, 2 Z], reads h^d
+  linear_prior_bias: jax.Array | None = None  # [T, 2 Z]
 
 
 # Whose a parameter is: of q(z | x), which inference alone needs; of p(x, z), which generates and
@@ -42,6 +50,7 @@ SAME = 'same resolution'  # between maps of one size
 # or no kernel:
 BIAS = 'bias'  # [O]; r_0 may have [H, W, R]
 LOG_WIDTHS = 'log widths'  # [T, Z]
+BY_ITERATION = 'by iteration'  # [T, ...]
 # or what lies below that name is a Flax module's.
 MODULE = 'module'
 
@@ -50,7 +59,7 @@ class Role(NamedTuple):
   """What there is to know of a parameter, besides its shape."""
 
   used_by: str  # INFERENCE, GENERATION or BOTH
-  layout: str  # STRIDED, ADJOINT, SAME, BIAS, LOG_WIDTHS or MODULE
+  layout: str  # one of the above
 
 
 # By name, as among the parameters but for the layer's number, and as in `Weights`.
@@ -77,6 +86,13 @@ ROLES = {
     'write': Role(GENERATION, ADJOINT),  # `down` of the layer nearest the pixels
     'down': Role(GENERATION, ADJOINT),
     'initial_canvas': Role(GENERATION, BIAS),
+    'linear_read': Role(INFERENCE, BY_ITERATION),
+    'linear_paint': Role(GENERATION, BY_ITERATION),
+    'linear_width': Role(BOTH, BY_ITERATION),
+    'linear_component': Role(GENERATION, BY_ITERATION),
+    'linear_context': Role(GENERATION, BY_ITERATION),
+    'linear_prior': Role(GENERATION, BY_ITERATION),
+    'linear_prior_bias': Role(GENERATION, BY_ITERATION),
     # Of `Vae`, whose posterior, prior, write and initial_canvas are whose they are here.
     'encoder': Role(INFERENCE, MODULE),
     'decoder': Role(GENERATION, MODULE),
@@ -90,6 +106,11 @@ def role(name):
     KeyError: nothing has that name.
   """
   return ROLES[name.rstrip('_0123456789')]
+
+
+def is_of_lstm(name):
+  """Whether a parameter of that name is a kernel that leads to the gates of an LSTM."""
+  return name.startswith(('encoder_', 'decoder_')) and role(name).layout in (STRIDED, SAME)
 
 
 def between(layer, kernel, size_below, inputs, outputs):
@@ -107,27 +128,32 @@ def between(layer, kernel, size_below, inputs, outputs):
   return (1, 1, size_below[0] * size_below[1] * inputs, outputs)
 
 
-def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths):
+def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths=0, log_sigma=0.0,
+           linear=0):
   """The parameters of layer i: `Weights`.
 
   Args:
     param: `nn.Module.param`.
     i: which of `all_layers`.
-    kernel: side of the convolutions' kernels.
+    kernel: sides of the convolutions' kernels: of the layer's maps, and to what is below.
     size_below: (h, w) of the maps below, or (H, W) of the image; only read if fully connected.
     up, down: how many channels come from below, and go there.
     fixed_widths: 0 if the posterior's widths are inferred, else T, for how many iterations there
       are some as parameters.
+    log_sigma: what these parameters begin as.
+    linear: T, if there are `linear_paths` to the layer; else 0.
   """
   layer = all_layers[i]
   f, z = layer.features, layer.latents
-  side = kernel if layer.stride else 1
+  side = kernel[0] if layer.stride else 1
   name = lambda n: n if i == 0 else f'{n}_{i + 1}'
-  new = lambda n, shape: param(name(n), nn.initializers.lecun_normal(), shape)
-  here = lambda n, inputs, outputs: new(n, (side, side, inputs, outputs))
-  below = lambda inputs, outputs: between(layer, kernel, size_below, inputs, outputs)
-  bias = lambda n, init, size: param(name(n), init, (size,))
   zeros = nn.initializers.zeros
+  new = lambda n, shape, init=nn.initializers.lecun_normal(): param(name(n), init, shape)
+  here = lambda n, inputs, outputs, *init: new(n, (side, side, inputs, outputs), *init)
+  # Linear paths are a good coder as they are: the network has to begin by changing nothing.
+  quiet = (zeros,) if linear else ()
+  below = lambda inputs, outputs: between(layer, kernel[1], size_below, inputs, outputs)
+  bias = lambda n, init, size: param(name(n), init, (size,))
   w = dict(
       # (2) h^{e,1}_t = RNN(x, eps_t, h^{e,1}_{t-1}, h^{d,1}_{t-1}, h^{d,2}_{t-1}), and above it
       # h^{e,2}_t = RNN(h^{e,1}_t, h^{e,2}_{t-1}, h^{d,2}_{t-1}); x has a kernel of its own
@@ -136,11 +162,12 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths):
       encoder_h_d=here('encoder_h_d', f, 4 * f),
       encoder_bias=bias('encoder_bias', lstm_bias, 4 * f),
       # (3) and (4)
-      posterior=here('posterior', f, z if fixed_widths else 2 * z),
+      posterior=here('posterior', f, z if fixed_widths else 2 * z, *quiet),
       posterior_bias=bias('posterior_bias', zeros, z if fixed_widths else 2 * z),
       posterior_log_sigma=param(
-          name('posterior_log_sigma'), zeros, (fixed_widths, z)) if fixed_widths else None,
-      prior=here('prior', f, 2 * z),
+          name('posterior_log_sigma'), nn.initializers.constant(log_sigma),
+          (fixed_widths, z)) if fixed_widths else None,
+      prior=here('prior', f, 2 * z, *quiet),
       prior_bias=bias('prior_bias', zeros, 2 * z),
       # (6) h^{d,1}_t = RNN(z^1_t, h^{d,1}_{t-1}, h^{d,2}_t, r_{t-1}), and above it without r
       decoder_latent=here('decoder_latent', z, 4 * f),
@@ -158,16 +185,35 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths):
         encoder_above=here('encoder_above', f, 4 * f),
         prior_above=here('prior_above', f, 2 * z),
         decoder_above=here('decoder_above', f, 4 * f))
+  if linear:  # what they begin as in training is `linear_paths.begin`'s to say
+    cell = layer.stride**2 * up  # D
+    w.update(
+        linear_read=param(name('linear_read'), nn.initializers.normal(1.0), (linear, cell, z)),
+        linear_paint=param(name('linear_paint'), nn.initializers.normal(1.0), (linear, z, cell)),
+        linear_width=param(
+            name('linear_width'), nn.initializers.constant(linear_paths.GREY), (linear, z)),
+        linear_component=param(name('linear_component'), zeros, (linear, z)),
+        linear_context=param(
+            name('linear_context'), zeros, (linear, linear_paths.FEATURES, z)),
+        linear_prior=param(name('linear_prior'), zeros, (linear, f, 2 * z)),
+        linear_prior_bias=param(name('linear_prior_bias'), zeros, (linear, 2 * z)))
   return Weights(**w)
 
 
 def prepare(geometry, all_layers, raw):
   """`Weights` of each layer as `step` reads them, from those that `create` made."""
-  return tuple(
-      Weights(*(
-          None if value is None else prepared(here, layer, name, value)
-          for name, value in w._asdict().items()))
-      for here, layer, w in zip(geometry, all_layers, raw, strict=True))
+  def of_layer(here, layer, w):
+    ready = Weights(*(
+        None if value is None else prepared(here, layer, name, value)
+        for name, value in w._asdict().items()))
+    if w.linear_prior is None:
+      return ready
+    own = w.linear_prior[:, None, None]  # [T, 1, 1, F, 2 Z]: what each iteration adds in the middle
+    side = (w.prior.shape[0] // 2,) * 2
+    own = jnp.pad(own, ((0, 0), side, side, (0, 0), (0, 0)))
+    return ready._replace(prior=jax.vmap(here.grid.prepare)(w.prior + own))
+
+  return tuple(map(of_layer, geometry, all_layers, raw))
 
 
 def prepared(here, layer, name, value):
@@ -181,8 +227,12 @@ def prepared(here, layer, name, value):
   Returns:
     A kernel for `here.grid.convolve`; what is no kernel as it is.
   """
+  if name == 'linear_width':
+    return jax.lax.stop_gradient(value)
+  if name == 'linear_component':
+    return jax.lax.stop_gradient(value).astype(jnp.int32)
   layout = role(name).layout
-  if layout in (BIAS, LOG_WIDTHS):
+  if layout in (BIAS, LOG_WIDTHS, BY_ITERATION):
     return value
   if layout in (STRIDED, ADJOINT) and layer.stride:
     value = layers.strided_kernel(value, layer.stride)

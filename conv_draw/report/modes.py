@@ -117,6 +117,8 @@ def _evaluate(trained_run, load):
   _row(table.describe(config), result.nats, images.shape, '<',
        f' +- {error:.4f}  (reconstruction {result.reconstruction_nats:.2f}, latents '
        f'{result.kl_nats.sum():.2f}, standard error {result.standard_error_nats:.2f} nats)')
+  if result.squared_error is not None:
+    print('  ' + evaluate.prefixes(trained_run, result))
   metrics = _metrics(trained_run.workdir)
   evaluate.write(metrics, trained_run, result)
   for name, nats in _baselines(config, load('train'), images):

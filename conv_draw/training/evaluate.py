@@ -21,6 +21,17 @@ class Result(NamedTuple):
   elbo_nats: float
   reconstruction_nats: float
   kl_nats: np.ndarray  # [T, L]
+  squared_error: np.ndarray | None  # [T] of r_t's mean within 0..1, of a value; with `prefixes`
+
+  @property
+  def prefix_kl_nats(self):
+    """[T] what the first t groups of latents cost."""
+    return self.kl_nats.sum(1).cumsum()
+
+  @property
+  def prefix_psnr_db(self):
+    """[T] peak signal-to-noise ratio of that mean error; of models with `prefixes`."""
+    return -10 * np.log10(self.squared_error)
 
 
 @functools.cache
@@ -52,13 +63,13 @@ def evaluate(run, report=lambda done: None, should_stop=lambda: False):
   count = jax.device_count()
   # Rounded up, so that the devices divide it: batches have more images, not padding.
   batch_size = -(-config.batch_size // count) * count
-  bounds, reconstructions, kls = [], [], []
+  bounds, reconstructions, kls, errors = [], [], [], []
   for batch, mask, indices in sets.eval_batches(run.images, batch_size, config.max_images):
     real = mask > 0
     shares = devices.on_devices(devices.split(devices.mine((batch, indices.astype(np.int32)))))
     log_sum = -np.inf
     mean = lambda total, new: new / k if total is None else total + new / k
-    reconstruction = kl = None
+    reconstruction = kl = error = None
     for sample in range(k):
       terms = score(params, *shares, sample)
       # [devices, T, L, B / devices] -> [B, T, L], in float64 so that the sums are exact enough
@@ -67,11 +78,15 @@ def evaluate(run, report=lambda done: None, should_stop=lambda: False):
       nats = devices.of_all(terms.reconstruction_nats).astype(np.float64).reshape(-1)[real]
       log_ratio = devices.of_all(terms.log_ratio_nats).astype(np.float64).reshape(-1)[real]
       reconstruction, kl = mean(reconstruction, nats), mean(kl, kl_nats)
+      if terms.squared_error is not None:  # [devices, T, B / devices] -> [B, T]
+        squares = np.moveaxis(devices.of_all(terms.squared_error).astype(np.float64), -1, 1)
+        error = mean(error, squares.reshape(len(batch), -1)[real])
       log_sum = np.logaddexp(log_sum, -nats - log_ratio)
     bounds.append(
         np.log(k) - log_sum if k > 1 else reconstruction + kl.sum((1, 2)))
     reconstructions.append(reconstruction)
     kls.append(kl)
+    errors.append(error)
     report(sum(map(len, bounds)))
     if should_stop():
       return None
@@ -79,12 +94,23 @@ def evaluate(run, report=lambda done: None, should_stop=lambda: False):
   return Result(
       len(bounds), bounds.mean(),
       bounds.std(ddof=1) / np.sqrt(len(bounds)) if len(bounds) > 1 else np.inf,
-      (reconstructions + kls.sum((1, 2))).mean(), reconstructions.mean(), kls.mean(0))
+      (reconstructions + kls.sum((1, 2))).mean(), reconstructions.mean(), kls.mean(0),
+      None if errors[0] is None else np.concatenate(errors).mean(0) / np.prod(run.images.shape))
+
+
+def prefixes(run, result):
+  """One line: bits/dim and PSNR in dB of every prefix, from the shortest on."""
+  rates = objective.bits_per_dim(result.prefix_kl_nats, run.images.shape)
+  return 'bits/dim -> dB: ' + ', '.join(
+      f'{rate:.3f} {psnr:.2f}' for rate, psnr in zip(rates, result.prefix_psnr_db, strict=True))
 
 
 def write(metrics, run, result):
   """Adds a `Result` of a `trained.Run` to a `metrics.Metrics`, and how it was measured."""
   images = run.images
+  prefixes = {} if result.squared_error is None else {
+      'prefix_kl_nats': result.prefix_kl_nats.tolist(),
+      'prefix_psnr_db': result.prefix_psnr_db.tolist()}
   metrics.write(run.step, 'test', {
       'nats': result.nats,
       'bits_per_dim': objective.bits_per_dim(result.nats, images.shape),
@@ -94,4 +120,4 @@ def write(metrics, run, result):
       'kl_nats': result.kl_nats.sum(),
       'images': result.count,
   }, data=images.name, of=len(images), importance_samples=run.config.evaluate.importance_samples,
-      seed=run.config.evaluate.seed)
+      seed=run.config.evaluate.seed, **prefixes)

@@ -141,6 +141,8 @@ def _evaluate(run, io):
     evaluate.write(io.metrics, run, result)
     bits = objective.bits_per_dim(result.nats, run.images.shape)
     io.progress.say(f'step {run.step}: test {bits:.4f} bits/dim, {result.nats:.2f} nats')
+    if result.squared_error is not None:
+      io.progress.say('  ' + evaluate.prefixes(run, result))
   return result
 
 

@@ -68,13 +68,17 @@ def create_optimizer(config):
 def _of_muon(params):
   """What Muon needs to know of its parameters, and None for all others.
 
-  Its are the kernels of local pixels that lead to hidden units. (It asks again with its own alone,
-  the others left out, which are no leaves then.)
+  Its are the kernels that lead to hidden units: of local pixels; of a recurrence alone, the LSTMs'.
+  (It asks again with its own alone, the others left out, which are no leaves then.)
   """
   def dimensions(path, _):
     names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
-    mine = 'head' in names and names[-1].endswith('_kernel') and names[-1] != 'last_kernel'
-    return optax.contrib.MuonDimensionNumbers() if mine else None
+    if 'head' in names:
+      mine = names[-1].endswith('_kernel') and names[-1] != 'last_kernel'
+      return optax.contrib.MuonDimensionNumbers() if mine else None
+    if 'draw' in names or not weights.is_of_lstm(names[-1]):
+      return None
+    return optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
 
   return jax.tree_util.tree_map_with_path(dimensions, params)
 
@@ -159,6 +163,9 @@ def train_step(state, images, *, model, optimizer, config):
 
   def loss_fn(params):
     terms = objective.elbo(model, images, model.apply(params, keys, images, **scored))
+    if o.progressive:
+      betas = objective.betas(o.progressive, o.beta, model.iterations)
+      return objective.progressive(terms, betas).mean(), terms
     return objective.loss(terms, o.beta, o.samples, o.bound, o.auxiliary), terms
 
   (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)

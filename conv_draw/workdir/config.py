@@ -10,6 +10,8 @@ from conv_draw.errors import UserError, reason
 from conv_draw.machine.files import write_file
 from conv_draw.workdir import settings
 
+LINEAR_STEPS = 4  # iterations that linear paths need: more than `linear_paths.TURNS`
+
 
 def check(config):
   """Raises `UserError` for the first setting whose value makes no sense."""
@@ -28,6 +30,7 @@ def check(config):
         f'--config.{key}={flat[key]} does not go with --config.data.name={flat["data.name"]}: '
         'bernoulli is for omniglot, the others for the rest')
   _check_local(flat, local)
+  _check_codecs(flat, local, flat[key])
   _check_upper(flat)
   if flat['model.kind'] == 'vae' and flat['model.posterior'] != 'gaussian':
     raise UserError('--config.model.posterior can only be gaussian with --config.model.kind=vae')
@@ -50,18 +53,46 @@ def _check_local(flat, local):
                     'none; leave it at all')
   numbers = flat['model.local_numbers']
   if numbers != 'real':
-    if not local or latents or flat['model.local_position']:
+    if not local or flat['model.local_position']:
       raise UserError(
-          f'--config.model.local_numbers={numbers} is of local pixels alone: give '
-          '--config.model.likelihood=local and --config.model.steps=0, and no local_position')
+          f'--config.model.local_numbers={numbers} is of local pixels: give '
+          '--config.model.likelihood=local, and no local_position')
     if flat['model.local_canvas'] == 'bernoulli':
       raise UserError(f'--config.model.local_numbers={numbers} is of pixels of 256 values: leave '
                       'it at real')
     if not flat['objective.pixels']:
       raise UserError(f'--config.model.local_numbers={numbers} learns from pixels drawn at random: '
                       'give --config.objective.pixels')
-  if flat['train.optimizer'] == 'muon' and not local:
-    raise UserError('--config.train.optimizer=muon is of local pixels: leave it at adam')
+  if flat['train.optimizer'] == 'muon' and not draws:
+    raise UserError('--config.train.optimizer=muon is not of --config.model.kind=vae: leave it at '
+                    'adam')
+
+
+def _check_codecs(flat, local, likelihood):
+  """What serves codecs goes together."""
+  posterior, stride, kernel = (
+      flat[f'model.{name}'] for name in ('posterior', 'stride', 'image_kernel'))
+  draws = flat['model.kind'] == 'draw' and flat['model.steps'] > 0
+  if kernel and kernel % 2 == 0 and kernel != stride or kernel and not (draws and stride):
+    raise UserError(
+        f'--config.model.image_kernel is {kernel}; with model.stride={stride} it can be odd, or '
+        f'{stride or 1}, and is of model.kind=draw')
+  if flat['model.price'] and posterior != 'rounded':
+    raise UserError('--config.model.price is of --config.model.posterior=rounded')
+  if flat['model.bin_width'] and posterior not in ('rounded', 'uniform'):
+    raise UserError('--config.model.bin_width is of --config.model.posterior=rounded or uniform')
+  if flat['model.linear_paths']:
+    if not draws or not stride or flat['model.steps'] < LINEAR_STEPS:
+      raise UserError('--config.model.linear_paths needs cells and iterations: --config.model.kind='
+                      f'draw, stride at least 1 and steps at least {LINEAR_STEPS}')
+    if posterior == 'gaussian' or likelihood not in ('gaussian', 'squared_error'):
+      raise UserError('--config.model.linear_paths goes with --config.model.likelihood=gaussian or '
+                      'squared_error and a posterior that is not gaussian')
+  o = 'objective.'
+  if flat[o + 'progressive'] and (
+      not draws or local or flat[o + 'bound'] != 'elbo' or flat[o + 'samples'] != 1):
+    raise UserError('--config.objective.progressive is of --config.model.kind=draw without local '
+                    'pixels, with objective.bound=elbo and objective.samples=1')
 
 
 def is_binary(config):

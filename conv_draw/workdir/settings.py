@@ -17,7 +17,7 @@ TOO_LARGE = 2**32  # for all numbers that are whole: seeds have 32 bits
 STAYS, CHANGES, SHOWN = 'stays', 'changes', 'shown'
 
 
-LIKELIHOODS = ('gaussian', 'logistic_mixture', 'bernoulli')
+LIKELIHOODS = ('gaussian', 'squared_error', 'logistic_mixture', 'bernoulli')
 
 
 class Setting(NamedTuple):
@@ -63,7 +63,8 @@ SETTINGS = (
     # The model. Its first layer is the one at the pixels.
     Setting('model.kind', 'draw', ('draw', 'vae'), STAYS, 'vae is without recurrence'),
     Setting('model.likelihood', 'gaussian', LIKELIHOODS + ('local',), STAYS,
-            'of the pixels; bernoulli is for omniglot; local: pixels see their neighbours'),
+            'of the pixels; bernoulli is for omniglot; local: pixels see their neighbours; '
+            'squared_error: Gaussian, of a standard deviation of one grey level, for codecs'),
     Setting('model.mixtures', 5, AT_LEAST_1, STAYS, 'logistic_mixture, local: components'),
     Setting('model.local_canvas', 'gaussian', LIKELIHOODS, STAYS,
             'local: what the canvas is a picture in; bernoulli: the pixels are binary too'),
@@ -91,7 +92,19 @@ SETTINGS = (
             'stride of each to the layer below; 0 = fully connected'),
     Setting('model.posterior', 'gaussian', ('gaussian', 'constant', 'rounded', 'uniform'), STAYS,
             'all but gaussian are for codecs'),
+    Setting('model.bin_width', 0.0, NOT_NEGATIVE, STAYS,
+            'uniform, rounded: of bins before training, in standard deviations of the prior; '
+            '0 = sqrt(12), or 1 with linear paths'),
+    Setting('model.price', 0.0, NOT_NEGATIVE, STAYS,
+            'rounded: nats that an error of a bin is worth when latents are rounded to what costs '
+            'least; 0 = to the nearest bin'),
+    Setting('model.linear_paths', False, ANY, STAYS,
+            'beyond the paper: latents also read errors and paint linearly, at first by principal '
+            "components of the data's cells"),
     Setting('model.kernel', 5, ODD, STAYS, 'side of the convolutions of all layers'),
+    Setting('model.image_kernel', 0, NOT_NEGATIVE, STAYS,
+            'side of those between image and first layer: odd, or the stride; 0 = model.kernel, '
+            'or 2 stride + 1 from stride 3 on'),
     Setting('model.depth', 2, AT_LEAST_1, STAYS,
             'vae: hidden layers before each layer of latents, either way'),
     Setting('model.compute_dtype', 'float32', ('float32', 'bfloat16'), STAYS,
@@ -102,6 +115,9 @@ SETTINGS = (
     # What is minimised.
     Setting('objective.beta', 1.0, NOT_NEGATIVE, STAYS,
             'scales L^x in training (12); likelihoods are reported at 1'),
+    Setting('objective.progressive', 0.0, NOT_NEGATIVE, STAYS,
+            'beyond the paper: every prefix of the latents is trained as a codec, with beta from '
+            'this of the first one to objective.beta of the last; 0 = the last alone'),
     Setting('objective.bound', 'elbo', ('elbo', 'iwae'), STAYS,
             'iwae: the importance-weighted bound (Burda et al., 2016)'),
     Setting('objective.samples', 1, AT_LEAST_1, STAYS,
@@ -116,7 +132,7 @@ SETTINGS = (
     Setting('train.steps', 100_000, AT_LEAST_1, SHOWN, 'updates of the parameters'),
     Setting('train.batch_size', 64, AT_LEAST_1, STAYS, 'over all devices'),
     Setting('train.optimizer', 'adam', ('adam', 'muon'), STAYS,
-            "muon: of local pixels' hidden layers; Adam of the rest"),
+            "muon: of local pixels' hidden layers, or without them of the LSTMs; Adam of the rest"),
     Setting('train.learning_rate', 5e-4, NOT_NEGATIVE, SHOWN, "Adam's, and Muon's"),
     Setting('train.schedule', 'constant', ('constant', 'cosine'), STAYS,
             'of the learning rate; cosine: to 0 at the last step'),

@@ -118,7 +118,9 @@ def test_a_folder_coded_into_itself_keeps_its_originals(tmp_path):
   assert {name: after[name] for name in originals} == originals
 
 
-def test_one_bad_file_does_not_stop_a_folder(tmp_path, coder):
+@pytest.mark.parametrize('at_once', [1, 3])
+def test_one_bad_file_does_not_stop_a_folder(tmp_path, coder, at_once, monkeypatch):
+  monkeypatch.setattr(files, '_at_once', lambda coder: at_once)
   folder, out, back = (tmp_path / name for name in ('in', 'out', 'back'))
   (folder / 'sub').mkdir(parents=True)
   for i, name in enumerate(('a.png', 'c.gif', 'd.TIF', 'e.tga', 'z.ppm')):

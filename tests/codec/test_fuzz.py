@@ -12,6 +12,7 @@ from conv_draw.codec import coder as coder_lib
 from conv_draw.codec.format import container
 from conv_draw.errors import UserError
 from conv_draw.model.conv_draw import ConvDraw
+from tests.codec import test_picture
 from tests.codec.test_exact_everywhere import coder_of
 from tests.model.test_integer_pixels import COLOUR, params_of
 
@@ -45,6 +46,12 @@ def files(coder):
 @pytest.fixture(scope='module')
 def whole_files(whole_coder):
   return files_of(whole_coder, (dict(lossless=True, tile_side=8),))
+
+
+@pytest.fixture(scope='module')
+def both_files():
+  """Of a model of latents and of whole-number pixels behind them."""
+  return files_of(test_picture.coder(), (dict(lossless=True, tile_side=8),))
 
 
 def files_of(coder, ways):
@@ -110,6 +117,10 @@ def test_accidents_to_files_of_whole_numbers(whole_coder, whole_files):
   check_accidents(whole_coder, whole_files, MUTATIONS // 4)
 
 
+def test_accidents_to_files_of_latents_and_whole_numbers(both_files):
+  check_accidents(test_picture.coder(), both_files, MUTATIONS // 8)
+
+
 def check_accidents(coder, files, count):
   rng, outcomes = np.random.default_rng(0), {'refused': 0, 'coarser': 0, 'whole': 0}
   coarser = {}  # what the first segments of each file decode to
@@ -142,6 +153,10 @@ def test_forgeries_end_soon_and_in_little_memory(coder, files):
 
 def test_forgeries_of_files_of_whole_numbers(whole_coder, whole_files):
   check_forgeries(whole_coder, whole_files, 30)
+
+
+def test_forgeries_of_files_of_latents_and_whole_numbers(both_files):
+  check_forgeries(test_picture.coder(), both_files, 15)
 
 
 def check_forgeries(coder, files, count):

@@ -29,7 +29,6 @@ def paper(model, params, keys, images):
     (canvas r_T [B, H, W, R], KL(q_t | p_t) in nats [T, L, B]).
   """
   p = params['params']
-  k = model.kernel
   x = images / (model.pixels.grey_levels - 1)
   b = len(x)
   name = lambda n, i: n if i == 0 else f'{n}_{i + 1}'
@@ -37,9 +36,11 @@ def paper(model, params, keys, images):
   def conv(x, kernel, stride=1):
     if stride == 0:
       return (x.reshape(b, -1) @ kernel[0, 0])[:, None, None]
-    after = [max(0, (-(-m // stride) - 1) * stride + k // 2 - (m - 1)) for m in x.shape[1:3]]
-    side = kernel.shape[0] // 2
-    padding = [(k // 2, a) for a in after] if side else [(0, 0)] * 2
+    k = kernel.shape[0]
+    reach = k // 2 if k % 2 else 0  # an even kernel begins where its cell does
+    last = [(-(-m // stride) - 1) * stride for m in x.shape[1:3]]
+    padding = [(reach, max(0, i + k - 1 - reach - (m - 1)))
+               for i, m in zip(last, x.shape[1:3], strict=True)]
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
@@ -105,6 +106,8 @@ UPPER = {
     'two convolutional': dict(upper=(Layer(5, 2, 2),)),
     'three, the top ones fully connected': dict(upper=(Layer(5, 2, 0), Layer(3, 1, 0))),
     'fully connected': dict(stride=0),
+    'a large stride': dict(stride=3, kernel=3),
+    'cells that read their own pixels alone': dict(stride=4, kernel=3, image_kernel=4),
 }
 
 

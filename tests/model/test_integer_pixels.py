@@ -155,3 +155,15 @@ def test_networks_whose_sums_might_not_be_exact_are_refused():
   at = jnp.zeros((2, 1), int)
   with pytest.raises(UserError, match='local_features'):
     COLOUR.clone(features=519).init(jax.random.key(0), smooth(COLOUR), at, at, method='cost_at')
+
+
+@HEADS
+def test_a_model_whose_sums_are_not_exact_is_no_model(head):
+  once = jax.jit(integer_pixels.rounded)(params_of(head))
+  integer_pixels.check_exact(once)
+  for name, row, factor, reason in (
+      ('first_kernel', 0, 1 + 2**-9, 'significant|finer'), ('last_bias', ..., 2.0**24, '24 bits'),
+      ('residual_0_kernel', ..., 2.0**-16, 'finer'), ('last_kernel', 0, 2.0**20, '24 bits')):
+    layer = once['params'][name].at[row].multiply(factor)
+    with pytest.raises(AssertionError, match=reason):
+      integer_pixels.check_exact({'params': {**once['params'], name: layer}})

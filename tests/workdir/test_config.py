@@ -3,6 +3,7 @@ import os
 import pytest
 
 from conv_draw.errors import UserError
+from conv_draw.model import linear_paths
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import settings
 from experiments import default
@@ -150,15 +151,41 @@ def test_what_was_no_setting_yet_is_as_its_default_is(config, tmp_path):
     ({'model.steps': 0}, 'of local pixels'),
     ({'objective.auxiliary': 0.1}, 'none'),
     ({'train.part': 'head'}, 'none'),
-    ({'train.optimizer': 'muon'}, 'adam'),
-    ({'model.local_numbers': 'whole'}, 'steps=0'),
-    ({'model.likelihood': 'local', 'model.local_numbers': 'ranged'}, 'steps=0'),
+    ({'train.optimizer': 'muon', 'model.kind': 'vae'}, 'adam'),
+    ({'model.local_numbers': 'whole'}, 'likelihood=local'),
+    ({'model.likelihood': 'local', 'model.local_numbers': 'ranged', 'model.local_position': True},
+     'no local_position'),
     ({'model.likelihood': 'local', 'model.steps': 0, 'model.local_numbers': 'whole',
       'objective.pixels': 0}, 'objective.pixels'),
     ({'model.likelihood': 'local', 'model.local_canvas': 'bernoulli'}, 'omniglot'),
     ({'model.likelihood': 'local', 'model.steps': 0, 'train.part': 'draw'}, 'none')])
 def test_settings_of_local_pixels_need_them(config, changed, words):
   config.update_from_flattened_dict(changed)
+  with pytest.raises(UserError, match=words):
+    config_lib.check(config)
+
+
+LINEAR = {'model.linear_paths': True, 'model.posterior': 'rounded', 'model.stride': 8,
+          'model.image_kernel': 8, 'model.price': 6.0, 'objective.progressive': 1e-3}
+
+
+def test_settings_of_codecs_go_together(config):
+  assert config_lib.LINEAR_STEPS == linear_paths.TURNS + 1
+  config.update_from_flattened_dict({**LINEAR, 'model.steps': 6})
+  config_lib.check(config)
+
+
+@pytest.mark.parametrize('changed, words', [
+    ({'model.stride': 4}, 'image_kernel is 8'),
+    ({'model.posterior': 'uniform'}, 'model.price'),
+    ({'model.posterior': 'gaussian', 'model.price': 0.0}, 'linear_paths goes with'),
+    ({'model.posterior': 'constant', 'model.price': 0.0, 'model.bin_width': 1.0}, 'bin_width'),
+    ({'model.steps': 3}, 'steps at least 4'),
+    ({'model.likelihood': 'logistic_mixture'}, 'squared_error'),
+    ({'model.likelihood': 'local'}, 'progressive'),
+    ({'objective.samples': 2}, 'progressive')])
+def test_what_codecs_do_not_go_with_is_said(config, changed, words):
+  config.update_from_flattened_dict({**LINEAR, 'model.steps': 6, **changed})
   with pytest.raises(UserError, match=words):
     config_lib.check(config)
 

@@ -86,6 +86,16 @@ class Writer:
     self._corrections(index, at, away)
     self.encode(values, Bernoulli(perfect=False), snapping.PROBABILITIES[index])
 
+  def put_nearest(self, position, error):
+    """The whole numbers nearest to positions [n], which a reader's are off by up to `error`: int64.
+
+    Only what is in doubt is written.
+    """
+    position = snapping.parameter(position, 'positions')
+    index = snapping.nearest(position)
+    self._corrections(index, *snapping.doubt(position, index, error))
+    return index
+
   def to_bytes(self):
     """The stream so far, b'' if nothing was written; about 2 bytes more than was written."""
     if self._encoder.is_empty():
@@ -188,6 +198,11 @@ class Reader:
     index = self._corrections(snapping.logit_index(logits), snapping.logit_position(logits))
     probabilities = snapping.PROBABILITIES[np.clip(index, 0, len(snapping.LOGITS) - 1)]
     return self.decode(len(logits), Bernoulli(perfect=False), probabilities).astype(np.uint8)
+
+  def take_nearest(self, position):
+    """Returns what `put_nearest` did, int64 [n]."""
+    position = snapping.parameter(position, 'positions')
+    return self._corrections(snapping.nearest(position), position)
 
   def finish(self):
     """Raises UserError unless exactly the whole stream has been read."""

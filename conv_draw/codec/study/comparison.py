@@ -55,20 +55,22 @@ def compare(coder, images, protocols=PROTOCOLS, effort=0, progress=print):
 
   Args:
     images: [H, W, C] uint8 each, of 0..grey_levels-1; of one size for 'sheet'.
-    effort: the most of `Coder.encode` that is tried, beside 0.
+    effort: the most of `Coder.encode` that is tried, beside 0; for lossless files.
   Returns:
     ([`Point`], [`Speed`]).
   Raises:
     UserError: a sheet of them would be larger than the classical codecs hold; or effort with a
-      model that has latents.
+      model that has no pixels in whole numbers.
   """
-  if effort and not coder.lossless_only:
-    raise UserError(f'the model {coder.name} has latents, and is not fitted to images: --effort=0')
+  if effort and not coder.head:
+    raise UserError(
+        f'the model {coder.name} has no whole-number pixels to be fitted to images: --effort=0')
   points, speeds = [], []
   parts_of = {name: _sheets(images) if name == 'sheet' else list(images) for name in protocols}
   for parts in parts_of.values():
     _check_sides(parts)
-  settings = classical.lossless() + ([] if coder.lossless_only else classical.lossy())
+  settings = ([] if coder.lossy_only else classical.lossless()) + (
+      [] if coder.lossless_only else classical.lossy())
   for protocol, parts in parts_of.items():
     progress(f'{protocol}: ours')
     found, speed = _ours(coder, protocol, parts, images, effort)
@@ -124,9 +126,9 @@ def _ours(coder, protocol, parts, images, most_effort):
   levels = coder.model.pixels.grey_levels
   shown = [to_bytes(image, levels) for image in images]
   for part in {part.shape: part for part in parts}.values():
-    coder.encode(part, True, tile_side=tile_side)  # compiles
+    coder.encode(part, not coder.lossy_only, tile_side=tile_side)  # compiles
   points, speeds = [], []
-  ways = [(True, effort) for effort in range(most_effort + 1)]
+  ways = [] if coder.lossy_only else [(True, effort) for effort in range(most_effort + 1)]
   for lossless, effort in ways if coder.lossless_only else [(False, 0), *ways]:
     with_effort = f', effort {effort}' * (effort > 0)
     started, network_seconds = time.perf_counter(), coder.clock.seconds

@@ -135,9 +135,10 @@ def tables(points, speeds, metric):
       lines.append(f'| {rate} | ' + ' | '.join(cells) + ' |')
     lines.append('')
   lossless = list(dict.fromkeys(p.codec for p in points if p.lossless))
-  lines += ['Lossless, bits/dim', '', '| | ' + ' | '.join(lossless) + ' |',
-            '|---' * (len(lossless) + 1) + '|']
-  for protocol in protocols:
+  if lossless:
+    lines += ['Lossless, bits/dim', '', '| | ' + ' | '.join(lossless) + ' |',
+              '|---' * (len(lossless) + 1) + '|']
+  for protocol in protocols if lossless else ():
     found = {p.codec: p for p in points if p.lossless and p.protocol == protocol}
     lines.append(f'| {protocol} | ' + ' | '.join(
         f'{found[codec].bits_per_dim:.4f}' for codec in lossless) + ' |')
