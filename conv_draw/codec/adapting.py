@@ -1,4 +1,4 @@
-"""An image's own change to a model of whole numbers: of its biases, some hundred bytes.
+"""An image's own change to a model of whole numbers: of its biases, up to a kilobyte or so.
 
 A change is whole numbers, one for each bias, in 1 / PARTS. It is fitted to the image by gradients
 through the rounding, and stored in Rice's code before the pixels.
