@@ -178,7 +178,7 @@ class Coder:
         lossless=lossless, measure=measure, effort=effort, clock=self.clock,
         progress=_part_of(progress, 0, 1 + verify))
     segments, bits = encode(ends if lossless else ends[:groups])
-    size_of = lambda segments: len(container.write(header, segments))
+    everything, size_of = segments, lambda segments: len(container.write(header, segments))
     if psnr is not None:
       segments = rates.at_least(psnr, lambda segments: pictures.psnr_db(
           image, self._decode(header, tiling, segments), header.grey_levels - 1), segments)
@@ -193,7 +193,8 @@ class Coder:
         raise UserError(
             f'{source} takes {least:.4f} bits/dim with {what}, more than {bits_per_dim:g}: ask for '
             'that much, or for --groups=0 alone')
-      bits = np.full(len(segments), np.nan)  # they may be of other prices
+      if segments and segments[-1] is not everything[len(segments) - 1]:  # of another price
+        bits = np.full(len(segments), np.nan)
     data = container.write(header, segments)
     self._check_not_empty(source, segments, tiling)
     decoded = image

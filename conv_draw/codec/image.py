@@ -9,11 +9,13 @@ follow each other: so a file that ends behind any segment is a coarser image, an
 few tiles are in memory at once.
 """
 
+import jax
 import numpy as np
 
 from conv_draw.codec import pixels
 from conv_draw.codec.entropy import distributions, snapping, stream
 from conv_draw.codec.format import container
+from conv_draw.model import latents
 
 # How far another machine's priors may be off, relative to the scale and the mean, and log2 of the
 # scale: some six times the root mean square of what was seen (FORMAT.md).
@@ -123,6 +125,9 @@ def _for_model(network, images):
   return np.broadcast_to(images, (*images.shape[:-1], network.model.channels))
 
 
+_thrifty_bin = jax.jit(latents.thrifty_bin)
+
+
 class _Bins:
   """The bins of one layer's latents in one iteration; z is (symbol + offset) widths.
 
@@ -149,12 +154,9 @@ class _Bins:
     price = self._price if price is None else price
     position = self._within(mean) / self._width - self._offset
     nearest = np.rint(position)
-    if price:  # as `QuantisedPosterior.thrifty`, or all the way to what is expected
-      away = nearest - expected
-      choices = np.stack([
-          nearest, nearest - np.sign(away) * (abs(away) > 0.5), np.rint(expected)])
-      cost = price * (choices - position) ** 2 + distributions.nats(choices, expected, scale)
-      nearest = np.take_along_axis(choices, cost.argmin(0)[None], 0)[0]
+    if price:
+      prior = latents.DiagonalGaussian(expected, np.log(np.maximum(scale, 1e-6)))
+      nearest = np.asarray(_thrifty_bin(position, prior, price))
     return nearest.astype(np.int64)
 
   def cells(self, mean, sigma):

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conv_draw.errors import UserError
-from conv_draw.model import integer_mixture, products
+from conv_draw.model import integer_mixture, products, straight_through
 from conv_draw.model import integer_tables as tables
 from conv_draw.model.local_pixels import (
   CANVAS_HORIZON,
@@ -103,7 +103,7 @@ class IntegerPixels(nn.Module):
   def view(self, picture, canvas):
     """What is seen of a canvas of that mean [B, H, W, C] in [0, 1]: `View`, whole grey values."""
     del canvas
-    return View(_round(255 * jnp.clip(picture, 0, 1)), None)
+    return View(straight_through.nearest(255 * jnp.clip(picture, 0, 1)), None)
 
   def cost(self, images, view=None):
     """-log p(x_i | x_N(i), r_T) of all pixels, in nats, by channel: [B, H, W, C] -> the same.
@@ -217,7 +217,8 @@ class IntegerPixels(nn.Module):
     spread = integer_mixture.look_up(tables.spread_of(), mean)
     gain = integer_mixture.look_up(tables.gains(), spread)
     n = len(near)
-    scaled = lambda a: jnp.clip(_round(a * gain[:, None, None]), -MOST, MOST).reshape(n, -1)
+    scaled = lambda a: jnp.clip(
+        straight_through.nearest(a * gain[:, None, None]), -MOST, MOST).reshape(n, -1)
     parts = [scaled(difference), edges * UNIT, jnp.round((reference - 128) / 4),
              4.0 * spread[:, None] - 64]
     if picture is not None:
@@ -241,7 +242,7 @@ class IntegerPixels(nn.Module):
     return jnp.clip(numbers, -most, most)
 
   def _floor(self, numbers):
-    return _floor(numbers) if self.whole else numbers
+    return straight_through.floor(numbers) if self.whole else numbers
 
   def _rows(self, numbers):
     """Of [K, N] each: logits, means by channel, log scales by channel, slopes by pair."""
@@ -328,7 +329,8 @@ def check_exact(params):
 
 def _whole_layer(kernel, bias):
   kernel, smallest = whole_kernel(kernel)
-  return kernel, jnp.clip(_round(bias / smallest), -BIAS_MOST, BIAS_MOST) * smallest
+  whole = jnp.clip(straight_through.nearest(bias / smallest), -BIAS_MOST, BIAS_MOST)
+  return kernel, whole * smallest
 
 
 def whole_kernel(kernel):
@@ -347,7 +349,7 @@ def whole_kernel(kernel):
     _, size = jnp.frexp(jax.lax.stop_gradient(numbers))
     step = jnp.ldexp(1.0, jnp.maximum(size - 8, 0))
     largest = 2.0**bits - 2.0 ** (bits - 8) if bits > 8 else 2.0**bits - 1
-    return jnp.clip(_round(numbers / step) * step, -largest, largest), smallest
+    return jnp.clip(straight_through.nearest(numbers / step) * step, -largest, largest), smallest
 
   numbers, smallest = in_units(BITS[-1])
   for bits in BITS[-2::-1]:
@@ -356,17 +358,3 @@ def whole_kernel(kernel):
     fits = abs(jax.lax.stop_gradient(finer)).astype(jnp.int32).sum(0) <= COLUMN_MOST
     numbers, smallest = jnp.where(fits, finer, numbers), jnp.where(fits, unit, smallest)
   return numbers * smallest, smallest
-
-
-@jax.custom_jvp
-def _floor(x):
-  return jnp.floor(x)
-
-
-@jax.custom_jvp
-def _round(x):
-  return jnp.round(x)
-
-
-for _f in (_floor, _round):
-  _f.defjvp(lambda primals, tangents, f=_f: (f(*primals), tangents[0]))

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from conv_draw.model import straight_through
+
 
 class DiagonalGaussian(NamedTuple):
   """q_t (3) or p_t (4): independent Gaussians, `mean` and `log_sigma` of one shape [..., Z]."""
@@ -53,36 +55,37 @@ class QuantisedPosterior(NamedTuple):
   def at(self, noise):
     """Dithered: uniform around the mean if noise ~ N(0, 1); else the mean, rounded.
 
-    Rounding has the gradient of the identity (Bengio et al., 2013).
+    Rounding has the gradient of the identity.
     """
     if self.dithered:
       return self.mean + self.width * (jax.scipy.special.ndtr(noise) - 0.5)
-    return self.width * _round(self.mean / self.width)
+    return self.width * straight_through.nearest(self.mean / self.width)
 
   def thrifty(self, p, price):
-    """Not the bin that the mean is in but the next one towards p's mean, where that costs less.
-
-    Rate-distortion-optimal rounding, one latent at a time; with the gradient of `at`.
-
-    Args:
-      p: `DiagonalGaussian`, the prior.
-      price: nats that being off by the width of a bin costs; by less, its square's share of them.
-    """
-    mean, width = jax.lax.stop_gradient((self.mean, self.width))
-    p = jax.lax.stop_gradient(p)
-    nearest = jnp.round(mean / width)
-    nearer = nearest - jnp.sign(nearest - p.mean / width) * (abs(nearest - p.mean / width) > 0.5)
-    cost = lambda bins: price * (bins - mean / width) ** 2 - log_bin_mass(p, bins * width, width)
-    chosen = jnp.where(cost(nearer) < cost(nearest), nearer, nearest)
-    return self.at(0.0) + width * (chosen - nearest)
+    """The middle of the `thrifty_bin` of a prior p at that price; with the gradient of `at`."""
+    mean, width, p = jax.lax.stop_gradient((self.mean, self.width, p))
+    scaled = DiagonalGaussian(p.mean / width, p.log_sigma - jnp.log(width))
+    chosen = thrifty_bin(mean / width, scaled, price)
+    return self.at(0.0) + width * (chosen - jnp.round(mean / width))
 
 
-@jax.custom_jvp
-def _round(x):
-  return jnp.round(x)
+def thrifty_bin(position, p, price):
+  """Rate-distortion-optimal rounding, one latent at a time: the bin of width 1 that costs least.
 
+  Of the nearest one, the next one towards the prior's mean, and the one that this mean is in.
 
-_round.defjvp(lambda primals, tangents: (_round(*primals), tangents[0]))
+  Args:
+    position: of latents, to be rounded.
+    p: `DiagonalGaussian`, the prior.
+    price: nats that being off by the width of a bin costs; by less, its square's share of them.
+  """
+  nearest, away = jnp.round(position), jnp.round(position) - p.mean
+  choices = [nearest, nearest - jnp.sign(away) * (abs(away) > 0.5), jnp.round(p.mean)]
+  chosen, least = nearest, jnp.inf
+  for bins in choices:
+    cost = price * (bins - position) ** 2 - log_bin_mass(p, bins, 1.0)
+    chosen, least = jnp.where(cost < least, bins, chosen), jnp.minimum(cost, least)
+  return chosen
 
 
 def log_bin_mass(p, z, width):

@@ -77,14 +77,6 @@ def code_length_bits(symbols, mean, scale):
   return float(bits + np.sum(2 * np.frexp(gaussians.excess(relative) + 1.0)[1] - 1))
 
 
-def nats(symbols, mean, scale):
-  """-log P of each of the integers [n] under Gaussians as they are, not snapped, about."""
-  distance = abs(symbols - mean)
-  scale = np.maximum(scale, snapping.SCALES[0])
-  mass = ndtr((0.5 - distance) / scale) - ndtr(-(0.5 + distance) / scale)
-  return -np.log(mass + 2.0**-PRECISION)
-
-
 def pixel_code_length_bits(values, mean, scale, grey_levels=256):
   """Likewise for pixels [n]."""
   snapped = snapping.snap(mean, scale, snapping.pixel_support(grey_levels))
