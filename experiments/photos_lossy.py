@@ -25,6 +25,7 @@ def get_config():
   config.model.image_kernel = 8
   config.model.steps = 18
   config.model.features = 64
+  config.model.encoder_features = 16
   config.model.latents = 24
   config.objective.progressive = 1 / 10_000
   config.objective.beta = 1 / 4
@@ -33,7 +34,6 @@ def get_config():
   config.train.learning_rate = 2e-3
   config.train.schedule = 'cosine'
   config.train.warmup_steps = 100
-  config.train.clip_norm = 0.0
   config.train.clip_norm = 20_000.0
   config.train.ema_decay = 0.995
   config.train.steps = 2400

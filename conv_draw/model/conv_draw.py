@@ -81,6 +81,7 @@ class ConvDraw(nn.Module):
     price: of 'rounded', nats that being off by the width of a bin is worth when a bin is chosen
       (`latents.QuantisedPosterior.thrifty`); 0: the nearest bin, whatever it costs.
     linear: whether there are `linear_paths`, beyond the paper; with bins of width 1 at first.
+    encoder_features: of the encoder of the layer nearest the pixels, if they are not F; 0: F.
     prefixes: whether inference also says what the canvas of every iteration would cost.
   """
 
@@ -100,6 +101,7 @@ class ConvDraw(nn.Module):
   bin_width: float = 0.0
   price: float = 0.0
   linear: bool = False
+  encoder_features: int = 0
   prefixes: bool = False
 
   @property
@@ -110,7 +112,8 @@ class ConvDraw(nn.Module):
   @property
   def all_layers(self):
     """The `layers.Layer` of every layer, the one nearest the pixels first."""
-    return (layers.Layer(self.features, self.latents, self.stride), *self.upper)
+    first = layers.Layer(self.features, self.latents, self.stride, self.encoder_features)
+    return (first, *self.upper)
 
   def setup(self):
     c, r = self.channels, self.pixels.canvas_channels(self.channels)
@@ -120,16 +123,16 @@ class ConvDraw(nn.Module):
     # What reads x in (2); `encoder_below` reads eps_t.
     self.encoder_image = self.param(
         'encoder_image', nn.initializers.lecun_normal(),
-        weights_lib.between(first, self.side, sizes[0], c, 4 * first.features))
+        weights_lib.between(first, self.side, sizes[0], c, 4 * first.encoded))
     width = self.bin_width or (1.0 if self.linear else math.sqrt(12))
     log_sigma = math.log(width / math.sqrt(12)) / self._width_speed
-    raw, below = [], (c, r)  # channels that go up from below, and that go down to there
+    raw, below = [], (c, r)
     for i, layer in enumerate(self.all_layers):
       raw.append(weights_lib.create(
           self.param, i, self.all_layers, (self.kernel, self.kernel if i else self.side), sizes[i],
           *below, 0 if self.posterior == 'gaussian' else self.iterations, log_sigma,
           self.iterations if self.linear and not i else 0))
-      below = (layer.features, layer.features)
+      below = (layer.encoded, layer.features)  # channels that go up from here, and down to here
     self.raw = tuple(raw)  # `weights.Weights` of each layer, as created
     # r_0: a bias of all pixels, [R]; or of each, [H, W, R], where they have weights of their own.
     pixels = () if self.stride else tuple(self.image_size)
@@ -316,10 +319,11 @@ class ConvDraw(nn.Module):
     """
     geometry, states = self.geometry(image_size), []
     for i, (here, layer) in enumerate(zip(geometry, self.all_layers, strict=True)):
-      zeros = here.grid.zeros(batch, layer.features)
-      h_0 = here.grid.transform(zeros)
-      above = h_0 if i + 1 < len(geometry) else None
-      states.append(recurrence.LayerState(h_0, zeros, h_0, zeros, above))
+      encoder, decoder = (
+          here.grid.zeros(batch, f) for f in (layer.encoded, layer.features))
+      h_e, h_d = map(here.grid.transform, (encoder, decoder))
+      above = h_d if i + 1 < len(geometry) else None
+      states.append(recurrence.LayerState(h_e, encoder, h_d, decoder, above))
     (a, b), size = geometry[0].block, geometry[0].size
     r = self.initial_canvas.shape[-1]
     bias = self.initial_canvas.reshape(-1, r)  # [1, R]; fully connected: [H W, R]

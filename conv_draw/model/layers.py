@@ -20,6 +20,12 @@ class Layer(NamedTuple):
   features: int  # F, of its hidden states
   latents: int  # Z, maps
   stride: int  # from the layer below, or from the image; 0 = fully connected to it
+  encoder_features: int = 0  # of the encoder's hidden states, if they are not F; 0: F
+
+  @property
+  def encoded(self):
+    """Feature maps of the encoder."""
+    return self.encoder_features or self.features
 
   def size(self, below):
     """(h, w) of its maps, given that of the layer below; a fully connected layer has one cell."""

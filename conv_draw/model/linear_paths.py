@@ -6,8 +6,10 @@ grey levels, and for each iteration and latent map a width w, in grey levels:
   mean of q_t  += (e A_t) / w
   r            += (w z_t) B_t, before the decoder reads the canvas (6)
 
-and the prior reads h^d_{t-1} with weights of iteration t, besides those that all share, and what
-has been stored of a component so far, of it alone (`Memory`). A_t and B_t begin as principal
+and the decoder reads log(1 + |z|) too (`told`). The prior reads h^d_{t-1} with weights of iteration
+t, besides those that all share, and what has been stored of a component so far, of it alone
+(`Memory`). Within an iteration the cells are a chessboard (`in_halves`): the prior of the second
+half also sees z_t of the first one, which are all the cells that touch it. A_t and B_t begin as principal
 components of the data's cells (`begin`), so that the model begins as a transform coder, from which
 training moves away; what comes first comes in turns of cells (`in_turn`). Which components an
 iteration has, and how finely, is what pays best at its price: of all refinements of all components,
@@ -29,7 +31,10 @@ GREY = 255.0  # grey levels: 1 of a pixel
 ERROR_SEEN, CANVAS_SEEN, WRITTEN, MATRIX = 8.0, 4.0, 0.1, 0.1
 
 CONTEXT = 3.0  # likewise, of what the prior reads of `Memory`
-FEATURES = 6  # that it reads of each latent: `context`
+FEATURES = 7  # that it reads of each latent: `context`
+LARGEST_TOLD = 4.0  # of latents, in bins: `told`
+SEEN_BESIDE = 0.3  # likewise, of what the prior of the second half reads of the first
+HALVES = 2
 
 WIDTHS = tuple(486.0 / 3**i for i in range(6))  # of bins, in grey levels
 # How much of what a cell paints in these the cells around it paint too, until it is their turn.
@@ -79,7 +84,7 @@ def context(prior, memory, weights, components, width):
   """A prior with what `Memory` says of its latents and of the cells around.
 
   Args:
-    weights: [FEATURES, Z], of iteration t: of log sigma four, of the mean two.
+    weights: [FEATURES, Z], of iteration t: of log sigma five, of the mean two.
     components: int32 [Z], which the latents are of.
     width: [Z] in grey levels.
   """
@@ -87,11 +92,12 @@ def context(prior, memory, weights, components, width):
       memory.components, _choice(memory, components).T, precision='highest') / width
   around = _around(stored)
   rows = CONTEXT * weights
+  everywhere = memory.activity.mean((1, 2), keepdims=True)  # how much there is to be seen at all
   log_sigma = sum(row * jnp.log1p(feature) for row, feature in zip(
-      rows, (abs(stored), _around(abs(stored)), memory.activity, _around(memory.activity)),
-      strict=False))
+      rows, (abs(stored), _around(abs(stored)), memory.activity, _around(memory.activity),
+             everywhere), strict=False))
   mean = sum(row * jnp.clip(feature, -2, 2) for row, feature in zip(
-      rows[4:], (stored, around - stored), strict=True))
+      rows[5:], (stored, around - stored), strict=True))
   return prior._replace(mean=prior.mean + mean, log_sigma=prior.log_sigma + log_sigma)
 
 
@@ -101,6 +107,35 @@ def _around(maps):
   padded = jnp.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)))
   rows = padded[:, :h] + padded[:, 1 : h + 1] + padded[:, 2:]
   return (rows[:, :, :w] + rows[:, :, 1 : w + 1] + rows[:, :, 2:] - maps) / 8
+
+
+def in_halves(size):
+  """bool [2, h, w, 1]: the black and the white cells of a chessboard, which come in that order."""
+  rows, columns = np.indices(size)
+  white = ((rows + columns) % HALVES == 1)[..., None]
+  return np.stack([~white, white])
+
+
+def beside(prior, z, weights):
+  """The prior of the second half of the cells, with what the first half says.
+
+  Args:
+    z: [B, h, w, Z] z_t of the first half, 0 elsewhere.
+    weights: [8 Z, 2 Z], of iteration t: of the four cells that touch one, z and log(1 + |z|).
+  """
+  h, w = z.shape[1:3]
+  z = jax.lax.stop_gradient(z)  # as in `remember`
+  padded = jnp.pad(told(z), ((0, 0), (1, 1), (1, 1), (0, 0)))
+  touching = jnp.concatenate([
+      padded[:, i : i + h, j : j + w] for i, j in ((0, 1), (1, 0), (1, 2), (2, 1))], -1)
+  mean, log_sigma = jnp.split(jnp.matmul(touching, SEEN_BESIDE * weights), 2, -1)
+  return prior._replace(mean=prior.mean + mean, log_sigma=prior.log_sigma + log_sigma)
+
+
+def told(z):
+  """[B, h, w, 2 Z]: z_t as the network reads it. Of a large one it matters most that it is."""
+  z = jnp.clip(z, -LARGEST_TOLD, LARGEST_TOLD)
+  return jnp.concatenate([z, jnp.log1p(abs(z))], -1)
 
 
 def read(maps, error, matrix, width):

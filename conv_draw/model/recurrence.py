@@ -99,7 +99,8 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
     posterior_of: (t, layer, maps [B, h, w, Z or 2 Z]) -> q_t of layer 0, 1, ...
     draw_latent: (t, layer, posterior, prior) -> z_t [B, h, w, Z] of that layer; posterior is q_t,
       or None without an image, and prior is p_t, a `latents.DiagonalGaussian`. Called once per
-      layer, from the top down.
+      layer, from the top down; with linear paths twice for the first one, for either half of the
+      cells, of which the other is not read.
     prefixes: whether to say what the canvas of this iteration would cost.
   Returns:
     (`State` after iteration t, `Output`).
@@ -141,20 +142,20 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
       bias = bias + w.linear_prior_bias[t]
     prior = DiagonalGaussian.split(here.maps([
         (old.h_d, kernel), *_above(above, w.prior_above)]) + bias)  # (4)
-    if linear and i == 0:
-      prior = linear_paths.context(
-          prior, state.memory, w.linear_context[t], w.linear_component[t], w.linear_width[t])
-      prior = linear_paths.settled(prior, linear_paths.in_turn(t, here.size))
 
     # Latents, and what they cost.
-    z = draw_latent(t, i, posterior, prior)
+    if linear and i == 0:
+      z, prior = _by_halves(here, w, t, prior, memory, lambda p: draw_latent(t, 0, posterior, p))  # noqa: B023
+    else:
+      z = draw_latent(t, i, posterior, prior)
     if image is not None:
       kl, log_ratio = latent_nats(posterior, prior, z)
       kl_nats.append(kl.sum((1, 2, 3)))  # (5)
       log_ratio_nats.append(log_ratio.sum((1, 2, 3)))
 
     # Decoders, from the top down; the last one also reads the canvas.
-    terms = [(here.read(z), w.decoder_latent), (old.h_d, w.decoder_h_d)]
+    told = linear_paths.told(z) if linear and i == 0 else z
+    terms = [(here.read(told), w.decoder_latent), (old.h_d, w.decoder_h_d)]
     if i == 0:
       if linear:
         memory = linear_paths.remember(memory, z, w.linear_component[t], w.linear_width[t])
@@ -183,6 +184,35 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
           prefix_nats=(pixels.cost(image.x, canvas) * inside).sum((1, 2, 3, 4)),
           squared_error=(error**2 * inside).sum((1, 2, 3, 4)))
   return State(tuple(states), canvas, memory), output
+
+
+def _by_halves(here, w, t, prior, memory, draw):
+  """z_t and its prior, with `linear_paths`: one half of the cells, then the other, which sees it.
+
+  Args:
+    here, w: `Geometry` and prepared `Weights` of the first layer.
+    prior: p_t as far as h^d tells it.
+    memory: `linear_paths.Memory` of the iterations before.
+    draw: prior -> z_t.
+  Returns:
+    (z_t [B, h, w, Z], the prior that either half had).
+  """
+  first, second = linear_paths.in_halves(here.size)
+  turn = linear_paths.in_turn(t, here.size)
+  of_latents = w.linear_component[t], w.linear_width[t]
+
+  def settled(prior, memory):
+    seen = linear_paths.context(prior, memory, w.linear_context[t], *of_latents)
+    # Computed once, and not anew in everything that reads it.
+    return jax.lax.optimization_barrier(linear_paths.settled(seen, turn))
+
+  prior_1 = settled(prior, memory)
+  z_1 = draw(prior_1) * first
+  prior_2 = settled(
+      linear_paths.beside(prior, z_1, w.linear_beside[t]),
+      linear_paths.remember(memory, z_1, *of_latents))
+  z = jnp.where(second, draw(prior_2), z_1)
+  return z, jax.tree.map(lambda a, b: jnp.where(first, a, b), prior_1, prior_2)
 
 
 def _above(x, kernel):

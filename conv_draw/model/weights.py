@@ -35,6 +35,7 @@ class Weights(NamedTuple):
   linear_width: jax.Array | None = None  # [T, Z] in grey levels, not trained
   linear_component: jax.Array | None = None  # [T, Z] whole numbers, not trained
   linear_context: jax.Array | None = None  # [T, `linear_paths.FEATURES`, Z]
+  linear_beside: jax.Array | None = None  # [T, 8 Z, 2 Z], reads z_t of the other half of the cells
   linear_prior: jax.Array | None = None  # [T, F, 2 Z], reads h^d
   linear_prior_bias: jax.Array | None = None  # [T, 2 Z]
 
@@ -91,6 +92,7 @@ ROLES = {
     'linear_width': Role(BOTH, BY_ITERATION),
     'linear_component': Role(GENERATION, BY_ITERATION),
     'linear_context': Role(GENERATION, BY_ITERATION),
+    'linear_beside': Role(GENERATION, BY_ITERATION),
     'linear_prior': Role(GENERATION, BY_ITERATION),
     'linear_prior_bias': Role(GENERATION, BY_ITERATION),
     # Of `Vae`, whose posterior, prior, write and initial_canvas are whose they are here.
@@ -145,6 +147,7 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths=0, l
   """
   layer = all_layers[i]
   f, z = layer.features, layer.latents
+  e = layer.encoded
   side = kernel[0] if layer.stride else 1
   name = lambda n: n if i == 0 else f'{n}_{i + 1}'
   zeros = nn.initializers.zeros
@@ -157,12 +160,12 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths=0, l
   w = dict(
       # (2) h^{e,1}_t = RNN(x, eps_t, h^{e,1}_{t-1}, h^{d,1}_{t-1}, h^{d,2}_{t-1}), and above it
       # h^{e,2}_t = RNN(h^{e,1}_t, h^{e,2}_{t-1}, h^{d,2}_{t-1}); x has a kernel of its own
-      encoder_below=new('encoder_error' if i == 0 else 'encoder_below', below(up, 4 * f)),
-      encoder_h_e=here('encoder_h_e', f, 4 * f),
-      encoder_h_d=here('encoder_h_d', f, 4 * f),
-      encoder_bias=bias('encoder_bias', lstm_bias, 4 * f),
+      encoder_below=new('encoder_error' if i == 0 else 'encoder_below', below(up, 4 * e)),
+      encoder_h_e=here('encoder_h_e', e, 4 * e),
+      encoder_h_d=here('encoder_h_d', f, 4 * e),
+      encoder_bias=bias('encoder_bias', lstm_bias, 4 * e),
       # (3) and (4)
-      posterior=here('posterior', f, z if fixed_widths else 2 * z, *quiet),
+      posterior=here('posterior', e, z if fixed_widths else 2 * z, *quiet),
       posterior_bias=bias('posterior_bias', zeros, z if fixed_widths else 2 * z),
       posterior_log_sigma=param(
           name('posterior_log_sigma'), nn.initializers.constant(log_sigma),
@@ -170,7 +173,7 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths=0, l
       prior=here('prior', f, 2 * z, *quiet),
       prior_bias=bias('prior_bias', zeros, 2 * z),
       # (6) h^{d,1}_t = RNN(z^1_t, h^{d,1}_{t-1}, h^{d,2}_t, r_{t-1}), and above it without r
-      decoder_latent=here('decoder_latent', z, 4 * f),
+      decoder_latent=here('decoder_latent', 2 * z if linear else z, 4 * f),
       decoder_h_d=here('decoder_h_d', f, 4 * f),
       decoder_canvas=new('decoder_canvas', below(down, 4 * f)) if i == 0 else None,
       decoder_bias=bias('decoder_bias', lstm_bias, 4 * f),
@@ -182,7 +185,7 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths=0, l
   )
   if i + 1 < len(all_layers):  # h^d of the layer above, as `down` brings it here: F maps
     w.update(
-        encoder_above=here('encoder_above', f, 4 * f),
+        encoder_above=here('encoder_above', f, 4 * e),
         prior_above=here('prior_above', f, 2 * z),
         decoder_above=here('decoder_above', f, 4 * f))
   if linear:  # what they begin as in training is `linear_paths.begin`'s to say
@@ -195,6 +198,7 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths=0, l
         linear_component=param(name('linear_component'), zeros, (linear, z)),
         linear_context=param(
             name('linear_context'), zeros, (linear, linear_paths.FEATURES, z)),
+        linear_beside=param(name('linear_beside'), zeros, (linear, 8 * z, 2 * z)),
         linear_prior=param(name('linear_prior'), zeros, (linear, f, 2 * z)),
         linear_prior_bias=param(name('linear_prior_bias'), zeros, (linear, 2 * z)))
   return Weights(**w)

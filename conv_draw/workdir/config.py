@@ -77,6 +77,8 @@ def _check_codecs(flat, local, likelihood):
     raise UserError(
         f'--config.model.image_kernel is {kernel}; with model.stride={stride} it can be odd, or '
         f'{stride or 1}, and is of model.kind=draw')
+  if flat['model.encoder_features'] and not draws:
+    raise UserError('--config.model.encoder_features is of --config.model.kind=draw')
   if flat['model.price'] and posterior != 'rounded':
     raise UserError('--config.model.price is of --config.model.posterior=rounded')
   if flat['model.bin_width'] and posterior not in ('rounded', 'uniform'):

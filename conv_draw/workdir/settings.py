@@ -82,6 +82,8 @@ SETTINGS = (
             'draw: T, iterations; 0: no latents, local pixels alone'),
     Setting('model.features', 160, AT_LEAST_1, STAYS,
             'F, LSTM feature maps (vae: feature maps) of the first layer'),
+    Setting('model.encoder_features', 0, NOT_NEGATIVE, STAYS,
+            "draw: of the first layer's encoder; 0 = F"),
     Setting('model.latents', 12, AT_LEAST_1, STAYS, 'Z, latent maps an iteration'),
     Setting('model.stride', 2, NOT_NEGATIVE, STAYS,
             'between image and hidden resolution; 0 = a fully connected layer'),
