@@ -48,7 +48,7 @@ def encode(network, images, seed=0):
       posteriors, state = network.posteriors(t, seen, state)
       zs = [None] * len(posteriors)
       for i in reversed(range(len(posteriors))):
-        prior = network.prior(i, t, state, zs)
+        prior = network.prior(i, 0, t, state, zs)
         q = _on_grid(posteriors[i], prior)
         symbols = stack.take_integers(*q, LOW, HIGH)
         expected += _kl_bits(*q)
@@ -81,7 +81,7 @@ def decode(network, data, count, seed=0):
       for i in reversed(range(len(zs))):
         n = int(np.prod(network.shapes[i]))
         symbols[i] = stack.take_integers(*_grid_prior(n), LOW, HIGH)
-        zs[i] = _latent(symbols[i], network.prior(i, t, state, zs))
+        zs[i] = _latent(symbols[i], network.prior(i, 0, t, state, zs))
       drawn.append((symbols, zs))
       state = network.advance(t, state, zs)
     image = pixels.decode(
@@ -94,7 +94,7 @@ def decode(network, data, count, seed=0):
       for i in reversed(range(len(zs))):
         above = [z if j > i else None for j, z in enumerate(zs)]
         taken.append((symbols[i], *_on_grid(
-            posteriors[i], network.prior(i, t, state, above))))
+            posteriors[i], network.prior(i, 0, t, state, above))))
       state = network.advance(t, state, zs)
     for symbols, mean, scale in reversed(taken):
       stack.put_integers(symbols, mean, scale, LOW, HIGH)

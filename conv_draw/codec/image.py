@@ -54,13 +54,14 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
       zs = [None] * len(posteriors)
       for i in reversed(range(len(posteriors))):
         bins = _Bins(network, i, t, len(numbers), (seed, chunk))
-        prior = network.prior(i, t, state, zs)
-        cells = bins.cells(*prior)
-        symbols = bins.symbols(posteriors[i][0], *cells, price)
-        writers[segment].put_integers(symbols, *cells, bins.tolerance(*prior))
-        if measure:
-          bits[segment] += distributions.code_length_bits(symbols, *cells)
-        zs[i] = bins.latents(symbols)
+        for part, at in enumerate(bins.parts):
+          prior = network.prior(i, part, t, state, zs)
+          cells = bins.cells(*prior, at)
+          symbols = bins.symbols(posteriors[i][0], *cells, at, price)
+          writers[segment].put_integers(symbols, *cells, bins.tolerance(*prior, at))
+          if measure:
+            bits[segment] += distributions.code_length_bits(symbols, *cells)
+          zs[i] = bins.latents(symbols, at, zs[i])
       state = network.advance(t, state, zs)
     if picture is not None:
       picture.encode(writers[-1], network, network.canvas(state), numbers)
@@ -99,11 +100,12 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, p
       zs = [None] * len(network.shapes)
       for i in reversed(range(len(zs))):
         bins = _Bins(network, i, t, len(numbers), (seed, chunk))
-        prior = network.prior(i, t, state, zs)
-        if reader:
-          zs[i] = bins.latents(reader.take_integers(*bins.cells(*prior)))
-        else:
-          zs[i] = bins.generated(*prior, temperature)
+        for part, at in enumerate(bins.parts):
+          prior = network.prior(i, part, t, state, zs)
+          if reader:
+            zs[i] = bins.latents(reader.take_integers(*bins.cells(*prior, at)), at, zs[i])
+          else:
+            zs[i] = bins.generated(*prior, temperature, at, zs[i])
       state = network.advance(t, state, zs)
     canvas = network.canvas(state)
     if picture is not None:
@@ -131,60 +133,63 @@ _thrifty_bin = jax.jit(latents.thrifty_bin)
 class _Bins:
   """The bins of one layer's latents in one iteration; z is (symbol + offset) widths.
 
-  Of a batch of tiles, `count` are coded, the others padding.
+  Of a batch of tiles, `count` are coded, the others padding. What is coded at once is a part, `at`
+  some indices (`parts`); where z_t is returned, it is of all tiles, with the parts so far.
   """
 
   def __init__(self, network, i, t, count, seed):
     width = network.bin_widths(i, t)
     self._width = np.tile(width, count)
     self._all = network.batch * len(width)
+    self.parts = [
+        (np.arange(count)[:, None] * len(width) + part).ravel() for part in network.parts[i]]
     self._random = np.random.Generator(np.random.PCG64([*seed, t, i]))
     self._dithered = network.model.posterior == 'uniform'
     self._price = 0.0 if self._dithered else network.model.price
-    self._offset = self._random.random(len(self._width)) - 0.5 if self._dithered else 0.0
+    self._offset = (
+        self._random.random(len(width) * count) - 0.5 if self._dithered
+        else np.zeros(len(width) * count))
 
-  def symbols(self, mean, expected, scale, price=None):
+  def symbols(self, mean, expected, scale, at, price=None):
     """int64 [n]: the bins nearest to posterior means, or what costs less (`model.price`).
 
     Args:
-      mean: of the posterior.
-      expected, scale: of `cells`.
+      mean: of the posterior, all.
+      expected, scale: of `cells`, of a part.
       price: in place of the model's.
     """
     price = self._price if price is None else price
-    position = self._within(mean) / self._width - self._offset
+    position = mean[at] / self._width[at] - self._offset[at]
     nearest = np.rint(position)
     if price:
       prior = latents.DiagonalGaussian(expected, np.log(np.maximum(scale, 1e-6)))
       nearest = np.asarray(_thrifty_bin(position, prior, price))
     return nearest.astype(np.int64)
 
-  def cells(self, mean, sigma):
+  def cells(self, mean, sigma, at):
     """A prior in units of bins, of which symbol k is the one around k: (mean, scale), [n] each."""
-    return self._within(mean) / self._width - self._offset, self._within(sigma) / self._width
+    return mean[at] / self._width[at] - self._offset[at], sigma[at] / self._width[at]
 
-  def tolerance(self, mean, sigma):
+  def tolerance(self, mean, sigma, at):
     """How far another machine's `cells` may be off: the widths and offsets are the same there."""
-    mean, sigma = self._within(mean), self._within(sigma)
     return snapping.Tolerance(
-        MEAN_ERROR * (sigma + abs(mean)) / self._width, LOG2_SCALE_ERROR)
+        MEAN_ERROR * (sigma[at] + abs(mean[at])) / self._width[at], LOG2_SCALE_ERROR)
 
-  def latents(self, symbols):
-    """float32, of all tiles."""
-    return self._padded((symbols + self._offset) * self._width)
+  def latents(self, symbols, at, before):
+    """float32: z_t, with what was `before` in other parts, or None."""
+    return self._with((symbols + self._offset[at]) * self._width[at], at, before)
 
-  def generated(self, mean, sigma, temperature):
-    """What might have been stored: a sample of the prior, seen through the bins."""
-    mean, sigma = self._within(mean), self._within(sigma)
-    z = mean + temperature * sigma * self._random.standard_normal(len(mean))
+  def generated(self, mean, sigma, temperature, at, before):
+    """What might have been stored: a sample of the prior, seen through the bins; as `latents`."""
+    width = self._width[at]
+    z = mean[at] + temperature * sigma[at] * self._random.standard_normal(len(at))
     if self._dithered:
-      z = z + temperature * self._width * (self._random.random(len(mean)) - 0.5)
+      z = z + temperature * width * (self._random.random(len(at)) - 0.5)
     else:
-      z = self._width * np.rint(z / self._width)
-    return self._padded(z)
+      z = width * np.rint(z / width)
+    return self._with(z, at, before)
 
-  def _within(self, x):
-    return x[: len(self._width)]
-
-  def _padded(self, z):
-    return np.pad(z.astype(np.float32), (0, self._all - len(z)))
+  def _with(self, z, at, before):
+    result = np.zeros(self._all, np.float32) if before is None else before.copy()
+    result[at] = z
+    return result

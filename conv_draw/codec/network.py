@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conv_draw.errors import UserError
+from conv_draw.model import linear_paths
 from conv_draw.model.local_draw import LocalDraw
 
 LEAST_LOG_MASS = -30.0  # nats
@@ -32,7 +33,7 @@ def fingerprint(model, params):
   pixels = repr(model.pixels).replace('grey_levels=', 'levels=')  # as the first files have it
   settings = (
       model.channels, pixels, model.iterations, model.kernel,
-      [tuple(layer) for layer in model.all_layers], model.posterior, str(np.dtype(
+      [tuple(layer)[:3] for layer in model.all_layers], model.posterior, str(np.dtype(
           model.compute_dtype)))
   if model.image_kernel:
     settings += (model.image_kernel,)
@@ -94,14 +95,21 @@ class Network:
     shapes = [g.size for g in model.apply(params, size, method='geometry')]
     self.shapes = [  # of each layer's latents
         (*shape, layer.latents) for shape, layer in zip(shapes, model.all_layers, strict=True)]
+    # In which order the latents of an iteration are coded, as indices of those of an image: all at
+    # once, or one half of the cells after the other, whose priors depend on it.
+    self.parts = [[np.arange(math.prod(shape))] for shape in self.shapes]
+    if model.linear:
+      self.parts[0] = [
+          np.flatnonzero(np.broadcast_to(half, self.shapes[0]))
+          for half in linear_paths.in_halves(shapes[0])]
     weights = jax.jit(lambda params: model.apply(params, size, method='prepare'))(params)
 
     def walk(params, weights, t, image, state, zs):
-      seen = [None] * len(self.shapes)
+      seen = [[] for _ in self.shapes]  # of each layer, (posterior, prior) of each part
 
       def draw_latent(t, layer, posterior, prior):
         del t
-        seen[layer] = posterior, prior
+        seen[layer].append((posterior, prior))
         return zs[layer]
 
       state, _ = model.apply(
@@ -115,18 +123,18 @@ class Network:
       states = tuple(
           old._replace(h_e=new.h_e, c_e=new.c_e)
           for old, new in zip(state.layers, after.layers, strict=True))
-      return [_mean_and_sigma(q) for q, _ in seen], state._replace(layers=states)
+      return [_mean_and_sigma(parts[0][0]) for parts in seen], state._replace(layers=states)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def prior(i, params, weights, t, state, zs):
-      return _mean_and_sigma(walk(params, weights, t, None, state, zs)[1][i][1])
+    @functools.partial(jax.jit, static_argnums=(0, 1))
+    def prior(i, part, params, weights, t, state, zs):
+      return _mean_and_sigma(walk(params, weights, t, None, state, zs)[1][i][part][1])
 
     @jax.jit
     def advance(params, weights, t, state, zs):
       return walk(params, weights, t, None, state, zs)[0]
 
     self._posteriors = functools.partial(posteriors, params, weights)
-    self._prior = lambda i, *rest: prior(i, params, weights, *rest)
+    self._prior = lambda i, part, *rest: prior(i, part, params, weights, *rest)
     self._advance = functools.partial(advance, params, weights)
     self._see = jax.jit(lambda images: model.apply(params, images, method='see'))
     self._canvas = jax.jit(lambda state: model.apply(params, state, size, method='canvas'))
@@ -157,10 +165,14 @@ class Network:
       found, state = self._posteriors(t, seen, state, self._zeros)
       return [_flat(q, 'posterior') for q in found], state
 
-  def prior(self, i, t, state, zs):
-    """(mean, sigma), float64 [n], of p_t in layer i, given z_t of the layers above in `zs`."""
+  def prior(self, i, part, t, state, zs):
+    """(mean, sigma), float64 [n], of p_t in layer i, of which one of its `parts` is of use.
+
+    Args:
+      zs: z_t of the layers above, and of this one's parts before.
+    """
     with self._as_everywhere():
-      return _flat(self._prior(i, t, state, self._shaped(zs)), 'prior')
+      return _flat(self._prior(i, part, t, state, self._shaped(zs)), 'prior')
 
   def advance(self, t, state, zs):
     """The state after iteration t, with z_t float32 [n] of each layer."""

@@ -87,9 +87,9 @@ def _check_codecs(flat, local, likelihood):
     if not draws or not stride or flat['model.steps'] < LINEAR_STEPS:
       raise UserError('--config.model.linear_paths needs cells and iterations: --config.model.kind='
                       f'draw, stride at least 1 and steps at least {LINEAR_STEPS}')
-    if posterior == 'gaussian' or likelihood not in ('gaussian', 'squared_error'):
+    if posterior not in ('rounded', 'uniform') or likelihood not in ('gaussian', 'squared_error'):
       raise UserError('--config.model.linear_paths goes with --config.model.likelihood=gaussian or '
-                      'squared_error and a posterior that is not gaussian')
+                      'squared_error and --config.model.posterior=rounded or uniform')
   o = 'objective.'
   if flat[o + 'progressive'] and (
       not draws or local or flat[o + 'bound'] != 'elbo' or flat[o + 'samples'] != 1):

@@ -11,14 +11,14 @@ from conv_draw.codec.coder import Coder
 from conv_draw.codec.format import container
 from conv_draw.errors import UserError
 from conv_draw.report.pictures import psnr_db
-from tests.model.test_linear_paths import begun, photos
+from tests.model.test_linear_paths import photos, stirred
 
 PRICE = 6.0
 
 
 @functools.cache
 def coder():
-  model, params = begun()
+  model, params = stirred()
   return Coder(model.clone(price=PRICE), params, 'linear')
 
 
@@ -29,7 +29,7 @@ def file():
 
 def test_a_cut_file_is_the_picture_of_that_prefix():
   """r_t itself, which is what a progressive model is trained for."""
-  model, params = begun()
+  model, params = stirred()
   model = model.clone(price=PRICE)
   reconstruct = jax.jit(functools.partial(model.apply, method='reconstruct'))
   better = []
@@ -41,6 +41,16 @@ def test_a_cut_file_is_the_picture_of_that_prefix():
     better.append(psnr_db(photos()[0], decoded))
   assert better == sorted(better)
   np.testing.assert_array_equal(decoded, file().decoded)
+
+
+def test_a_file_takes_what_the_model_says():
+  """Both halves of the cells, each under the prior that it has."""
+  model, params = stirred()
+  inference = jax.jit(model.clone(price=PRICE).apply)(params, jax.random.key(0), photos()[:1])
+  bits = coder().encode(photos()[0], measure=True).promised_bits
+  nats = np.asarray(inference.kl_nats).sum((1, 2))
+  np.testing.assert_allclose(bits.sum(), nats.sum() / np.log(2), rtol=0.03)
+  assert sum(map(len, (s.payload for s in file().segments))) * 8 < 1.05 * bits.sum() + 24 * len(bits)
 
 
 @pytest.mark.parametrize('share', [0.35, 0.6, 0.9])

@@ -35,6 +35,17 @@ def begun():
 
 
 @functools.cache
+def stirred():
+  """`begun`, but with priors that read all that they can read."""
+  model, params = begun()
+  keys = iter(jax.random.split(jax.random.key(2), 9))
+  change = {
+      name: 0.1 * jax.random.normal(next(keys), params['params'][name].shape)
+      for name in ('linear_beside', 'linear_context', 'linear_prior', 'prior', 'posterior')}
+  return model, {'params': {**params['params'], **change}}
+
+
+@functools.cache
 def inferred(**change):
   model, params = begun()
   return jax.jit(model.clone(**change).apply)(params, jax.random.key(1), photos())
@@ -83,6 +94,37 @@ def test_thrift_saves_more_than_it_costs():
   rate = lambda inference: float(inference.kl_nats.sum())
   assert rate(thrifty) < 0.98 * rate(plain)
   assert thrifty.squared_error[-1].sum() < 1.6 * plain.squared_error[-1].sum()
+
+
+def test_the_second_half_sees_the_first_one_and_not_the_other_way_round():
+  model, params = stirred()
+  size, t = SIZE, linear_paths.TURNS
+  weights = model.apply(params, size, method='prepare')
+  state = model.apply(params, 1, size, method='initial_state')
+  cells = (4, 5)
+  first, second = linear_paths.in_halves(cells)
+  assert (first ^ second).all() and first[0, 0] and second[0, 1] and second[1, 0]
+
+  @jax.jit
+  def priors(z):
+    seen = []
+    def draw(t, layer, posterior, prior):
+      seen.append(prior)
+      return z
+    model.apply(params, weights, t, size, None, state, draw, method='iterate')
+    return seen
+
+  zeros, changed = np.zeros((1, *cells, Z), np.float32), np.zeros((1, *cells, Z), np.float32)
+  changed[0, 1, 1] = 2.0  # of the first half
+  changed[0, 1, 2] = 3.0  # of the second
+  before, after = priors(zeros), priors(changed)
+  assert len(before) == linear_paths.HALVES
+  np.testing.assert_array_equal(before[0].mean, after[0].mean)
+  moved = (abs(after[1].mean - before[1].mean) > 1e-4).any(-1)[0] & second[..., 0]
+  for row, column in ((0, 1), (1, 0), (1, 2), (2, 1)):  # what touches the first
+    assert moved[row, column]
+  # What has been stored of a component is known of these cells too, but of no others.
+  assert not moved[3].any() and not moved[:, 4].any()
 
 
 def test_what_comes_first_comes_in_turns():
