@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from conv_draw.codec import adapting, bits_back, rates
+from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
 from conv_draw.codec import segments as segments_lib
 from conv_draw.codec import tiles as tiles_lib
@@ -71,6 +72,11 @@ class Coder:
     self._whole_pixels = functools.lru_cache(maxsize=4)(
         lambda size, batch, channels: WholePixels(
             self.head, head_params, size, batch, channels))
+
+  @property
+  def _at_once(self):
+    """Pixels that its network sees at once."""
+    return tiles_lib.at_once(0 if self.lossless_only else self.model.stride)
 
   @property
   def lossless_only(self):
@@ -162,7 +168,8 @@ class Coder:
     if height * width > limits.MAX_PIXELS:
       raise UserError(
           f'{source} is {width}x{height}, more than {limits.MAX_PIXELS:,} pixels: cut it up')
-    tile_side = tiles_lib.default_tile_side((height, width)) if tile_side is None else tile_side
+    if tile_side is None:
+      tile_side = tiles_lib.default_tile_side((height, width), self._at_once)
     tiling = self._tiling((height, width), tile_side, source)
     header = container.Header(
         container.LOSSLESS if lossless else container.LOSSY, width, height, channels,
@@ -180,8 +187,7 @@ class Coder:
     segments, bits = encode(ends if lossless else ends[:groups])
     everything, size_of = segments, lambda segments: len(container.write(header, segments))
     if psnr is not None:
-      segments = rates.at_least(psnr, lambda segments: pictures.psnr_db(
-          image, self._decode(header, tiling, segments), header.grey_levels - 1), segments)
+      segments = segments[: self._groups_of_quality(psnr, image, header, tiling, segments)]
     if bits_per_dim is not None:
       limit = bits_per_dim * image.size / 8
       segments = rates.within(
@@ -237,6 +243,33 @@ class Coder:
               source, header, '' if partial else '; --partial gives a coarser image') from e
         segments = segments[:-1]
 
+  def decode_prefixes(self, encoded):
+    """What a lossy file decodes to if it is cut behind 0, 1, ... groups: [H, W, C] uint8 each.
+
+    Of a model trained for that, in the time that it takes to decode the last one.
+
+    Args:
+      encoded: `Encoded`.
+    """
+    header = encoded.header
+    tiling = self._tiling((header.height, header.width), header.tile_side)
+    return self._decode_prefixes(header, tiling, encoded.segments)
+
+  def _decode_prefixes(self, header, tiling, segments):
+    if self.model.prefixes:
+      return image_lib.decode_prefixes(
+          self._network_of(tiling), tiling, segments, container.ends(header), header.channels,
+          header.seed)
+    return [
+        self._decode(header, tiling, segments[:count]) for count in range(len(segments) + 1)]
+
+  def _groups_of_quality(self, psnr_db, image, header, tiling, segments):
+    """How many groups are as good as that, of 1 and more; all, if none are."""
+    _, *prefixes = self._decode_prefixes(header, tiling, segments)
+    good = (pictures.psnr_db(image, prefix, header.grey_levels - 1) >= psnr_db
+            for prefix in prefixes)
+    return next((count for count, enough in enumerate(good, 1) if enough), len(segments))
+
   def _decode(self, header, tiling, segments, temperature=0.0, progress=None):
     whole = self.head is not None and segments and segments[-1].kind == container.PIXELS
     return segments_lib.decode(
@@ -249,7 +282,7 @@ class Coder:
 
     Args:
       images: [N, H, W, C] uint8 of 0..grey_levels-1, of NumPy or JAX, N > 0; at most
-        `tiles.AT_ONCE` pixels each.
+        `tiles.at_once` pixels each.
       names: N, of their files.
       source: what messages call the images.
     Returns:
@@ -294,16 +327,16 @@ class Coder:
 
   def _tiling(self, size, tile_side, source='the image'):
     """`Tiling` of images of (H, W)."""
-    tiling = tiles_lib.tiling(size, tile_side)
+    tiling = tiles_lib.tiling(size, tile_side, self._at_once)
     height, width = tiling.tile_size
     if not self._fits((height, width)):
       raise UserError(
           f'{source} would be coded in tiles of {width}x{height}; the model {self.name} has fully '
           f'connected layers and takes {self._fixed_size[1]}x{self._fixed_size[0]} alone: --tile=0')
-    if height * width > tiles_lib.AT_ONCE:
+    if height * width > self._at_once:
       raise UserError(
-          f'{source} has {width}x{height} pixels in one piece, more than {tiles_lib.AT_ONCE:,}: '
-          f'tiles of {tiles_lib.TILE_SIDE} pixels are the most')
+          f'{source} has {width}x{height} pixels in one piece, more than {self._at_once:,}: '
+          f'tiles of {math.isqrt(self._at_once)} pixels are the most')
     return tiling
 
   def _network_of(self, tiling):

@@ -88,25 +88,14 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, p
   Raises:
     UserError: segments that another model, or another kind of machine, wrote.
   """
-  readers = {(s.kind, s.index): stream.Reader(s.payload) for s in segments}
+  readers = _readers(segments)
   last = readers.get((container.PIXELS, container.PIXELS_INDEX))
   image, iterations = np.zeros((*tiling.size, channels), np.uint8), network.model.iterations
   if network.model.prefixes and not temperature:
-    iterations = max((s.index for s in segments if s.kind == container.LATENTS), default=0)
+    iterations = _stored(segments)
   for chunk, numbers in enumerate(tiling.chunks()):
-    state = network.begin()
-    for t in range(iterations):
-      reader = readers.get((container.LATENTS, ends[np.searchsorted(ends, t + 1)]))
-      zs = [None] * len(network.shapes)
-      for i in reversed(range(len(zs))):
-        bins = _Bins(network, i, t, len(numbers), (seed, chunk))
-        for part, at in enumerate(bins.parts):
-          prior = network.prior(i, part, t, state, zs)
-          if reader:
-            zs[i] = bins.latents(reader.take_integers(*bins.cells(*prior, at)), at, zs[i])
-          else:
-            zs[i] = bins.generated(*prior, temperature, at, zs[i])
-      state = network.advance(t, state, zs)
+    *_, state = _states(
+        network, readers, ends, iterations, len(numbers), (seed, chunk), temperature)
     canvas = network.canvas(state)
     if picture is not None:
       picture.decode(last, network, canvas, numbers)
@@ -114,13 +103,63 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, p
     if last:
       tiles = pixels.decode(last, network, canvas, tiling.inside(numbers), channels)
     else:
-      tiles = network.mean_images(canvas)
-      if channels < network.model.channels:
-        tiles = np.rint(tiles.mean(-1, keepdims=True)).astype(np.uint8)
+      tiles = _shown(network, canvas, channels)
     tiling.paste(image, tiles, numbers)
   for reader in readers.values():
     reader.finish()
   return image
+
+
+def decode_prefixes(network, tiling, segments, ends, channels, seed=0):
+  """What a file decodes to if it is cut behind group 0, 1, ...: a list of [H, W, C] uint8.
+
+  Args:
+    network: of a model with `prefixes`.
+    segments: of latents alone, each of one group.
+  """
+  readers, stored = _readers(segments), _stored(segments)
+  images = [np.zeros((*tiling.size, channels), np.uint8) for _ in range(stored + 1)]
+  for chunk, numbers in enumerate(tiling.chunks()):
+    states = _states(network, readers, ends, stored, len(numbers), (seed, chunk))
+    for image, state in zip(images, states, strict=True):
+      tiling.paste(image, _shown(network, network.canvas(state), channels), numbers)
+  return images
+
+
+def _readers(segments):
+  return {(s.kind, s.index): stream.Reader(s.payload) for s in segments}
+
+
+def _stored(segments):
+  """How many groups of latents are in some segments."""
+  return max((s.index for s in segments if s.kind == container.LATENTS), default=0)
+
+
+def _states(network, readers, ends, iterations, count, seed, temperature=0.0):
+  """Yields the network's state before the first iteration, and after each."""
+  state = network.begin()
+  yield state
+  for t in range(iterations):
+    reader = readers.get((container.LATENTS, ends[np.searchsorted(ends, t + 1)]))
+    zs = [None] * len(network.shapes)
+    for i in reversed(range(len(zs))):
+      bins = _Bins(network, i, t, count, seed)
+      for part, at in enumerate(bins.parts):
+        prior = network.prior(i, part, t, state, zs)
+        if reader:
+          zs[i] = bins.latents(reader.take_integers(*bins.cells(*prior, at)), at, zs[i])
+        else:
+          zs[i] = bins.generated(*prior, temperature, at, zs[i])
+    state = network.advance(t, state, zs)
+    yield state
+
+
+def _shown(network, canvas, channels):
+  """Tiles [B, h, w, C = channels] of a canvas: the mean of its pixels."""
+  tiles = network.mean_images(canvas)
+  if channels < network.model.channels:
+    tiles = np.rint(tiles.mean(-1, keepdims=True)).astype(np.uint8)
+  return tiles
 
 
 def _for_model(network, images):

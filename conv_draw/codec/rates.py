@@ -1,4 +1,4 @@
-"""How much of an image is stored, for a rate or a quality that is asked for."""
+"""How much of an image is stored, for a rate that is asked for."""
 
 HALVINGS = 6  # of the range of prices
 
@@ -28,21 +28,3 @@ def within(limit, size_of, segments, encode_again, price):
     else:
       high = middle
   return best
-
-
-def at_least(psnr_db, psnr_of, segments):
-  """The fewest segments of latents that are as good, or all of them.
-
-  Args:
-    psnr_db: in dB.
-    psnr_of: of some segments, in dB.
-    segments: of all groups.
-  """
-  low, high = 1, len(segments)
-  while low < high:
-    middle = (low + high) // 2
-    if psnr_of(segments[:middle]) >= psnr_db:
-      high = middle
-    else:
-      low = middle + 1
-  return segments[:low]

@@ -1,13 +1,14 @@
 """Images of any size as tiles of one size: coding takes the memory of some of them at a time."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 # Pixels that the network sees at once: an image of no more is coded whole unless asked otherwise,
-# a larger one in tiles of about `TILE_SIDE`.
-AT_ONCE = 2**18
-TILE_SIDE = 512
+# a larger one in tiles. With few cells to the pixel there may be more of them.
+AT_ONCE, AT_ONCE_COARSE = 2**18, 2**20
+COARSE = 4  # the least stride of a model for which there may
 
 
 class Tiling(NamedTuple):
@@ -15,6 +16,7 @@ class Tiling(NamedTuple):
 
   size: tuple[int, int]  # (H, W) of the image, pixels
   tile_size: tuple[int, int]  # (h, w) of every tile, pixels
+  at_once: int = AT_ONCE  # of `at_once`
 
   @property
   def grid(self):
@@ -30,7 +32,7 @@ class Tiling(NamedTuple):
   def batch(self):
     """How many tiles the network sees at once."""
     h, w = self.tile_size
-    return max(1, min(self.count, AT_ONCE // (h * w)))
+    return max(1, min(self.count, self.at_once // (h * w)))
 
   def chunks(self):
     """Lists of tile numbers, `batch` of them or, at the end, fewer."""
@@ -67,14 +69,20 @@ class Tiling(NamedTuple):
       target[...] = tile[: target.shape[0], : target.shape[1]]
 
 
-def tiling(size, tile_side):
+def at_once(stride):
+  """Pixels that a network sees at once, of a model whose first layer has that stride."""
+  return AT_ONCE_COARSE if stride >= COARSE else AT_ONCE
+
+
+def tiling(size, tile_side, at_once=AT_ONCE):
   """`Tiling` of images of (H, W) into tiles of at most that side, pixels; 0: the whole image."""
   if not tile_side:
-    return Tiling(tuple(size), tuple(size))
+    return Tiling(tuple(size), tuple(size), at_once)
   counts = [-(-n // tile_side) for n in size]
-  return Tiling(tuple(size), tuple(-(-n // k) for n, k in zip(size, counts, strict=True)))
+  tile_size = tuple(-(-n // k) for n, k in zip(size, counts, strict=True))
+  return Tiling(tuple(size), tile_size, at_once)
 
 
-def default_tile_side(size):
-  """0 for images that can be coded whole, else `TILE_SIDE`."""
-  return 0 if size[0] * size[1] <= AT_ONCE else TILE_SIDE
+def default_tile_side(size, at_once=AT_ONCE):
+  """0 for images that can be coded whole, else of square tiles of as many pixels as can be."""
+  return 0 if size[0] * size[1] <= at_once else math.isqrt(at_once)

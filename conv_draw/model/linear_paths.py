@@ -9,12 +9,14 @@ grey levels, and for each iteration and latent map a width w, in grey levels:
 and the decoder reads log(1 + |z|) too (`told`). The prior reads h^d_{t-1} with weights of iteration
 t, besides those that all share, and what has been stored of a component so far, of it alone
 (`Memory`). Within an iteration the cells are a chessboard (`in_halves`): the prior of the second
-half also sees z_t of the first one, which are all the cells that touch it. A_t and B_t begin as principal
-components of the data's cells (`begin`), so that the model begins as a transform coder, from which
-training moves away; what comes first comes in turns of cells (`in_turn`). Which components an
-iteration has, and how finely, is what pays best at its price: of all refinements of all components,
-those come first that take most error away for their nats (reverse water-filling). A component's
-next bins are a third as wide, so that they fit into the ones before.
+half also sees z_t of the first one, which are all the cells that touch it.
+
+A_t and B_t begin as principal components of the data's cells (`begin`), so that the model begins as
+a transform coder, from which training moves away; what comes first comes in turns of cells
+(`in_turn`). Which components an iteration has, and how finely, is what pays best at its price: of
+all refinements of all components, those come first that take most error away for their nats
+(reverse water-filling). A component's next bins are a third as wide, so that they fit into the ones
+before.
 """
 
 import math

@@ -125,21 +125,19 @@ def test_segments_go_through_the_container(network, image):
     dict(), dict(channels=3, pixels=LogisticMixturePixels(17, 2))])
 def test_tiles(settings):
   """Of an image that no tile fits: more than a batch of them, and padding on both sides."""
-  tiling = tiles.tiling((14, 23), 6)._replace(tile_size=(5, 6))
+  tiling = tiles.tiling((14, 23), 6)._replace(tile_size=(5, 6), at_once=5 * 5 * 6)
   assert tiling.grid == (3, 4)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(tiles, 'AT_ONCE', 5 * 5 * 6)
-    assert [len(c) for c in tiling.chunks()] == [5, 5, 2]
-    network = build((5, 6), tiling.batch, **settings)
-    channels = network.model.channels
-    image = np.random.default_rng(0).integers(0, 17, (14, 23, channels)).astype(np.uint8)
-    segments, bits = encode(network, image, tiling, lossless=True)
-    back = decode(network, segments, tiling, channels)
-    np.testing.assert_array_equal(back, image)
-    for segment, promised in zip(segments, bits, strict=True):
-      assert promised - 1 < 8 * len(segment.payload) < 1.01 * promised + 200
-    some = decode(network, segments[:2], tiling, channels)
-    assert some.shape == image.shape and (some != image).any()
+  assert [len(c) for c in tiling.chunks()] == [5, 5, 2]
+  network = build((5, 6), tiling.batch, **settings)
+  channels = network.model.channels
+  image = np.random.default_rng(0).integers(0, 17, (14, 23, channels)).astype(np.uint8)
+  segments, bits = encode(network, image, tiling, lossless=True)
+  back = decode(network, segments, tiling, channels)
+  np.testing.assert_array_equal(back, image)
+  for segment, promised in zip(segments, bits, strict=True):
+    assert promised - 1 < 8 * len(segment.payload) < 1.01 * promised + 200
+  some = decode(network, segments[:2], tiling, channels)
+  assert some.shape == image.shape and (some != image).any()
 
 
 def test_grey_images_with_a_colour_model(image):
@@ -161,7 +159,7 @@ def test_several_groups_in_a_segment(network, image):
   back = image_lib.decode(network, WHOLE, segments, [1, 3], 1)
   np.testing.assert_array_equal(back, image)
   np.testing.assert_array_equal(
-      image_lib.decode(network, WHOLE, segments[:1], [1, 3], 1), decode(network, single[:1]))
+    image_lib.decode(network, WHOLE, segments[:1], [1, 3], 1), decode(network, single[:1]))
 
 
 def test_what_a_decoder_would_refuse_is_not_encoded(image, monkeypatch):

@@ -35,7 +35,10 @@ def test_cut_and_paste():
 
 
 def test_memory_is_bounded():
-  for size in ((512, 512), (513, 512), (6000, 8000), (1, 65_535), (65_535, 1000)):
-    tiling = tiles.tiling(size, tiles.default_tile_side(size))
-    assert tiling.batch * np.prod(tiling.tile_size) <= tiles.AT_ONCE
+  for stride, most in ((0, 2**18), (2, 2**18), (8, 2**20)):
+    assert tiles.at_once(stride) == most
+    for size in ((512, 512), (513, 512), (6000, 8000), (1, 65_535), (65_535, 1000)):
+      tiling = tiles.tiling(size, tiles.default_tile_side(size, most), most)
+      assert tiling.batch * np.prod(tiling.tile_size) <= most
+      assert tiling.count == 1 or np.prod(size) > most
   assert tiles.tiling((320, 320), 32).batch == 100

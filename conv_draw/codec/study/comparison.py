@@ -147,13 +147,11 @@ def _ours(coder, protocol, parts, images, most_effort):
       size = sum(len(file.data) for file in coded)
       points.append(_point(protocol, OURS + with_effort, 'lossless', True, size, None, shown))
       continue
+    prefixes = [coder.decode_prefixes(file) for file in coded]
     for groups in range(coder.model.iterations + 1):
-      size, decoded = 0, []
-      for file in coded:
-        part = container.write(file.header, file.segments[:groups])
-        size += len(part)
-        decoded.append(coder.decode(part)[0])
-      decoded = [to_bytes(image, levels) for image in _images(protocol, decoded, images)]
+      size = sum(len(container.write(file.header, file.segments[:groups])) for file in coded)
+      decoded = [to_bytes(image, levels) for image in _images(
+          protocol, [images[groups] for images in prefixes], images)]
       points.append(_point(
           protocol, OURS, f'{groups} groups', False, size, decoded, shown))
   return points, speeds
