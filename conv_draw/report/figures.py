@@ -19,7 +19,8 @@ from conv_draw.machine.files import write_file
 from conv_draw.model import objective
 from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.noise import image_keys
-from conv_draw.report import drawing, pictures
+from conv_draw.report import drawing, labelled, pictures
+from conv_draw.report.labelled import WIDTH
 from conv_draw.training import evaluate, steps
 
 matplotlib.use('Agg')  # no display
@@ -29,8 +30,6 @@ from matplotlib import ticker
 LEVELS = 9  # rows of figure 1: values of t
 SAMPLES = 4  # columns for each image of figure 1, left
 RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8)  # bits/dim of figure 3
-DPI = 300
-WIDTH = 6.5  # inches, of a printed page
 
 
 def stored_groups(iterations):
@@ -279,31 +278,17 @@ def to_bytes(x):
 
 
 def _labelled_rows(path, grid, labels):
-  """Writes path.png: [rows, columns, H, W, C] with a label left of each row."""
-  pixels = pictures.picture(grid)
-  inches = WIDTH * 0.85
-  margin = WIDTH - inches if any(labels) else 0
-  height = inches * pixels.shape[0] / pixels.shape[1]
-  figure = plt.figure(figsize=(inches + margin, height))
-  axes = figure.add_axes([margin / (inches + margin), 0, inches / (inches + margin), 1])
-  axes.imshow(
-      pixels[..., 0] if grid.shape[-1] == 1 else pixels, cmap='gray', vmin=0, vmax=255,
-      interpolation='nearest', aspect='auto')
-  axes.set_axis_off()
-  each = pixels.shape[0] / len(labels)
-  size = min(7, 0.35 * 72 * height / len(labels))
-  for i, label in enumerate(labels):
-    axes.text(-0.01 * pixels.shape[1], (i + 0.5) * each, label, ha='right', va='center',
-              fontsize=size, linespacing=1.1)
-  return _save(figure, path)
+  """Writes path.png: `labelled.rows`."""
+  return _write_png(path, labelled.rows(grid, labels))
 
 
 def _save(figure, path):
+  return _write_png(path, labelled.png(figure))
+
+
+def _write_png(path, data):
   os.makedirs(os.path.dirname(path), exist_ok=True)
-  data = io.BytesIO()
-  figure.savefig(data, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.03)
-  plt.close(figure)
-  write_file(path + '.png', data.getvalue())
+  write_file(path + '.png', data)
   return path + '.png'
 
 

@@ -11,7 +11,8 @@ folder, the lossless one of photographs.
 Sizes are those of whole files. Two protocols: 'sheet' stores 100 images as one picture, so that
 small images do not pay for a header each (the paper's protocol for the classical codecs; ours codes
 the images on it one by one, as tiles); 'single' stores each in a file of its own. Writes study.csv,
-study.png and study_images.png to DIR (default: the run's folder `study`) and prints the tables.
+study.png, study_images.png and, of sheets, study_figure_3.png, which is the paper's figure 3 from
+files, to DIR (default: the run's folder `study`) and prints the tables.
 Those of an earlier study are replaced; other files of these names only with --overwrite.
 """
 

@@ -19,6 +19,9 @@ from conv_draw.errors import UserError
 from conv_draw.report import pictures
 
 OURS = 'conv DRAW'
+# What was not stored is drawn from the prior, with its full variance: of sheets, at `PAPERS_RATES`.
+FULL_VARIANCE = 'conv DRAW, full variance'
+PAPERS_RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8)  # bits/dim of the paper's figure 3
 PROTOCOLS = ('sheet', 'single')
 SHEET = 100  # images on a sheet
 COLUMNS = 10
@@ -33,7 +36,8 @@ class Point(NamedTuple):
   setting: str
   lossless: bool
   bits_per_dim: float  # of whole files
-  psnr_db: float
+  psnr_db: float  # of the mean squared error over all images
+  mean_psnr_db: float  # of each image, on average
   similarity: float  # MS-SSIM or SSIM
   decoded: list | None  # of lossy ones, the first `SHOWN` images, [H, W, C] uint8
 
@@ -120,6 +124,27 @@ def at_rate(points, rate):
   return max((p for p in points if p.bits_per_dim <= rate), key=lambda p: p.psnr_db, default=None)
 
 
+def best(points):
+  """Those that no cheaper one beats, the cheapest first."""
+  found = sorted(points, key=lambda p: p.bits_per_dim)
+  return [p for i, p in enumerate(found)
+          if all(p.psnr_db > other.psnr_db for other in found[:i])]
+
+
+def interpolated(points, rate):
+  """(PSNR in dB, similarity) at a rate between those of two `best` points, or at one.
+
+  Linear in the logarithm of the rate. None if there are no points on both sides of it.
+  """
+  found = best(points)
+  rates = [p.bits_per_dim for p in found]
+  if not found or not rates[0] <= rate <= rates[-1]:
+    return None
+  return tuple(
+      float(np.interp(np.log(rate), np.log(rates), [getattr(p, name) for p in found]))
+      for name in ('psnr_db', 'similarity'))
+
+
 def _ours(coder, protocol, parts, images, most_effort):
   """([`Point`] of every number of groups and lossless, [`Speed`])."""
   tile_side = max(images[0].shape[:2]) if protocol == 'sheet' else None
@@ -154,7 +179,24 @@ def _ours(coder, protocol, parts, images, most_effort):
           protocol, [images[groups] for images in prefixes], images)]
       points.append(_point(
           protocol, OURS, f'{groups} groups', False, size, decoded, shown))
+    if protocol == 'sheet':
+      points += _full_variance(coder, coded, points, images, shown)
   return points, speeds
+
+
+def _full_variance(coder, coded, points, images, shown):
+  """`Point`s that ours has at the paper's rates, with the rest drawn from the prior."""
+  ours = [p for p in points if p.codec == OURS and not p.lossless]
+  found = []
+  for groups in sorted({ours.index(at_rate(ours, rate)) for rate in PAPERS_RATES
+                        if at_rate(ours, rate)}):
+    files = [container.write(file.header, file.segments[:groups]) for file in coded]
+    decoded = _images('sheet', [coder.decode(file, temperature=1.0)[0] for file in files], images)
+    levels = coder.model.pixels.grey_levels
+    found.append(_point(
+        'sheet', FULL_VARIANCE, f'{groups} groups', False, sum(map(len, files)),
+        [to_bytes(image, levels) for image in decoded], shown))
+  return found
 
 
 def _classical(protocol, setting, parts, shown):
@@ -169,11 +211,13 @@ def _classical(protocol, setting, parts, shown):
 def _point(protocol, codec, setting, lossless, size, decoded, shown):
   bits = size * 8 / sum(image.size for image in shown)
   if lossless:
-    return Point(protocol, codec, setting, True, bits, float('inf'), 1.0, None)
+    return Point(protocol, codec, setting, True, bits, float('inf'), float('inf'), 1.0, None)
   _, similarity = quality.similarity(shown, decoded)
   flat = lambda images: np.concatenate([image.ravel() for image in images])
   psnr_db = pictures.psnr_db(flat(shown), flat(decoded))
-  return Point(protocol, codec, setting, False, bits, psnr_db, similarity, decoded[:SHOWN])
+  mean_psnr_db = float(np.mean(list(map(pictures.psnr_db, shown, decoded))))
+  return Point(
+      protocol, codec, setting, False, bits, psnr_db, mean_psnr_db, similarity, decoded[:SHOWN])
 
 
 def _peak_gib():

@@ -6,21 +6,31 @@ import os
 
 import matplotlib
 import numpy as np
-from PIL import Image
 
 from conv_draw.codec import targets
-from conv_draw.codec.study.comparison import OURS, SHEET, SHOWN, at_rate
-from conv_draw.report import pictures
+from conv_draw.codec.study.comparison import (
+    FULL_VARIANCE,
+    OURS,
+    PAPERS_RATES,
+    SHEET,
+    SHOWN,
+    at_rate,
+    best,
+    interpolated,
+)
+from conv_draw.report import labelled
 
 matplotlib.use('Agg')  # no display
 from matplotlib import pyplot as plt
 
-RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8, 1.6)  # bits/dim: the paper's, and one more
-SHOWN_RATE = 0.8  # bits/dim, of the pictures
+RATES = (*PAPERS_RATES, 1.6)  # bits/dim
+SHOWN_RATES = (0.2, 0.8)  # bits/dim, of the pictures
+SHOWN_SIDE = 256  # pixels; of larger pictures, the middle
+FIGURE_3 = ('JPEG', 'JPEG 2000', FULL_VARIANCE, OURS)  # at every one of the paper's rates
 
-
-FILES = ('study.csv', 'study.png', 'study_images.png')  # the last two of lossy points alone
-COLUMNS = ('protocol', 'codec', 'setting', 'lossless', 'bits_per_dim', 'psnr_db')
+# All but the first of lossy points alone, the last one of sheets.
+FILES = ('study.csv', 'study.png', 'study_images.png', 'study_figure_3.png')
+COLUMNS = ('protocol', 'codec', 'setting', 'lossless', 'bits_per_dim', 'psnr_db', 'mean_psnr_db')
 
 
 def check(folder, overwrite=False):
@@ -45,8 +55,9 @@ def write(folder, points, metric, shown):
   contents = {FILES[0]: to_csv(points, metric)}
   if not all(point.lossless for point in points):
     contents[FILES[1]] = plot(points, metric)
-    if len({image.shape for image in shown}) == 1:
-      contents[FILES[2]] = images(points, shown)
+    contents[FILES[2]] = images(points, shown)
+    if any(point.protocol == 'sheet' for point in points):
+      contents[FILES[3]] = figure_3(points, shown)
   for name, content in contents.items():
     targets.write(os.path.join(folder, name), content, folder, overwrite=True)  # as checked
   return list(contents)
@@ -68,7 +79,7 @@ def to_csv(points, metric):
   writer.writerow([*COLUMNS, metric])
   for p in points:
     writer.writerow([p.protocol, p.codec, p.setting, int(p.lossless), f'{p.bits_per_dim:.5f}',
-                     f'{p.psnr_db:.3f}', f'{p.similarity:.5f}'])
+                     f'{p.psnr_db:.3f}', f'{p.mean_psnr_db:.3f}', f'{p.similarity:.5f}'])
   return text.getvalue()
 
 
@@ -78,16 +89,12 @@ def plot(points, metric):
   figure, axes = plt.subplots(
       2, len(protocols), figsize=(5 * len(protocols), 7), sharex=True, sharey='row', squeeze=False)
   for column, protocol in zip(axes.T, protocols, strict=True):
-    for codec in dict.fromkeys(p.codec for p in points if not p.lossless):
-      found = [p for p in points if (p.protocol, p.codec, p.lossless) == (protocol, codec, False)
-               and p.setting != '0 groups']  # an image of nothing: no line leads there
-      found.sort(key=lambda p: p.bits_per_dim)
-      best = [p for i, p in enumerate(found)  # the settings that no cheaper one beats
-              if all(p.psnr_db > other.psnr_db for other in found[:i])]
+    for codec in _codecs(points, protocol):
+      found = best(_lossy(points, protocol, codec))
       style = dict(marker='.', linewidth=2.2 if codec == OURS else 1)
-      rates = [p.bits_per_dim for p in best]
-      column[0].plot(rates, [p.psnr_db for p in best], label=codec, **style)
-      column[1].plot(rates, [p.similarity for p in best], **style)
+      rates = [p.bits_per_dim for p in found]
+      column[0].plot(rates, [p.psnr_db for p in found], label=codec, **style)
+      column[1].plot(rates, [p.similarity for p in found], **style)
     column[0].set_title(f'{SHEET} images in a file' if protocol == 'sheet' else 'one file each')
     column[1].set(xscale='log', xlabel='bits/dim, whole files', xlim=(0.02, 4))
   axes[0, 0].set_ylabel('PSNR, dB')
@@ -103,36 +110,75 @@ def plot(points, metric):
 
 
 def images(points, shown):
-  """Originals, and below them what each codec makes of them at `SHOWN_RATE`: a PNG.
+  """Originals, and below them what each codec makes of them at `SHOWN_RATES`: a PNG.
 
   On a sheet, if there is one.
   """
-  rows = [np.stack(shown[:SHOWN])]
   protocol = points[0].protocol
-  for codec in dict.fromkeys(p.codec for p in points if not p.lossless):
-    best = at_rate([p for p in points if (p.protocol, p.codec, p.lossless) == (
-        protocol, codec, False)], SHOWN_RATE)
-    rows.append(np.full_like(rows[0], 255) if best is None else np.stack(best.decoded))
-  picture, data = pictures.picture(np.stack(rows)), io.BytesIO()
-  Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(data, 'PNG')
-  return data.getvalue()
+  rows, labels = [shown], ['original']
+  for rate in SHOWN_RATES:
+    for codec in _codecs(points, protocol):
+      if codec != FULL_VARIANCE:
+        _add(rows, labels, codec, at_rate(_lossy(points, protocol, codec), rate))
+  return _picture(shown, rows, labels)
+
+
+def figure_3(points, shown):
+  """The paper's figure 3, from files: at each of its rates originals and `FIGURE_3`: a PNG."""
+  rows, labels = [], []
+  for rate in PAPERS_RATES:
+    rows.append(shown)
+    labels.append(f'{rate} bits/dim:\noriginal')
+    for codec in FIGURE_3:
+      _add(rows, labels, codec, at_rate(_lossy(points, 'sheet', codec), rate))
+  return _picture(shown, rows, labels)
+
+
+def _add(rows, labels, codec, point):
+  rows.append(point and point.decoded)
+  labels.append(codec.replace(', ', '\n') + (f' ({point.bits_per_dim:.3f})' if point else ''))
+
+
+def _picture(shown, rows, labels):
+  """A PNG of rows of images, white where there are none; of each, what all have in the middle."""
+  height, width = (
+      min(SHOWN_SIDE, *(image.shape[axis] for image in shown)) for axis in range(2))
+
+  def middle(image):
+    top, left = ((n - m) // 2 for n, m in zip(image.shape, (height, width), strict=False))
+    return image[top : top + height, left : left + width]
+
+  first = np.stack(list(map(middle, shown[:SHOWN])))
+  return labelled.rows(np.stack([
+      np.full_like(first, 255) if row is None else np.stack(list(map(middle, row[:SHOWN])))
+      for row in rows]), labels)
+
+
+def _codecs(points, protocol):
+  """Of lossy points."""
+  return list(dict.fromkeys(p.codec for p in points if p.protocol == protocol and not p.lossless))
+
+
+def _lossy(points, protocol, codec):
+  """Points that say something: not an image of nothing."""
+  return [p for p in points if (p.protocol, p.codec, p.lossless) == (protocol, codec, False)
+          and p.setting != '0 groups']
 
 
 def tables(points, speeds, metric):
   """What was found, as Markdown."""
-  codecs = list(dict.fromkeys(p.codec for p in points if not p.lossless))
-  protocols = list(dict.fromkeys(p.protocol for p in points))
-  lines = []
-  for protocol in protocols if codecs else ():
-    lines += [f'Lossy, {protocol}: PSNR in dB ({metric}) at no more than so many bits/dim', '',
+  protocols, lines = list(dict.fromkeys(p.protocol for p in points)), []
+  for protocol in protocols:
+    codecs = _codecs(points, protocol)
+    if not codecs:
+      continue
+    lines += [f'Lossy, {protocol}: PSNR in dB ({metric}) at so many bits/dim, between two settings '
+              'interpolated', '',
               '| bits/dim | ' + ' | '.join(codecs) + ' |', '|---' * (len(codecs) + 1) + '|']
     for rate in RATES:
-      cells = []
-      for codec in codecs:
-        best = at_rate([p for p in points if (p.protocol, p.codec, p.lossless) == (
-            protocol, codec, False)], rate)
-        cells.append('-' if best is None else f'{best.psnr_db:.2f} ({best.similarity:.3f})')
-      lines.append(f'| {rate} | ' + ' | '.join(cells) + ' |')
+      found = [interpolated(_lossy(points, protocol, codec), rate) for codec in codecs]
+      lines.append(f'| {rate} | ' + ' | '.join(
+          '-' if at is None else f'{at[0]:.2f} ({at[1]:.3f})' for at in found) + ' |')
     lines.append('')
   lossless = list(dict.fromkeys(p.codec for p in points if p.lossless))
   if lossless:

@@ -10,15 +10,41 @@ from conv_draw.errors import UserError
 
 
 def points():
-  decoded = np.zeros((2, 8, 8, 3), np.uint8)
+  decoded = np.zeros((10, 8, 8, 3), np.uint8)
   return [
-      comparison.Point(protocol, codec, 'some', False, rate, 20 + rate, 0.5, decoded)
+      comparison.Point(protocol, codec, 'some', False, rate, 20 + rate, 20 + rate, 0.5, decoded)
       for protocol in comparison.PROTOCOLS
       for codec, rate in ((comparison.OURS, 0.5), ('JPEG', 0.7), ('JPEG', 1.0))]
 
 
+def test_between_settings_lie_straight_lines_and_beyond_them_nothing():
+  point = lambda rate, psnr_db, similarity=0.5: comparison.Point(
+      'single', 'JPEG', '', False, rate, psnr_db, 0.0, similarity, None)
+  found = [point(0.4, 30.0, 0.9), point(0.1, 20.0, 0.7), point(0.2, 19.0), point(0.3, 19.5)]
+  assert comparison.best(found) == [found[1], found[0]]
+  psnr_db, similarity = comparison.interpolated(found, 0.2)  # half way, of a logarithm
+  assert psnr_db == pytest.approx(25) and similarity == pytest.approx(0.8)
+  assert comparison.interpolated(found, 0.4)[0] == pytest.approx(30)
+  for rate in (0.09, 0.41):
+    assert comparison.interpolated(found, rate) is None
+  assert comparison.interpolated([], 0.2) is None
+
+
+def test_pictures_of_several_sizes_show_what_all_have_in_the_middle(tmp_path):
+  shown = [np.full((300, 40, 3), 7, np.uint8), np.full((30, 280, 3), 9, np.uint8)]
+  found = [p._replace(decoded=shown, bits_per_dim=rate) for p, rate in zip(
+      points()[3:], (0.1, 0.5, 0.7), strict=True)]
+  output.write(str(tmp_path), found, 'SSIM', shown)
+  pixels = np.asarray(Image.open(tmp_path / 'study_images.png').convert('L'))
+  # The originals; at 0.2 bits/dim ours, and no JPEG; at 0.8 both.
+  column = pixels[:, int(0.85 * pixels.shape[1])].astype(int)
+  rows = [column[int((row + 0.5) * len(column) / 5)] for row in range(5)]
+  assert rows == [9, 9, 255, 9, 9]
+  assert not (tmp_path / 'study_figure_3.png').exists()
+
+
 def test_files_of_a_study_are_replaced_and_no_others(tmp_path):
-  shown = np.zeros((2, 8, 8, 3), np.uint8)
+  shown = np.zeros((10, 8, 8, 3), np.uint8)
   out = tmp_path / 'new' / 'study'
   for _ in range(2):  # the second replaces the first
     output.check(str(out))
@@ -30,11 +56,11 @@ def test_files_of_a_study_are_replaced_and_no_others(tmp_path):
     Image.open(out / name).load()
 
   (out / 'study.csv').write_text('someone, else\n')
-  with pytest.raises(UserError, match='study.csv and 2 more would be overwritten.*--overwrite'):
+  with pytest.raises(UserError, match='study.csv and 3 more would be overwritten.*--overwrite'):
     output.check(str(out))
   output.check(str(out), overwrite=True)
   (out / 'study.csv').unlink()
-  with pytest.raises(UserError, match='study.png and 1 more would be overwritten'):
+  with pytest.raises(UserError, match='study.png and 2 more would be overwritten'):
     output.check(str(out))
   (tmp_path / 'file').write_text('')
   with pytest.raises(UserError, match='file is no folder'):
