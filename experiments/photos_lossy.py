@@ -19,7 +19,7 @@ def get_config():
   config.model.likelihood = 'squared_error'
   config.model.posterior = 'rounded'
   config.model.linear_paths = True
-  config.model.price = 8.0
+  config.model.price = 4.0
   config.model.stride = 8
   config.model.kernel = 3
   config.model.image_kernel = 8
@@ -27,15 +27,15 @@ def get_config():
   config.model.features = 64
   config.model.encoder_features = 16
   config.model.latents = 24
-  config.objective.progressive = 1 / 10_000
-  config.objective.beta = 1 / 4
+  config.objective.progressive = 1 / 5000
+  config.objective.beta = 1 / 2
   config.train.batch_size = 8
   config.train.optimizer = 'muon'
-  config.train.learning_rate = 2e-3
+  config.train.learning_rate = 1e-3
   config.train.schedule = 'cosine'
   config.train.warmup_steps = 100
   config.train.clip_norm = 20_000.0
   config.train.ema_decay = 0.995
-  config.train.steps = 2400
+  config.train.steps = 5500
   config.spikes.threshold = 40.0
   return config

@@ -184,7 +184,9 @@ class _Bins:
         (np.arange(count)[:, None] * len(width) + part).ravel() for part in network.parts[i]]
     self._random = np.random.Generator(np.random.PCG64([*seed, t, i]))
     self._dithered = network.model.posterior == 'uniform'
-    self._price = 0.0 if self._dithered else network.model.price
+    self._price, self._worth = 0.0, None
+    if not self._dithered:
+      self._price, self._worth = network.model.price, np.tile(network.worth(i, t), count)
     self._offset = (
         self._random.random(len(width) * count) - 0.5 if self._dithered
         else np.zeros(len(width) * count))
@@ -202,7 +204,7 @@ class _Bins:
     nearest = np.rint(position)
     if price:
       prior = latents.DiagonalGaussian(expected, np.log(np.maximum(scale, 1e-6)))
-      nearest = np.asarray(_thrifty_bin(position, prior, price))
+      nearest = np.asarray(_thrifty_bin(position, prior, price * self._worth[at]))
     return nearest.astype(np.int64)
 
   def cells(self, mean, sigma, at):

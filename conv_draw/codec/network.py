@@ -142,6 +142,8 @@ class Network:
     self._bin_widths = [] if model.posterior in ('gaussian', 'constant') else [
         np.asarray(model.apply(params, i, method='bin_widths'), np.float64)
         for i in range(len(self.shapes))]
+    self._worth = [None if model.posterior != 'rounded' else np.asarray(
+        model.apply(params, i, method='worth'), np.float64) for i in range(len(self.shapes))]
     self._zeros = [np.zeros((batch, *shape), np.float32) for shape in self.shapes]
     self._decisions = jax.jit(lambda canvas, earlier: _decisions(
         model.pixels.log_masses(canvas, earlier)))
@@ -182,6 +184,10 @@ class Network:
   def bin_widths(self, i, t):
     """[n / B] float64: the bins' widths in layer i at iteration t."""
     return np.broadcast_to(self._bin_widths[i][t], self.shapes[i]).ravel()
+
+  def worth(self, i, t):
+    """[n / B] float64: what being off by the width of a bin is worth, in `price`s."""
+    return np.broadcast_to(self._worth[i][t], self.shapes[i]).ravel()
 
   def canvas(self, state):
     """[B, H, W, R] the canvas, float32."""

@@ -79,7 +79,8 @@ class ConvDraw(nn.Module):
     bin_width: of 'rounded' and 'uniform', the width of bins before training, in standard deviations
       of the prior; 0: sqrt(12).
     price: of 'rounded', nats that being off by the width of a bin is worth when a bin is chosen
-      (`latents.QuantisedPosterior.thrifty`); 0: the nearest bin, whatever it costs.
+      (`latents.QuantisedPosterior.thrifty`), with linear paths in units of what it is worth to the
+      canvas of that iteration; 0: the nearest bin, whatever it costs.
     linear: whether there are `linear_paths`, beyond the paper; with bins of width 1 at first.
     encoder_features: of the encoder of the layer nearest the pixels, if they are not F; 0: F.
     prefixes: whether inference also says what the canvas of every iteration would cost.
@@ -165,7 +166,7 @@ class ConvDraw(nn.Module):
 
     def draw_latent(t, layer, posterior, prior):
       if self.price:
-        return posterior.thrifty(prior, self.price)
+        return posterior.thrifty(prior, self.price * self.worth(layer)[t])
       return posterior.at(temperature * self._noise(keys, t, layer, posterior))
 
     canvas, outputs = self._unroll(images.shape, images, draw_latent)
@@ -198,7 +199,7 @@ class ConvDraw(nn.Module):
       stored = t < groups
       its_keys = jnp.where(stored, keys, others)
       noise = self._noise(its_keys, t, layer, prior)
-      kept = (posterior.thrifty(prior, self.price) if self.price
+      kept = (posterior.thrifty(prior, self.price * self.worth(layer)[t]) if self.price
               else posterior.at(posterior_temperature * noise))
       return jnp.where(
           stored[:, None, None, None], kept,
@@ -372,6 +373,13 @@ class ConvDraw(nn.Module):
   def _log_sigma(self, layer):
     """[T, Z] log standard deviations of q_t, where they are parameters."""
     return self._width_speed * self.raw[layer].posterior_log_sigma
+
+  def worth(self, layer):
+    """[T, Z]: what being off by the width of a bin is worth, in `price`s."""
+    worth = self.raw[layer].linear_worth
+    if worth is None:
+      return jnp.ones_like(self.raw[layer].posterior_log_sigma)
+    return jax.lax.stop_gradient(worth)
 
   @property
   def _width_speed(self):

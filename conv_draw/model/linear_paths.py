@@ -29,8 +29,9 @@ import numpy as np
 GREY = 255.0  # grey levels: 1 of a pixel
 
 # Scales that make steps of an optimiser, alike for all parameters, suit them: of what LSTMs read
-# and write beside the linear paths; and of these, which are good from the start.
-ERROR_SEEN, CANVAS_SEEN, WRITTEN, MATRIX = 8.0, 4.0, 0.1, 0.1
+# and write beside the linear paths, and add to means of q_t; and of these paths, which are good from
+# the start.
+ERROR_SEEN, CANVAS_SEEN, WRITTEN, POSTERIOR, MATRIX = 8.0, 4.0, 0.1, 0.1, 0.02
 
 CONTEXT = 3.0  # likewise, of what the prior reads of `Memory`
 FEATURES = 7  # that it reads of each latent: `context`
@@ -218,7 +219,7 @@ def begin(blocks, betas, latents):
   Args:
     blocks: [N, D] uint8, cells of images of the data.
     betas: [T] of `objective.betas`: what an iteration may cost, the nats that half a squared grey
-      level is worth; T > 3.
+      level is worth; so an error of a bin is worth beta w^2 / 2. T > 3.
     latents: Z.
   Returns:
     {name of the parameter: array}, without that of what the prior reads.
@@ -244,6 +245,7 @@ def begin(blocks, betas, latents):
   return {
       'linear_read': matrix / MATRIX, 'linear_paint': matrix.swapaxes(1, 2) / MATRIX,
       'linear_width': width, 'linear_component': component,
+      'linear_worth': np.asarray(betas)[:, None] * width**2 / 2,
       'linear_prior_bias': np.concatenate([np.zeros_like(log_sigma), log_sigma], -1)}
 
 

@@ -127,7 +127,8 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
       maps = here.maps([(h_e, w.posterior)]) + w.posterior_bias
       if linear and i == 0:
         turn = linear_paths.in_turn(t, here.size)
-        maps = turn * linear_paths.read(maps, error, w.linear_read[t], w.linear_width[t])
+        maps = turn * linear_paths.read(
+            linear_paths.POSTERIOR * maps, error, w.linear_read[t], w.linear_width[t])
       posteriors[i] = posterior_of(t, i, maps)  # (3)
 
   kl_nats, log_ratio_nats = [], []

@@ -34,6 +34,7 @@ class Weights(NamedTuple):
   linear_paint: jax.Array | None = None  # [T, Z, D]
   linear_width: jax.Array | None = None  # [T, Z] in grey levels, not trained
   linear_component: jax.Array | None = None  # [T, Z] whole numbers, not trained
+  linear_worth: jax.Array | None = None  # [T, Z] nats that an error of a bin is, not trained
   linear_context: jax.Array | None = None  # [T, `linear_paths.FEATURES`, Z]
   linear_beside: jax.Array | None = None  # [T, 8 Z, 2 Z], reads z_t of the other half of the cells
   linear_prior: jax.Array | None = None  # [T, F, 2 Z], reads h^d
@@ -91,6 +92,7 @@ ROLES = {
     'linear_paint': Role(GENERATION, BY_ITERATION),
     'linear_width': Role(BOTH, BY_ITERATION),
     'linear_component': Role(GENERATION, BY_ITERATION),
+    'linear_worth': Role(INFERENCE, BY_ITERATION),
     'linear_context': Role(GENERATION, BY_ITERATION),
     'linear_beside': Role(GENERATION, BY_ITERATION),
     'linear_prior': Role(GENERATION, BY_ITERATION),
@@ -196,6 +198,7 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths=0, l
         linear_width=param(
             name('linear_width'), nn.initializers.constant(linear_paths.GREY), (linear, z)),
         linear_component=param(name('linear_component'), zeros, (linear, z)),
+        linear_worth=param(name('linear_worth'), nn.initializers.ones, (linear, z)),
         linear_context=param(
             name('linear_context'), zeros, (linear, linear_paths.FEATURES, z)),
         linear_beside=param(name('linear_beside'), zeros, (linear, 8 * z, 2 * z)),
@@ -231,7 +234,7 @@ def prepared(here, layer, name, value):
   Returns:
     A kernel for `here.grid.convolve`; what is no kernel as it is.
   """
-  if name == 'linear_width':
+  if name in ('linear_width', 'linear_worth'):
     return jax.lax.stop_gradient(value)
   if name == 'linear_component':
     return jax.lax.stop_gradient(value).astype(jnp.int32)

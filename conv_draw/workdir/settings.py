@@ -99,7 +99,8 @@ SETTINGS = (
             '0 = sqrt(12), or 1 with linear paths'),
     Setting('model.price', 0.0, NOT_NEGATIVE, STAYS,
             'rounded: nats that an error of a bin is worth when latents are rounded to what costs '
-            'least; 0 = to the nearest bin'),
+            'least, with linear paths relative to the price of the iteration; 0 = to the nearest '
+            'bin'),
     Setting('model.linear_paths', False, ANY, STAYS,
             'beyond the paper: latents also read errors and paint linearly, at first by principal '
             "components of the data's cells"),

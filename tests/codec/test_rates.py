@@ -13,7 +13,7 @@ from conv_draw.errors import UserError
 from conv_draw.report.pictures import psnr_db
 from tests.model.test_linear_paths import photos, stirred
 
-PRICE = 6.0
+PRICE = 2.0
 
 
 @functools.cache

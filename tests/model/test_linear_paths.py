@@ -89,7 +89,7 @@ def test_the_progressive_cost_weighs_prefixes_by_their_share():
 
 def test_thrift_saves_more_than_it_costs():
   """At its own price of an error in bins, the sum of both is less than by the nearest bins."""
-  price = 6.0
+  price = 1.0
   plain, thrifty = inferred(), inferred(price=price)
   rate = lambda inference: float(inference.kl_nats.sum())
   assert rate(thrifty) < 0.98 * rate(plain)
