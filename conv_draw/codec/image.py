@@ -181,7 +181,7 @@ class _Bins:
     self._width = np.tile(width, count)
     self._all = network.batch * len(width)
     self.parts = [
-        (np.arange(count)[:, None] * len(width) + part).ravel() for part in network.parts[i]]
+        (np.arange(count)[:, None] * len(width) + part).ravel() for part in network.parts(i, t)]
     self._random = np.random.Generator(np.random.PCG64([*seed, t, i]))
     self._dithered = network.model.posterior == 'uniform'
     self._price, self._worth = 0.0, None

@@ -95,13 +95,6 @@ class Network:
     shapes = [g.size for g in model.apply(params, size, method='geometry')]
     self.shapes = [  # of each layer's latents
         (*shape, layer.latents) for shape, layer in zip(shapes, model.all_layers, strict=True)]
-    # In which order the latents of an iteration are coded, as indices of those of an image: all at
-    # once, or one half of the cells after the other, whose priors depend on it.
-    self.parts = [[np.arange(math.prod(shape))] for shape in self.shapes]
-    if model.linear:
-      self.parts[0] = [
-          np.flatnonzero(np.broadcast_to(half, self.shapes[0]))
-          for half in linear_paths.in_halves(shapes[0])]
     weights = jax.jit(lambda params: model.apply(params, size, method='prepare'))(params)
 
     def walk(params, weights, t, image, state, zs):
@@ -142,8 +135,9 @@ class Network:
     self._bin_widths = [] if model.posterior in ('gaussian', 'constant') else [
         np.asarray(model.apply(params, i, method='bin_widths'), np.float64)
         for i in range(len(self.shapes))]
-    self._worth = [None if model.posterior != 'rounded' else np.asarray(
-        model.apply(params, i, method='worth'), np.float64) for i in range(len(self.shapes))]
+    self._worth = [] if model.posterior in ('gaussian', 'constant') else [
+        np.asarray(model.apply(params, i, method='worth'), np.float64)
+        for i in range(len(self.shapes))]
     self._zeros = [np.zeros((batch, *shape), np.float32) for shape in self.shapes]
     self._decisions = jax.jit(lambda canvas, earlier: _decisions(
         model.pixels.log_masses(canvas, earlier)))
@@ -184,6 +178,18 @@ class Network:
   def bin_widths(self, i, t):
     """[n / B] float64: the bins' widths in layer i at iteration t."""
     return np.broadcast_to(self._bin_widths[i][t], self.shapes[i]).ravel()
+
+  def parts(self, i, t):
+    """Which latents of layer i are coded in iteration t, in that order: lists of int64 [n / B].
+
+    All of an image at once; with linear paths, those that there are of one half of the cells, then
+    those of the other, whose priors depend on them.
+    """
+    shape = self.shapes[i]
+    if i or not self.model.linear:
+      return [np.arange(math.prod(shape))]
+    use = linear_paths.of_use(t, shape[:2], self._worth[i][t])
+    return [np.flatnonzero(half & use) for half in linear_paths.in_halves(shape[:2])]
 
   def worth(self, i, t):
     """[n / B] float64: what being off by the width of a bin is worth, in `price`s."""

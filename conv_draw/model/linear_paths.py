@@ -29,8 +29,8 @@ import numpy as np
 GREY = 255.0  # grey levels: 1 of a pixel
 
 # Scales that make steps of an optimiser, alike for all parameters, suit them: of what LSTMs read
-# and write beside the linear paths, and add to means of q_t; and of these paths, which are good from
-# the start.
+# and write beside the linear paths, and add to means of q_t; and of these paths, which are good
+# from the start.
 ERROR_SEEN, CANVAS_SEEN, WRITTEN, POSTERIOR, MATRIX = 8.0, 4.0, 0.1, 0.1, 0.02
 
 CONTEXT = 3.0  # likewise, of what the prior reads of `Memory`
@@ -46,7 +46,7 @@ SPREAD = np.array([
     [[0, 0.25, 0], [0.25, 1, 0.25], [0, 0.25, 0]],
     [[0, 0, 0], [0, 1, 0], [0, 0, 0]]], np.float32)
 TURNS = 3  # iterations that share what comes first: `in_turn`
-NEVER = -6.0  # log sigma of the prior of latents whose turn it is not: in bins, they are surely 0
+NEVER = -6.0  # log sigma of the prior of latents that are not `of_use`: in bins, they are surely 0
 QUANTILES = 2**14  # points that stand for a distribution
 LEAST_SIGMA = 0.15  # of a prior, in bins: surer ones save nothing, and cost the more if they err
 
@@ -182,10 +182,19 @@ def _spread(z, t):
   return around(z, weights) / jnp.where(t == 0, share, 1)
 
 
-def settled(prior, turn):
-  """A prior that is never too sure, but surely 0 where it is no cell's turn, bool [h, w, 1]."""
+def of_use(t, size, worth):
+  """bool [h, w, Z]: the latents that iteration t has, the others being 0: all of the cells in turn.
+
+  Args:
+    worth: [Z] of iteration t, 0 of latents that it has no use for.
+  """
+  return in_turn(t, size) & (worth > 0)
+
+
+def settled(prior, use):
+  """A prior that is never too sure, but surely 0 where latents are not `of_use`."""
   log_sigma = jnp.logaddexp(2 * prior.log_sigma, 2 * math.log(LEAST_SIGMA)) / 2
-  return prior._replace(mean=prior.mean * turn, log_sigma=jnp.where(turn, log_sigma, NEVER))
+  return prior._replace(mean=prior.mean * use, log_sigma=jnp.where(use, log_sigma, NEVER))
 
 
 def in_turn(t, size):
@@ -228,24 +237,23 @@ def begin(blocks, betas, latents):
   variances, vectors = np.linalg.eigh(blocks.T @ blocks / len(blocks))
   variances, vectors = variances[::-1], vectors[:, ::-1]  # the large ones first
   t, d = len(betas), blocks.shape[1]
-  matrix, width = np.zeros((t, d, latents)), np.ones((t, latents))
+  matrix, width, used = np.zeros((t, d, latents)), np.ones((t, latents)), np.zeros((t, latents))
   log_sigma, component = np.zeros((t, latents)), np.zeros((t, latents))
   left = blocks @ vectors
   groups = schedule(variances, betas[TURNS - 1 :], latents)
   for i, group in enumerate([groups[0]] * (TURNS - 1) + groups):
     n, components = len(group), [component for component, _ in group]
-    component[i, :n] = components
+    component[i, :n], used[i, :n] = components, 1
     matrix[i, :, :n], width[i, :n] = vectors[:, components], [size for _, size in group]
     bins = np.rint(left[:, components] / width[i, :n])
     if i >= TURNS - 1:
       left[:, components] -= bins * width[i, :n]
     # Where most is 0, the deviation says too little of the rest, and too much of it.
     log_sigma[i, :n] = np.log(np.maximum(np.sqrt((bins**2).mean(0)), LEAST_SIGMA))
-    log_sigma[i, n:] = math.log(LEAST_SIGMA)
   return {
       'linear_read': matrix / MATRIX, 'linear_paint': matrix.swapaxes(1, 2) / MATRIX,
       'linear_width': width, 'linear_component': component,
-      'linear_worth': np.asarray(betas)[:, None] * width**2 / 2,
+      'linear_worth': used * np.asarray(betas)[:, None] * width**2 / 2,
       'linear_prior_bias': np.concatenate([np.zeros_like(log_sigma), log_sigma], -1)}
 
 

@@ -126,8 +126,8 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
       # Posterior.
       maps = here.maps([(h_e, w.posterior)]) + w.posterior_bias
       if linear and i == 0:
-        turn = linear_paths.in_turn(t, here.size)
-        maps = turn * linear_paths.read(
+        use = linear_paths.of_use(t, here.size, w.linear_worth[t])
+        maps = use * linear_paths.read(
             linear_paths.POSTERIOR * maps, error, w.linear_read[t], w.linear_width[t])
       posteriors[i] = posterior_of(t, i, maps)  # (3)
 
@@ -199,13 +199,13 @@ def _by_halves(here, w, t, prior, memory, draw):
     (z_t [B, h, w, Z], the prior that either half had).
   """
   first, second = linear_paths.in_halves(here.size)
-  turn = linear_paths.in_turn(t, here.size)
+  use = linear_paths.of_use(t, here.size, w.linear_worth[t])
   of_latents = w.linear_component[t], w.linear_width[t]
 
   def settled(prior, memory):
     seen = linear_paths.context(prior, memory, w.linear_context[t], *of_latents)
     # Computed once, and not anew in everything that reads it.
-    return jax.lax.optimization_barrier(linear_paths.settled(seen, turn))
+    return jax.lax.optimization_barrier(linear_paths.settled(seen, use))
 
   prior_1 = settled(prior, memory)
   z_1 = draw(prior_1) * first

@@ -34,7 +34,7 @@ class Weights(NamedTuple):
   linear_paint: jax.Array | None = None  # [T, Z, D]
   linear_width: jax.Array | None = None  # [T, Z] in grey levels, not trained
   linear_component: jax.Array | None = None  # [T, Z] whole numbers, not trained
-  linear_worth: jax.Array | None = None  # [T, Z] nats that an error of a bin is, not trained
+  linear_worth: jax.Array | None = None  # [T, Z] nats, of an error of a bin; not trained
   linear_context: jax.Array | None = None  # [T, `linear_paths.FEATURES`, Z]
   linear_beside: jax.Array | None = None  # [T, 8 Z, 2 Z], reads z_t of the other half of the cells
   linear_prior: jax.Array | None = None  # [T, F, 2 Z], reads h^d
@@ -92,7 +92,7 @@ ROLES = {
     'linear_paint': Role(GENERATION, BY_ITERATION),
     'linear_width': Role(BOTH, BY_ITERATION),
     'linear_component': Role(GENERATION, BY_ITERATION),
-    'linear_worth': Role(INFERENCE, BY_ITERATION),
+    'linear_worth': Role(BOTH, BY_ITERATION),  # not 0: which latents there are
     'linear_context': Role(GENERATION, BY_ITERATION),
     'linear_beside': Role(GENERATION, BY_ITERATION),
     'linear_prior': Role(GENERATION, BY_ITERATION),

@@ -55,6 +55,29 @@ def test_a_file_takes_what_the_model_says():
   assert taken < 1.05 * bits.sum() + 24 * len(bits)
 
 
+def test_an_image_of_one_cell_has_no_second_half():
+  small = photos()[0][:3, :2]
+  coded = coder().encode(small)
+  np.testing.assert_array_equal(coder().decode(coded.data)[0], coded.decoded)
+
+
+def test_only_latents_that_an_iteration_has_are_coded():
+  model, params = stirred()
+  worth = np.array(params['params']['linear_worth'])
+  worth[3, 2:] = 0
+  change = Coder(model.clone(price=PRICE), {
+      'params': {**params['params'], 'linear_worth': worth}}, 'fewer')
+  coded = change.encode(photos()[0])
+  assert len(coded.segments[3].payload) < 0.9 * len(file().segments[3].payload)
+  np.testing.assert_array_equal(change.decode(coded.data)[0], coded.decoded)
+  network = change._network(photos()[0].shape[:2], 1)
+  cells = np.prod(network.shapes[0][:2])
+  parts = [np.concatenate(network.parts(0, t)) for t in range(model.iterations)]
+  assert len(parts[3]) == 2 * cells and len(parts[4]) == cells * np.count_nonzero(worth[4])
+  # In turn, all cells come once.
+  assert sum(map(len, parts[:3])) == cells * np.count_nonzero(worth[0])
+
+
 @pytest.mark.parametrize('share', [0.35, 0.6, 0.9])
 def test_a_rate_is_met(share):
   limit = 8 * len(file().data) / photos()[0].size * share

@@ -6,7 +6,7 @@
 
 The images are the first of the test split of the model's data, or all in a folder, each in a file
 of its own. Without --workdir it studies models that come with the package: of CIFAR-10, or, for a
-folder, the lossless one of photographs.
+folder, the two of photographs.
 
 Sizes are those of whole files. Two protocols: 'sheet' stores 100 images as one picture, so that
 small images do not pay for a header each (the paper's protocol for the classical codecs; ours codes
@@ -32,14 +32,15 @@ from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import published
 
 PROGRAM = 'conv_draw.codec.study'
+CIFAR10_MODEL = 'cifar10_codec'
 WORKDIR = flags.DEFINE(
     command_line.Path(), 'workdir', None,
     'The run whose model is studied; default: conv_draw/pretrained/cifar10_codec, or '
-    'photos_lossless of a folder.')
+    'photos_lossy and photos_lossless of a folder.')
 OUT = flags.DEFINE(
     command_line.Path(), 'out', None,
     'Where the results go; default WORKDIR/study, or runs/cifar10_codec/study, or '
-    'runs/photos_lossless/study.')
+    'runs/photos/study of a folder.')
 IMAGES = flags.DEFINE(
     command_line.Path(), 'images', '100', 'Test images, the first so many; or a folder of images.')
 flags.register_validator(
@@ -70,27 +71,35 @@ def progress(text):
 
 def main(argv):
   of_folder = not IMAGES.value.isdecimal()
-  model = files.LOSSLESS_MODEL if of_folder else files.LOSSY_MODEL
+  models = (files.LOSSY_MODEL, files.LOSSLESS_MODEL) if of_folder else (CIFAR10_MODEL,)
   # The shell leaves the ~ of --workdir=~/run to the program.
-  workdir = os.path.expanduser(WORKDIR.value or published.path(model))
-  out = os.path.expanduser(OUT.value or os.path.join(WORKDIR.value or f'runs/{model}', 'study'))
+  workdirs = ([os.path.expanduser(WORKDIR.value)] if WORKDIR.value
+              else list(map(published.path, models)))
+  name = 'photos' if of_folder else CIFAR10_MODEL
+  out = os.path.expanduser(OUT.value or os.path.join(WORKDIR.value or f'runs/{name}', 'study'))
   with command_line.errors_in_one_line(PROGRAM, out):
     if len(argv) > 1:
       raise UserError(f'unexpected argument {argv[1]!r}: name a run by --workdir=runs/NAME')
     output.check(out, OVERWRITE.value)
-    coder = coder_lib.Coder.load(workdir)
-    coder.check_posterior(coder_lib.BINS)
+    coders = list(map(coder_lib.Coder.load, workdirs))
+    for coder in coders:
+      coder.check_posterior(coder_lib.BINS)
     if of_folder:
-      images, protocols = comparison.folder(IMAGES.value, coder.model), ('single',)
+      images, protocols = comparison.folder(IMAGES.value, coders[0].model), ('single',)
       what = f'{IMAGES.value}: {len(images)} images'
     else:
-      split, protocols = test_split(workdir), comparison.PROTOCOLS
+      split, protocols = test_split(workdirs[0]), comparison.PROTOCOLS
       images = list(split.fetch(np.arange(min(int(IMAGES.value), len(split)))))
       what = f'{split.name}: {len(images)} of {len(split)} images'
-    points, speeds = comparison.compare(coder, images, protocols, EFFORT.value, progress)
-    shown = [comparison.to_bytes(image, coder.model.pixels.grey_levels) for image in images]
+    points, speeds = [], []
+    for coder in coders:
+      effort = EFFORT.value if coder.head or len(coders) == 1 else 0
+      more_points, more_speeds = comparison.compare(coder, images, protocols, effort, progress)
+      points += more_points
+      speeds += more_speeds
+    shown = [comparison.to_bytes(image, coders[0].model.pixels.grey_levels) for image in images]
     metric, _ = quality.similarity(shown[:1], shown[:1])
-    print(f'\n{what}, model {coder.name}\n')
+    print(f'\n{what}, model {" and ".join(coder.name for coder in coders)}\n')
     print(output.tables(points, speeds, metric))
     names = output.write(out, points, metric, shown)
     print(f'\nwrote {", ".join(names)} to {out}')
