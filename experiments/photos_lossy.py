@@ -19,7 +19,7 @@ def get_config():
   config.model.likelihood = 'squared_error'
   config.model.posterior = 'rounded'
   config.model.linear_paths = True
-  config.model.price = 4.0
+  config.model.price = 3.0
   config.model.stride = 8
   config.model.kernel = 3
   config.model.image_kernel = 8
@@ -31,11 +31,11 @@ def get_config():
   config.objective.beta = 1 / 2
   config.train.batch_size = 8
   config.train.optimizer = 'muon'
-  config.train.learning_rate = 1e-3
+  config.train.learning_rate = 7e-4
   config.train.schedule = 'cosine'
   config.train.warmup_steps = 100
   config.train.clip_norm = 20_000.0
   config.train.ema_decay = 0.995
-  config.train.steps = 5500
+  config.train.steps = 4500
   config.spikes.threshold = 40.0
   return config

@@ -65,14 +65,13 @@ class QuantisedPosterior(NamedTuple):
   def thrifty(self, p, price):
     """The middle of the `thrifty_bin` of a prior p at that price.
 
-    With the gradient of the identity, but none where it is 0: that a latent was not worth its nats
-    is no error of the mean. If errors that are left there could move it, they would make it larger
-    until it is stored after all.
+    Without a gradient: that a latent was not worth its nats is no error of the mean. If the errors
+    that are left so could move it, they would make it larger until it is stored after all; if only
+    nats could, smaller until nothing is.
     """
     mean, width, p = jax.lax.stop_gradient((self.mean, self.width, p))
     scaled = DiagonalGaussian(p.mean / width, p.log_sigma - jnp.log(width))
-    chosen = thrifty_bin(mean / width, scaled, price)
-    return jnp.where(chosen == 0, 0.0, width * chosen + self.mean - mean)
+    return width * thrifty_bin(mean / width, scaled, price)
 
 
 def thrifty_bin(position, p, price):

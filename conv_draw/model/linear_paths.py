@@ -31,7 +31,7 @@ GREY = 255.0  # grey levels: 1 of a pixel
 # Scales that make steps of an optimiser, alike for all parameters, suit them: of what LSTMs read
 # and write beside the linear paths, and add to means of q_t; and of these paths, which are good
 # from the start.
-ERROR_SEEN, CANVAS_SEEN, WRITTEN, POSTERIOR, MATRIX = 8.0, 4.0, 0.1, 0.1, 0.02
+ERROR_SEEN, CANVAS_SEEN, WRITTEN, POSTERIOR, MATRIX = 8.0, 4.0, 0.02, 0.1, 0.02
 
 CONTEXT = 3.0  # likewise, of what the prior reads of `Memory`
 FEATURES = 7  # that it reads of each latent: `context`
