@@ -371,8 +371,15 @@ class ConvDraw(nn.Module):
     return QuantisedPosterior(0.0, self._log_sigma(layer), False).width
 
   def _log_sigma(self, layer):
-    """[T, Z] log standard deviations of q_t, where they are parameters."""
-    return self._width_speed * self.raw[layer].posterior_log_sigma
+    """[T, Z] log standard deviations of q_t, where they are parameters.
+
+    Those of bins without dither are not trained: of what rounding leaves, no gradient tells, and so
+    bins would grow without end, for the nats that it saves.
+    """
+    log_sigma = self.raw[layer].posterior_log_sigma
+    if self.posterior == 'rounded':
+      log_sigma = jax.lax.stop_gradient(log_sigma)
+    return self._width_speed * log_sigma
 
   def worth(self, layer):
     """[T, Z]: what being off by the width of a bin is worth, in `price`s."""
