@@ -111,7 +111,7 @@ class Coder:
     name = os.path.basename(os.path.abspath(workdir))
     return cls(model, params, name, run.images.shape[:2])
 
-  def encode(self, image, lossless=False, groups=None, bits_per_dim=None, psnr=None,
+  def encode(self, image, lossless=False, groups=None, bits_per_dim=None, psnr=None, contrast=None,
              tile_side=None, measure=False, verify=True, effort=0, progress=None,
              source='the image'):
     """One image to the bytes of a file, which have been decoded again before they are returned.
@@ -123,6 +123,9 @@ class Coder:
       bits_per_dim: store as many groups as fit into this rate, the file's overhead included, and
         at least one; and of a model with a `price`, what fits of the next one.
       psnr: store as few groups as have this quality in dB, or all.
+      contrast: of a model with linear paths, which of `network.CONTRASTS` to show the image in: the
+        higher, the smaller is the file. None: the one that serves `bits_per_dim` or `psnr` best, of
+        those in `rates.CONTRASTS`; if neither is given, 0.
       tile_side: at most, in pixels; 0: code the image whole; None: whole if it is small.
       measure: fill in `promised_bits`.
       verify: decode a lossless file before it is returned, to be sure; lossy ones always are, to
@@ -148,6 +151,8 @@ class Coder:
       arguments.number(bits_per_dim, 'bits_per_dim', 0, math.inf)
     if psnr is not None:
       arguments.number(psnr, 'psnr', 0, math.inf)
+    if contrast is not None:
+      arguments.number(contrast, 'contrast', 0, self._contrasts - 1, whole=True)
     arguments.number(effort, 'effort', 0, len(adapting.STEPS) - 1, whole=True)
     if effort and not self.head:
       raise UserError(
@@ -184,15 +189,21 @@ class Coder:
         self._pixels_of(tiling, channels) if whole else None, tiling, image, seed=SEED,
         lossless=lossless, measure=measure, effort=effort, clock=self.clock,
         progress=_part_of(progress, 0, 1 + verify))
-    segments, bits = encode(ends if lossless else ends[:groups])
-    everything, size_of = segments, lambda segments: len(container.write(header, segments))
+    stored, size_of = ends if lossless else ends[:groups], rates.size_of(header)
+    if contrast is None and (psnr is not None or bits_per_dim is not None) and self._contrasts > 1:
+      contrast = rates.contrast(
+          lambda contrast: encode(stored, contrast=contrast)[0],
+          functools.partial(self._psnrs, image, header, tiling), size_of, image.size, bits_per_dim,
+          psnr)
+    segments, bits = encode(stored, contrast=contrast or 0)
+    everything = segments
     if psnr is not None:
-      segments = segments[: self._groups_of_quality(psnr, image, header, tiling, segments)]
+      segments = segments[: rates.enough(psnr, self._psnrs(image, header, tiling, segments))]
     if bits_per_dim is not None:
       limit = bits_per_dim * image.size / 8
       segments = rates.within(
           limit, size_of, segments, lambda count, price: encode(
-              ends[:count], price=price)[0], self.model.price)
+              ends[:count], price=price, contrast=contrast or 0)[0], self.model.price)
       if size_of(segments) > limit:
         least = np.ceil(8 * size_of(segments) / image.size * 1e4) / 1e4  # that much is enough
         what = 'its first group of latents' if segments else 'nothing but a header'
@@ -263,12 +274,14 @@ class Coder:
     return [
         self._decode(header, tiling, segments[:count]) for count in range(len(segments) + 1)]
 
-  def _groups_of_quality(self, psnr_db, image, header, tiling, segments):
-    """How many groups are as good as that, of 1 and more; all, if none are."""
-    _, *prefixes = self._decode_prefixes(header, tiling, segments)
-    good = (pictures.psnr_db(image, prefix, header.grey_levels - 1) >= psnr_db
-            for prefix in prefixes)
-    return next((count for count, enough in enumerate(good, 1) if enough), len(segments))
+  def _psnrs(self, image, header, tiling, segments):
+    """In dB, of the prefixes of 0, 1, ... segments."""
+    return [pictures.psnr_db(image, prefix, header.grey_levels - 1)
+            for prefix in self._decode_prefixes(header, tiling, segments)]
+
+  @property
+  def _contrasts(self):
+    return len(network_lib.CONTRASTS) if not self.lossless_only and self.model.linear else 1
 
   def _decode(self, header, tiling, segments, temperature=0.0, progress=None):
     whole = self.head is not None and segments and segments[-1].kind == container.PIXELS

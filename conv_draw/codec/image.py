@@ -23,7 +23,7 @@ MEAN_ERROR, LOG2_SCALE_ERROR = 1e-5, 6e-6
 
 
 def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, picture=None,
-           price=None):
+           price=None, contrast=0):
   """Codes all groups of latents, and behind them the pixels if `lossless`.
 
   Args:
@@ -38,6 +38,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
     picture: `picture.Picture` to fill in, if it is the canvas that comes behind the latents, in
       place of the pixels; with all groups.
     price: in place of the model's; None: that.
+    contrast: which of `network.CONTRASTS` to show the image in; the first segment says which.
   Returns:
     [`container.Segment`], and what coding promised to cost in bits: of each segment; NaN unless
     `measure`.
@@ -45,9 +46,11 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
   last = lossless or picture is not None
   writers = [stream.Writer() for _ in range(len(ends) + last)]
   bits = np.full(len(writers), 0.0 if measure else np.nan)
+  if ends and network.contrasts > 1:
+    writers[0].encode([contrast], distributions.Uniform(network.contrasts))
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
-    state, seen = network.begin(), network.see(_for_model(network, tiles))
+    state, seen = network.begin(), network.see(_for_model(network, tiles), contrast)
     for t in range(max(ends, default=0)):
       segment = np.searchsorted(ends, t + 1)
       posteriors, state = network.posteriors(t, seen, state)
@@ -89,6 +92,7 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, p
     UserError: segments that another model, or another kind of machine, wrote.
   """
   readers = _readers(segments)
+  contrast = _contrast(network, readers, ends)
   last = readers.get((container.PIXELS, container.PIXELS_INDEX))
   image, iterations = np.zeros((*tiling.size, channels), np.uint8), network.model.iterations
   if network.model.prefixes and not temperature:
@@ -103,7 +107,7 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, p
     if last:
       tiles = pixels.decode(last, network, canvas, tiling.inside(numbers), channels)
     else:
-      tiles = _shown(network, canvas, channels)
+      tiles = _shown(network, canvas, channels, contrast)
     tiling.paste(image, tiles, numbers)
   for reader in readers.values():
     reader.finish()
@@ -118,11 +122,12 @@ def decode_prefixes(network, tiling, segments, ends, channels, seed=0):
     segments: of latents alone, each of one group.
   """
   readers, stored = _readers(segments), _stored(segments)
+  contrast = _contrast(network, readers, ends)
   images = [np.zeros((*tiling.size, channels), np.uint8) for _ in range(stored + 1)]
   for chunk, numbers in enumerate(tiling.chunks()):
     states = _states(network, readers, ends, stored, len(numbers), (seed, chunk))
     for image, state in zip(images, states, strict=True):
-      tiling.paste(image, _shown(network, network.canvas(state), channels), numbers)
+      tiling.paste(image, _shown(network, network.canvas(state), channels, contrast), numbers)
   return images
 
 
@@ -154,9 +159,17 @@ def _states(network, readers, ends, iterations, count, seed, temperature=0.0):
     yield state
 
 
-def _shown(network, canvas, channels):
+def _contrast(network, readers, ends):
+  """Which of `network.CONTRASTS` a file says first of all; without latents, the first."""
+  reader = readers.get((container.LATENTS, ends[0])) if ends else None
+  if reader is None or network.contrasts == 1:
+    return 0
+  return int(reader.decode(1, distributions.Uniform(network.contrasts))[0])
+
+
+def _shown(network, canvas, channels, contrast):
   """Tiles [B, h, w, C = channels] of a canvas: the mean of its pixels."""
-  tiles = network.mean_images(canvas)
+  tiles = network.mean_images(canvas, contrast)
   if channels < network.model.channels:
     tiles = np.rint(tiles.mean(-1, keepdims=True)).astype(np.uint8)
   return tiles

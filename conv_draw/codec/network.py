@@ -21,6 +21,11 @@ from conv_draw.model.local_draw import LocalDraw
 
 LEAST_LOG_MASS = -30.0  # nats
 
+# With linear paths an image may be shown in less contrast, and is decoded in more again: so all
+# bins are wider by one of these factors. They fill what lies between two bins of a component, which
+# are a factor of 3 apart; a file is at its best where iterations have finished with one of these.
+CONTRASTS = tuple(3 ** (-k / 8) for k in range(8))
+
 
 def fingerprint(model, params):
   """8 bytes that tell models apart: of the parameters and of all that they are used with."""
@@ -129,7 +134,8 @@ class Network:
     self._posteriors = functools.partial(posteriors, params, weights)
     self._prior = lambda i, part, *rest: prior(i, part, params, weights, *rest)
     self._advance = functools.partial(advance, params, weights)
-    self._see = jax.jit(lambda images: model.apply(params, images, method='see'))
+    self._see = jax.jit(
+        lambda images, contrast: model.apply(params, images, contrast, method='see'))
     self._canvas = jax.jit(lambda state: model.apply(params, state, size, method='canvas'))
     self._initial = jax.jit(lambda: model.apply(params, batch, size, method='initial_state'))
     self._bin_widths = [] if model.posterior in ('gaussian', 'constant') else [
@@ -147,10 +153,19 @@ class Network:
     with self._as_everywhere():
       return self._initial()
 
-  def see(self, images):
-    """[B, H, W, C] uint8 -> what `posteriors` reads."""
+  @property
+  def contrasts(self):
+    """How many of `CONTRASTS` there are for this model: the first one, which is 1, or all."""
+    return len(CONTRASTS) if self.model.linear else 1
+
+  def see(self, images, contrast=0):
+    """[B, H, W, C] uint8 -> what `posteriors` reads.
+
+    Args:
+      contrast: which of `CONTRASTS`.
+    """
     with self._as_everywhere():
-      return self._see(images)
+      return self._see(images, np.float32(CONTRASTS[contrast]) if contrast else None)
 
   def posteriors(self, t, seen, state):
     """(mean, sigma), float64 [n], of q_t in each layer; and the state, its encoders moved on.
@@ -239,14 +254,16 @@ class Network:
         for sign in (np.float32(1), np.float32(-1))]
     return 2 * np.maximum(*moved) + log_scale_error * (1 + abs(logits))
 
-  def mean_images(self, canvas):
-    """[B, H, W, C] uint8 of 0..grey_levels-1: what is shown of pixels that were not stored."""
-    with self._as_everywhere():
-      return self._mean_images(canvas)
+  def mean_images(self, canvas, contrast=0):
+    """[B, H, W, C] uint8 of 0..grey_levels-1: what is shown of pixels that were not stored.
 
-  def _mean_images(self, canvas):
+    Args:
+      contrast: which of `CONTRASTS` the image was seen in.
+    """
     grey_levels = self.model.pixels.grey_levels
-    mean = np.asarray(self.model.pixels.mean(canvas), np.float64)
+    with self._as_everywhere():
+      mean = np.asarray(self.model.pixels.mean(canvas), np.float64)
+    mean = 0.5 + (mean - 0.5) / CONTRASTS[contrast]
     return np.rint((grey_levels - 1) * np.clip(mean, 0, 1)).astype(np.uint8)
 
   def _shaped(self, zs):

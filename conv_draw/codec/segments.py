@@ -10,14 +10,14 @@ from conv_draw.codec.picture import Picture
 
 
 def encode(network, whole_pixels, tiling, image, ends, seed, lossless, measure=False, effort=0,
-           clock=None, progress=None, price=None):
+           clock=None, progress=None, price=None, contrast=0):
   """[`container.Segment`], and what they promise in bits, float64 [segments].
 
   Args:
     network: `network.Network` of the latents; None without any.
     whole_pixels: `whole_pixels.WholePixels` for the pixels; None: lossy, or by what the canvas
       says of them.
-    tiling, image, ends, seed, lossless, measure, price: as `image.encode` takes them.
+    tiling, image, ends, seed, lossless, measure, price, contrast: as `image.encode` takes them.
     effort, clock, progress: as `whole_image.encode`.
   """
   segments, bits, picture = [], np.zeros(0), None
@@ -25,7 +25,7 @@ def encode(network, whole_pixels, tiling, image, ends, seed, lossless, measure=F
     picture = Picture(tiling, network.model.channels) if whole_pixels else None
     segments, bits = image_lib.encode(
         network, tiling, image, ends, seed, lossless and not whole_pixels, measure, picture,
-        price)
+        price, contrast)
   if not whole_pixels:
     return segments, bits
   data, promised = whole_image.encode(

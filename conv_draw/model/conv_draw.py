@@ -304,10 +304,17 @@ class ConvDraw(nn.Module):
     self._check_size(image_size)
     return weights_lib.prepare(self.geometry(image_size), self.all_layers, self.raw)
 
-  def see(self, images):
-    """[B, H, W, C] uint8 -> `recurrence.Image`, as `iterate` wants it."""
+  def see(self, images, contrast=None):
+    """[B, H, W, C] uint8 -> `recurrence.Image`, as `iterate` wants it.
+
+    Args:
+      contrast: what to multiply the images' differences from mid grey by, if anything.
+    """
     here = self.geometry(images.shape[1:3])[0]
-    x = layers.space_to_depth(self.unit_interval(images), here.block)
+    x = self.unit_interval(images)
+    if contrast is not None:
+      x = 0.5 + contrast * (x - 0.5)
+    x = layers.space_to_depth(x, here.block)
     kernel = weights_lib.prepared(here, self.all_layers[0], 'encoder_image', self.encoder_image)
     gates = here.grid.convolve([(here.read(x), kernel)]) + self.raw[0].encoder_bias
     return recurrence.Image(

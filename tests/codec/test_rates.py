@@ -89,10 +89,12 @@ def test_a_rate_is_met(share):
 
 
 def test_a_quality_is_met_by_as_few_groups_as_possible():
-  coded = coder().encode(photos()[0], psnr=24)
+  coded = coder().encode(photos()[0], psnr=24, contrast=0)
   fewer = coder().encode(photos()[0], groups=len(coded.segments) - 1)
   assert psnr_db(photos()[0], coded.decoded) >= 24 > psnr_db(photos()[0], fewer.decoded)
-  assert coder().encode(photos()[0], psnr=99).data == file().data
+  assert coder().encode(photos()[0], psnr=99, contrast=0).data == file().data
+  best = coder().encode(photos()[0], psnr=24)
+  assert psnr_db(photos()[0], best.decoded) >= 24 and len(best.data) <= len(coded.data)
   with pytest.raises(UserError, match='decides by itself'):
     coder().encode(photos()[0], psnr=30, groups=2)
 
@@ -110,3 +112,29 @@ def test_what_does_not_fit_is_left_out_where_there_is_no_price():
   of = lambda count, price: [10, 10, 20, 5][: count - 1] + [20 * price / 6]
   found = rates.within(35, sizes, [10, 10, 20, 5], of, 6.0)
   assert len(found) == 3 and 34 < sum(found) <= 35
+
+
+@pytest.mark.parametrize('contrast', [3, 7])
+def test_less_contrast_is_a_smaller_file_of_the_same_image(contrast):
+  coded = coder().encode(photos()[0], contrast=contrast)
+  assert len(coded.data) < len(file().data)
+  np.testing.assert_array_equal(coder().decode(coded.data)[0], coded.decoded)
+  np.testing.assert_array_equal(coder().decode_prefixes(coded)[-1], coded.decoded)
+  assert psnr_db(photos()[0], file().decoded) > psnr_db(photos()[0], coded.decoded) > 18
+  # The mean is that of the image: what was taken from the contrast is given back.
+  assert abs(coded.decoded.mean() - photos()[0].mean()) < 4
+  assert coded.decoded.std() > 0.9 * photos()[0].std()
+
+
+def test_the_contrast_that_serves_best_is_taken():
+  qualities = {0: [10, 20, 30], 2: [10, 22, 28], 4: [10, 21, 22], 6: [10, 15, 20]}
+  sizes = {0: [0, 10, 20], 2: [0, 10, 16], 4: [0, 8, 14], 6: [0, 4, 8]}
+  choose = lambda **wanted: rates.contrast(
+      lambda contrast: [(contrast, n) for n in range(2)],
+      lambda segments: qualities[segments[0][0]],
+      lambda segments: sizes[segments[0][0]][len(segments)] if segments else 0, 8, **wanted)
+  assert choose(bits_per_dim=20) == 0 and choose(bits_per_dim=10) == 2
+  assert choose(bits_per_dim=8.5) == 4 and choose(bits_per_dim=4) == 6
+  assert choose(psnr=29) == 0 and choose(psnr=21) == 4 and choose(psnr=15) == 6
+  assert choose(psnr=99) == 0  # of none that is good enough, the best
+  assert rates.enough(21, [10, 20, 22, 30]) == 2 and rates.enough(99, [10, 20]) == 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conv_draw.codec import image_files, targets
+from conv_draw.codec import image_files, rates, targets
 from conv_draw.codec.format import container
 from conv_draw.codec.study import classical, quality
 from conv_draw.errors import UserError
@@ -172,13 +172,16 @@ def _ours(coder, protocol, parts, images, most_effort):
       size = sum(len(file.data) for file in coded)
       points.append(_point(protocol, OURS + with_effort, 'lossless', True, size, None, shown))
       continue
-    prefixes = [coder.decode_prefixes(file) for file in coded]
-    for groups in range(coder.model.iterations + 1):
-      size = sum(len(container.write(file.header, file.segments[:groups])) for file in coded)
-      decoded = [to_bytes(image, levels) for image in _images(
-          protocol, [images[groups] for images in prefixes], images)]
-      points.append(_point(
-          protocol, OURS, f'{groups} groups', False, size, decoded, shown))
+    for contrast in (rates.CONTRASTS if coder.model.linear else (0,)):
+      if contrast:
+        coded = [coder.encode(part, contrast=contrast, tile_side=tile_side) for part in parts]
+      prefixes = [coder.decode_prefixes(file) for file in coded]
+      for groups in range(coder.model.iterations + 1):
+        size = sum(len(container.write(file.header, file.segments[:groups])) for file in coded)
+        decoded = [to_bytes(image, levels) for image in _images(
+            protocol, [images[groups] for images in prefixes], images)]
+        setting = f'{groups} groups' + f', contrast {contrast}' * (contrast > 0)
+        points.append(_point(protocol, OURS, setting, False, size, decoded, shown))
     if protocol == 'sheet':
       points += _full_variance(coder, coded, points, images, shown)
   return points, speeds
@@ -186,7 +189,7 @@ def _ours(coder, protocol, parts, images, most_effort):
 
 def _full_variance(coder, coded, points, images, shown):
   """`Point`s that ours has at the paper's rates, with the rest drawn from the prior."""
-  ours = [p for p in points if p.codec == OURS and not p.lossless]
+  ours = [p for p in points if p.codec == OURS and not p.lossless and 'contrast' not in p.setting]
   found = []
   for groups in sorted({ours.index(at_rate(ours, rate)) for rate in PAPERS_RATES
                         if at_rate(ours, rate)}):
