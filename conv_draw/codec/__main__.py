@@ -26,7 +26,7 @@ from conv_draw.errors import UserError
 PROGRAM = 'conv_draw.codec'
 WORKDIR = flags.DEFINE(
     command_line.Path(), 'workdir', None, 'The run whose model is used. Default: encode: '
-    'conv_draw/pretrained/photos_lossless with --lossless, cifar10_codec without; decode: the one '
+    'conv_draw/pretrained/photos_lossless with --lossless, photos_lossy without; decode: the one '
     'of these that coded the file.')
 LOSSLESS = flags.DEFINE_bool('lossless', False, 'encode: store the pixels too.')
 NO_VERIFY = flags.DEFINE_bool(

@@ -18,7 +18,7 @@ from conv_draw.workdir import published
 
 EXTENSION = '.cdraw'
 # The models that come with the package and code where no run is named.
-LOSSY_MODEL, LOSSLESS_MODEL = 'cifar10_codec', 'photos_lossless'
+LOSSY_MODEL, LOSSLESS_MODEL = 'photos_lossy', 'photos_lossless'
 
 
 class Line(NamedTuple):
