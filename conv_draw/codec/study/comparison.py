@@ -5,6 +5,7 @@ small images do not pay for a header each (the paper's protocol for the classica
 the images on it one by one, as tiles); 'single' stores each in a file of its own.
 """
 
+import concurrent.futures
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ from conv_draw.codec import image_files, rates, targets
 from conv_draw.codec.format import container
 from conv_draw.codec.study import classical, quality
 from conv_draw.errors import UserError
+from conv_draw.machine import startup
 from conv_draw.report import pictures
 
 OURS = 'conv DRAW'
@@ -203,7 +205,8 @@ def _full_variance(coder, coded, points, images, shown):
 
 
 def _classical(protocol, setting, parts, shown):
-  coded = [classical.encode(part, setting) for part in parts]
+  with concurrent.futures.ThreadPoolExecutor(startup.cores()) as pool:
+    coded = list(pool.map(lambda part: classical.encode(part, setting), parts))
   size, decoded = sum(n for n, _ in coded), _images(protocol, [d for _, d in coded], shown)
   lossless = setting in classical.lossless()
   assert not lossless or all(map(np.array_equal, decoded, shown)), setting

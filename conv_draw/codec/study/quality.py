@@ -1,7 +1,11 @@
 """How close decoded images are to their originals: SSIM, MS-SSIM."""
 
+import concurrent.futures
+
 import numpy as np
 from scipy import ndimage
+
+from conv_draw.machine import startup
 
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window: 11x11 pixels
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of scales 1, 1/2, ... (Wang et al., 2003)
@@ -12,7 +16,8 @@ def similarity(images, decoded):
   """('MS-SSIM' or, if one is too small for it, 'SSIM'; its mean over images [H, W, C] uint8)."""
   multi_scale = min(min(image.shape[:2]) for image in images) >= MS_LEAST_SIDE
   measure = ms_ssim if multi_scale else ssim
-  values = [measure(a, b) for a, b in zip(images, decoded, strict=True)]
+  with concurrent.futures.ThreadPoolExecutor(startup.cores()) as pool:
+    values = list(pool.map(measure, images, decoded))
   return 'MS-SSIM' if multi_scale else 'SSIM', float(np.mean(values))
 
 
