@@ -124,8 +124,8 @@ class Coder:
         at least one; and of a model with a `price`, what fits of the next one.
       psnr: store as few groups as have this quality in dB, or all.
       contrast: of a model with linear paths, which of `network.CONTRASTS` to show the image in: the
-        higher, the smaller is the file. None: the one that serves `bits_per_dim` or `psnr` best, of
-        those in `rates.CONTRASTS`; if neither is given, 0.
+        higher, the smaller is the file. None: the one that serves `bits_per_dim` or `psnr` best; if
+        neither is given, 0.
       tile_side: at most, in pixels; 0: code the image whole; None: whole if it is small.
       measure: fill in `promised_bits`.
       verify: decode a lossless file before it is returned, to be sure; lossy ones always are, to
@@ -190,17 +190,16 @@ class Coder:
         lossless=lossless, measure=measure, effort=effort, clock=self.clock,
         progress=_part_of(progress, 0, 1 + verify))
     stored, size_of = ends if lossless else ends[:groups], rates.size_of(header)
-    if contrast is None and (psnr is not None or bits_per_dim is not None) and self._contrasts > 1:
+    limit = math.inf if bits_per_dim is None else bits_per_dim * image.size / 8
+    if contrast is None and (psnr is not None or limit < math.inf) and self._contrasts > 1:
       contrast = rates.contrast(
-          lambda contrast: encode(stored, contrast=contrast)[0],
-          functools.partial(self._psnrs, image, header, tiling), size_of, image.size, bits_per_dim,
-          psnr)
+          lambda count, contrast: encode(stored[:count], contrast=contrast)[0],
+          functools.partial(self._psnrs, image, header, tiling), size_of, len(stored), limit, psnr)
     segments, bits = encode(stored, contrast=contrast or 0)
     everything = segments
     if psnr is not None:
       segments = segments[: rates.enough(psnr, self._psnrs(image, header, tiling, segments))]
-    if bits_per_dim is not None:
-      limit = bits_per_dim * image.size / 8
+    if limit < math.inf:
       segments = rates.within(
           limit, size_of, segments, lambda count, price: encode(
               ends[:count], price=price, contrast=contrast or 0)[0], self.model.price)

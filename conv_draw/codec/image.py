@@ -37,13 +37,13 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
     measure: find out what coding promises to cost, which takes as long as coding does.
     picture: `picture.Picture` to fill in, if it is the canvas that comes behind the latents, in
       place of the pixels; with all groups.
-    price: in place of the model's; None: that.
+    price: of the last group, in place of the model's; None: that.
     contrast: which of `network.CONTRASTS` to show the image in; the first segment says which.
   Returns:
     [`container.Segment`], and what coding promised to cost in bits: of each segment; NaN unless
     `measure`.
   """
-  last = lossless or picture is not None
+  last, iterations = lossless or picture is not None, max(ends, default=0)
   writers = [stream.Writer() for _ in range(len(ends) + last)]
   bits = np.full(len(writers), 0.0 if measure else np.nan)
   if ends and network.contrasts > 1:
@@ -51,7 +51,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
     state, seen = network.begin(), network.see(_for_model(network, tiles), contrast)
-    for t in range(max(ends, default=0)):
+    for t in range(iterations):
       segment = np.searchsorted(ends, t + 1)
       posteriors, state = network.posteriors(t, seen, state)
       zs = [None] * len(posteriors)
@@ -60,7 +60,8 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
         for part, at in enumerate(bins.parts):
           prior = network.prior(i, part, t, state, zs)
           cells = bins.cells(*prior, at)
-          symbols = bins.symbols(posteriors[i][0], *cells, at, price)
+          symbols = bins.symbols(
+              posteriors[i][0], *cells, at, price if t == iterations - 1 else None)
           writers[segment].put_integers(symbols, *cells, bins.tolerance(*prior, at))
           if measure:
             bits[segment] += distributions.code_length_bits(symbols, *cells)

@@ -1,11 +1,14 @@
 """How much of an image is stored, for a rate or a quality that is asked for."""
 
-import numpy as np
+import math
 
 from conv_draw.codec.format import container
 
-HALVINGS = 6  # of the range of prices
-CONTRASTS = (0, 2, 4, 6)  # of `network.CONTRASTS`, those that are tried
+HALVINGS = 7  # of the range of prices, in logarithms
+RANGE = 1000  # of prices
+FURTHER = 6  # groups that are tried beyond those that serve with full contrast: more than a third
+WORSE = 1e12  # than any size
+CONTRASTS = tuple(range(8))  # of `network.CONTRASTS`, those that are tried
 
 
 def size_of(header):
@@ -13,29 +16,32 @@ def size_of(header):
   return lambda segments: len(container.write(header, segments))
 
 
-def contrast(encode, psnrs, size_of, dims, bits_per_dim=None, psnr=None):
-  """Which of `CONTRASTS` gives the best picture at a rate, or the smallest file of a quality.
+def contrast(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):
+  """Which of `CONTRASTS` gives the best picture within a size, or the smallest file of a quality.
 
   Args:
-    encode: contrast -> segments of all groups.
+    encode: (how many groups, contrast) -> segments.
     psnrs: segments -> PSNR in dB of their prefixes of 0, 1, ... groups.
     size_of: of some segments, in bytes.
-    dims: values of the image.
-    bits_per_dim: the rate; between two prefixes, PSNR is interpolated.
+    groups: how many there are.
+    limit: the size, in bytes.
     psnr: or the quality, in dB.
   """
-  best, found = CONTRASTS[0], -np.inf
+  best, found = CONTRASTS[0], -math.inf
   for candidate in CONTRASTS:
-    segments = encode(candidate)
+    segments = encode(groups, candidate)
     quality = psnrs(segments)
     sizes = [size_of(segments[:count]) for count in range(len(segments) + 1)]
     if psnr is not None:
       count = enough(psnr, quality)
-      worth = -sizes[count] if quality[count] >= psnr else quality[count] - 1e9
+      worth = -sizes[count] if quality[count] >= psnr else quality[count] - WORSE
     else:
-      worth = np.interp(bits_per_dim * dims / 8, sizes, quality)
+      count = sum(size <= limit for size in sizes) - 1
+      worth = quality[max(count, 0)]
     if worth > found:
       best, found = candidate, worth
+    if not candidate:  # with less contrast, a few more groups are as good as those
+      groups = min(groups, count + FURTHER)
   return best
 
 
@@ -49,13 +55,13 @@ def enough(psnr_db, psnrs):
 
 
 def within(limit, size_of, segments, encode_again, price):
-  """The most segments of latents that fit into a size, or one more of them, made thriftier to fit.
+  """The most segments of latents that fit into a size, and one more, made thriftier to fit.
 
   Args:
     limit: bytes.
     size_of: of some segments, in bytes.
     segments: of all groups.
-    encode_again: (how many groups, the price) -> segments; as `image.encode`.
+    encode_again: (how many groups, the price of the last one) -> segments; as `image.encode`.
     price: of the model; 0: what does not fit is left out whole.
   Returns:
     Segments; if not even the first one fits, it alone.
@@ -64,9 +70,9 @@ def within(limit, size_of, segments, encode_again, price):
   best = segments[: max(fit, 1)]
   if not price or fit == len(segments):
     return best
-  low, high = 0.0, price  # the less an error is worth, the less is stored
+  low, high = price / RANGE, price  # the less an error is worth, the less is stored
   for _ in range(HALVINGS):
-    middle = (low + high) / 2
+    middle = math.sqrt(low * high)
     thriftier = encode_again(fit + 1, middle)
     if size_of(thriftier) <= limit:
       best, low = thriftier, middle

@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from conv_draw.codec import rates
+from conv_draw.codec import network, rates
 from conv_draw.codec.coder import Coder
+from conv_draw.codec.entropy import stream
+from conv_draw.codec.entropy.distributions import Uniform
 from conv_draw.codec.format import container
 from conv_draw.errors import UserError
 from conv_draw.report.pictures import psnr_db
@@ -70,12 +72,17 @@ def test_only_latents_that_an_iteration_has_are_coded():
   coded = change.encode(photos()[0])
   assert len(coded.segments[3].payload) < 0.9 * len(file().segments[3].payload)
   np.testing.assert_array_equal(change.decode(coded.data)[0], coded.decoded)
-  network = change._network(photos()[0].shape[:2], 1)
-  cells = np.prod(network.shapes[0][:2])
-  parts = [np.concatenate(network.parts(0, t)) for t in range(model.iterations)]
+  made = change._network(photos()[0].shape[:2], 1)
+  cells = np.prod(made.shapes[0][:2])
+  parts = [np.concatenate(made.parts(0, t)) for t in range(model.iterations)]
   assert len(parts[3]) == 2 * cells and len(parts[4]) == cells * np.count_nonzero(worth[4])
   # In turn, all cells come once.
   assert sum(map(len, parts[:3])) == cells * np.count_nonzero(worth[0])
+
+
+def _contrast_of(coded):
+  reader = stream.Reader(coded.segments[0].payload)
+  return int(reader.decode(1, Uniform(len(network.CONTRASTS)))[0])
 
 
 @pytest.mark.parametrize('share', [0.35, 0.6, 0.9])
@@ -84,6 +91,8 @@ def test_a_rate_is_met(share):
   coded = coder().encode(photos()[0], bits_per_dim=limit)
   rate = 8 * len(coded.data) / photos()[0].size
   byte = 8 / photos()[0].size
+  fewer = coder().encode(photos()[0], groups=len(coded.segments) - 1, contrast=_contrast_of(coded))
+  assert psnr_db(photos()[0], coded.decoded) >= psnr_db(photos()[0], fewer.decoded)
   assert limit * 0.93 - 3 * byte <= rate <= limit
   np.testing.assert_array_equal(coder().decode(coded.data)[0], coded.decoded)
 
@@ -129,12 +138,14 @@ def test_less_contrast_is_a_smaller_file_of_the_same_image(contrast):
 def test_the_contrast_that_serves_best_is_taken():
   qualities = {0: [10, 20, 30], 2: [10, 22, 28], 4: [10, 21, 22], 6: [10, 17, 20]}
   sizes = {0: [0, 10, 20], 2: [0, 10, 16], 4: [0, 8, 14], 6: [0, 4, 8]}
+  qualities |= {k: [9, 10, 11] for k in (1, 3, 5, 7)}
+  sizes |= {k: [0, 9, 30] for k in (1, 3, 5, 7)}
   choose = lambda **wanted: rates.contrast(
-      lambda contrast: [(contrast, n) for n in range(2)],
+      lambda count, contrast: [(contrast, n) for n in range(count)],
       lambda segments: qualities[segments[0][0]],
-      lambda segments: sizes[segments[0][0]][len(segments)] if segments else 0, 8, **wanted)
-  assert choose(bits_per_dim=20) == 0 and choose(bits_per_dim=10) == 2
-  assert choose(bits_per_dim=8.5) == 4 and choose(bits_per_dim=4) == 6
+      lambda segments: sizes[segments[0][0]][len(segments)] if segments else 0, 2, **wanted)
+  assert choose(limit=20) == 0 and choose(limit=10) == 2
+  assert choose(limit=9) == 4 and choose(limit=4) == 6
   assert choose(psnr=29) == 0 and choose(psnr=21) == 4 and choose(psnr=15) == 6
   assert choose(psnr=99) == 0  # of none that is good enough, the best
   assert rates.enough(21, [10, 20, 22, 30]) == 2 and rates.enough(99, [10, 20]) == 1

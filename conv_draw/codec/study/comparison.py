@@ -174,7 +174,7 @@ def _ours(coder, protocol, parts, images, most_effort):
       size = sum(len(file.data) for file in coded)
       points.append(_point(protocol, OURS + with_effort, 'lossless', True, size, None, shown))
       continue
-    for contrast in (rates.CONTRASTS if coder.model.linear else (0,)):
+    for contrast in (rates.CONTRASTS[::2] if coder.model.linear else (0,)):
       if contrast:
         coded = [coder.encode(part, contrast=contrast, tile_side=tile_side) for part in parts]
       prefixes = [coder.decode_prefixes(file) for file in coded]
