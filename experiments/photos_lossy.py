@@ -2,10 +2,10 @@
 
   python launch.py --config=experiments/photos_lossy.py --config.data.data_dir=FOLDER
 
-Beyond the paper: cells of 8x8 pixels, linear paths, rounded latents, and a cost that makes a codec
-of every prefix of the latents. Not yet run to its end: the README says how far 200 steps came,
-on one core. With steps of 4e-3 it diverged; a cost that weighs the nats of all prefixes alike made
-the short ones worse from step 100 on.
+Beyond the paper: cells of 8x8 pixels, linear paths, thrifty rounding, and a cost that makes a codec
+of every prefix of the latents. FOLDER has train/ and test/ with photographs of 96 pixels a side or
+more. Two cores of an AMD EPYC take 20 squares/s; the model in conv_draw/pretrained/photos_lossy is
+of 3,500 such steps, in three runs, which its card tells of.
 """
 
 from experiments import default

@@ -8,9 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn import datasets
 
 from conv_draw.codec.coder import Coder
+from conv_draw.codec.study import classical
 from conv_draw.errors import UserError
+from conv_draw.report.pictures import psnr_db
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics, published, sweeps
@@ -23,7 +26,7 @@ NAMES = sorted(
 def test_there_are_models():
   assert NAMES == [
       'cifar10', 'cifar10_codec', 'cifar10_local', 'cifar10_local_draw', 'cifar10_lossless',
-      'omniglot', 'omniglot_local', 'omniglot_local_draw', 'photos_lossless']
+      'omniglot', 'omniglot_local', 'omniglot_local_draw', 'photos_lossless', 'photos_lossy']
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -37,7 +40,7 @@ def test_model_loads_is_small_and_says_what_it_is(name):
   test = [e for e in entries if e.get('split') == 'test'][-1]
   figure = f'{test["nats"]:.2f}' if name.startswith('omniglot') else f'{test["bits_per_dim"]:.3f}'
   # The codec's models are for the sizes of files.
-  of_codec = name.endswith(('codec', 'lossless'))
+  of_codec = name.endswith(('codec', 'lossless', 'lossy'))
   cards = [f'{workdir}/README.md', *([] if of_codec else [f'{ROOT}/README.md'])]
   for path in cards:
     with open(path) as f:
@@ -71,6 +74,21 @@ def test_readme_has_the_sizes_that_the_studies_found():
 
 def _leaves(tree):
   return [leaf for x in tree.values() for leaf in _leaves(x)] if isinstance(tree, dict) else [tree]
+
+
+def test_lossy_model_codes_a_photograph_at_any_rate():
+  image = datasets.load_sample_image('flower.jpg')[100:228, 200:360]
+  coder = Coder.load(published.path('photos_lossy'))
+  found = []
+  for rate in (0.1, 0.4):
+    coded = coder.encode(image, bits_per_dim=rate)
+    assert 0.85 * rate < 8 * len(coded.data) / image.size <= rate
+    np.testing.assert_array_equal(coder.decode(coded.data)[0], coded.decoded)
+    found.append(psnr_db(image, coded.decoded))
+  jpeg = [psnr_db(image, decoded) for size, decoded in (
+      classical.encode(image, setting) for setting in classical.lossy()
+      if setting.codec == 'JPEG') if 8 * size / image.size <= 0.4]
+  assert found[0] > 22.5 and found[1] > max(jpeg) + 1, (found, max(jpeg))
 
 
 def test_codec_model_codes_better_than_raw():
