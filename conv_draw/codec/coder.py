@@ -111,9 +111,9 @@ class Coder:
     name = os.path.basename(os.path.abspath(workdir))
     return cls(model, params, name, run.images.shape[:2])
 
-  def encode(self, image, lossless=False, groups=None, bits_per_dim=None, psnr=None, contrast=None,
+  def encode(self, image, lossless=False, groups=None, bits_per_dim=None, psnr=None,
              tile_side=None, measure=False, verify=True, effort=0, progress=None,
-             source='the image'):
+             source='the image', contrast=None):
     """One image to the bytes of a file, which have been decoded again before they are returned.
 
     Args:
@@ -123,9 +123,6 @@ class Coder:
       bits_per_dim: store as many groups as fit into this rate, the file's overhead included, and
         at least one; and of a model with a `price`, what fits of the next one.
       psnr: store as few groups as have this quality in dB, or all.
-      contrast: of a model with linear paths, which of `network.CONTRASTS` to show the image in: the
-        higher, the smaller is the file. None: the one that serves `bits_per_dim` or `psnr` best; if
-        neither is given, 0.
       tile_side: at most, in pixels; 0: code the image whole; None: whole if it is small.
       measure: fill in `promised_bits`.
       verify: decode a lossless file before it is returned, to be sure; lossy ones always are, to
@@ -134,6 +131,9 @@ class Coder:
       progress: called with how many tiles' pixels have been coded or decoded so far, and how many
         will be; of whole-number pixels.
       source: what messages call the image.
+      contrast: of a model with linear paths, which of `network.CONTRASTS` to show the image in: the
+        higher, the smaller is the file. None: the one that serves `bits_per_dim` or `psnr` best; if
+        neither is given, 0.
     Returns:
       `Encoded`.
     Raises:

@@ -11,13 +11,14 @@ from matplotlib import pyplot as plt
 
 DPI = 300
 WIDTH = 6.5  # inches, of a printed page
+MOST = 0.7  # inches, of an image
 
 
 def rows(grid, labels):
   """[rows, columns, H, W, C] uint8 and as many labels as rows -> a PNG file's bytes."""
   pixels = pictures.picture(grid)
-  inches = WIDTH * 0.85
-  margin = WIDTH - inches if any(labels) else 0
+  inches = min(WIDTH * 0.85, grid.shape[1] * MOST)
+  margin = WIDTH * 0.15 if any(labels) else 0
   height = inches * pixels.shape[0] / pixels.shape[1]
   figure = plt.figure(figsize=(inches + margin, height))
   axes = figure.add_axes([margin / (inches + margin), 0, inches / (inches + margin), 1])
