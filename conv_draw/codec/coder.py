@@ -152,7 +152,7 @@ class Coder:
     if psnr is not None:
       arguments.number(psnr, 'psnr', 0, math.inf)
     if contrast is not None:
-      arguments.number(contrast, 'contrast', 0, self._contrasts - 1, whole=True)
+      arguments.number(contrast, 'contrast', 0, network_lib.contrasts(self.model) - 1, whole=True)
     arguments.number(effort, 'effort', 0, len(adapting.STEPS) - 1, whole=True)
     if effort and not self.head:
       raise UserError(
@@ -189,9 +189,11 @@ class Coder:
         self._pixels_of(tiling, channels) if whole else None, tiling, image, seed=SEED,
         lossless=lossless, measure=measure, effort=effort, clock=self.clock,
         progress=_part_of(progress, 0, 1 + verify))
-    stored, size_of = ends if lossless else ends[:groups], rates.size_of(header)
+    stored = ends if lossless else ends[:groups]
+    size_of = lambda segments: len(container.write(header, segments))
     limit = math.inf if bits_per_dim is None else bits_per_dim * image.size / 8
-    if contrast is None and (psnr is not None or limit < math.inf) and self._contrasts > 1:
+    asked = psnr is not None or limit < math.inf
+    if contrast is None and asked and network_lib.contrasts(self.model) > 1:
       contrast = rates.contrast(
           lambda count, contrast: encode(stored[:count], contrast=contrast)[0],
           functools.partial(self._psnrs, image, header, tiling), size_of, len(stored), limit, psnr)
@@ -277,10 +279,6 @@ class Coder:
     """In dB, of the prefixes of 0, 1, ... segments."""
     return [pictures.psnr_db(image, prefix, header.grey_levels - 1)
             for prefix in self._decode_prefixes(header, tiling, segments)]
-
-  @property
-  def _contrasts(self):
-    return len(network_lib.CONTRASTS) if not self.lossless_only and self.model.linear else 1
 
   def _decode(self, header, tiling, segments, temperature=0.0, progress=None):
     whole = self.head is not None and segments and segments[-1].kind == container.PIXELS

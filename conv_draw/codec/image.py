@@ -15,6 +15,7 @@ import numpy as np
 from conv_draw.codec import pixels
 from conv_draw.codec.entropy import distributions, snapping, stream
 from conv_draw.codec.format import container
+from conv_draw.codec.network import contrasts
 from conv_draw.model import latents
 
 # How far another machine's priors may be off, relative to the scale and the mean, and log2 of the
@@ -46,8 +47,8 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
   last, iterations = lossless or picture is not None, max(ends, default=0)
   writers = [stream.Writer() for _ in range(len(ends) + last)]
   bits = np.full(len(writers), 0.0 if measure else np.nan)
-  if ends and network.contrasts > 1:
-    writers[0].encode([contrast], distributions.Uniform(network.contrasts))
+  if ends and contrasts(network.model) > 1:
+    writers[0].encode([contrast], distributions.Uniform(contrasts(network.model)))
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
     state, seen = network.begin(), network.see(_for_model(network, tiles), contrast)
@@ -163,9 +164,9 @@ def _states(network, readers, ends, iterations, count, seed, temperature=0.0):
 def _contrast(network, readers, ends):
   """Which of `network.CONTRASTS` a file says first of all; without latents, the first."""
   reader = readers.get((container.LATENTS, ends[0])) if ends else None
-  if reader is None or network.contrasts == 1:
+  if reader is None or contrasts(network.model) == 1:
     return 0
-  return int(reader.decode(1, distributions.Uniform(network.contrasts))[0])
+  return int(reader.decode(1, distributions.Uniform(contrasts(network.model)))[0])
 
 
 def _shown(network, canvas, channels, contrast):

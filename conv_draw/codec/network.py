@@ -45,6 +45,11 @@ def fingerprint(model, params):
   return _digest(settings, params)
 
 
+def contrasts(model):
+  """How many of `CONTRASTS` there are for a model: the first one, which is 1, or all."""
+  return len(CONTRASTS) if model.iterations and model.linear else 1
+
+
 def _digest(settings, params):
   digest = hashlib.blake2b(repr(settings).encode(), digest_size=8)
   for path, value in sorted(
@@ -152,11 +157,6 @@ class Network:
     """The state before the first iteration."""
     with self._as_everywhere():
       return self._initial()
-
-  @property
-  def contrasts(self):
-    """How many of `CONTRASTS` there are for this model: the first one, which is 1, or all."""
-    return len(CONTRASTS) if self.model.linear else 1
 
   def see(self, images, contrast=0):
     """[B, H, W, C] uint8 -> what `posteriors` reads.

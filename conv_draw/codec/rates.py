@@ -2,18 +2,11 @@
 
 import math
 
-from conv_draw.codec.format import container
-
 HALVINGS = 7  # of the range of prices, in logarithms
 RANGE = 1000  # of prices
 FURTHER = 6  # groups that are tried beyond those that serve with full contrast: more than a third
 WORSE = 1e12  # than any size
 CONTRASTS = tuple(range(8))  # of `network.CONTRASTS`, those that are tried
-
-
-def size_of(header):
-  """Segments -> bytes of their file."""
-  return lambda segments: len(container.write(header, segments))
 
 
 def contrast(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):

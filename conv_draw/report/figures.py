@@ -29,7 +29,6 @@ from matplotlib import ticker
 
 LEVELS = 9  # rows of figure 1: values of t
 SAMPLES = 4  # columns for each image of figure 1, left
-RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8)  # bits/dim of figure 3
 
 
 def stored_groups(iterations):
@@ -162,7 +161,7 @@ def figure_3(run, directory):
   some = Reconstructions(run, run.config.figures.reconstructions)
   spent = np.array([some.stored_bits_per_dim(t) for t in range(run.model.iterations + 1)])
   rows, labels, numbers = [], [], []
-  for rate in RATES:
+  for rate in pictures.PAPERS_RATES:
     t = int(abs(spent - rate).argmin())
     full, zero = some.at(t, 1.0), some.at(t, 0.0)
     if t not in [row[1] for row in numbers]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from conv_draw.machine.files import write_file
 
+PAPERS_RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8)  # bits/dim of the paper's figure 3
 MIN_SIDE = 64  # small images are enlarged by a whole factor to at least this many pixels
 
 

@@ -110,11 +110,12 @@ def test_figure_3_stores_the_groups_nearest_to_each_rate(run, tmp_path, monkeypa
   drawn = []
   monkeypatch.setattr(figures, '_labelled_rows', lambda path, grid, labels: drawn.append(grid))
   _, path = figures.figure_3(run, str(tmp_path))
-  assert len(drawn[0]) == 3 * len({row['groups'] for row in rows(path)}) < 3 * len(figures.RATES)
+  shown = {row['groups'] for row in rows(path)}
+  assert len(drawn[0]) == 3 * len(shown) < 3 * len(pictures.PAPERS_RATES)
   some = figures.Reconstructions(run, count=3)
   spent = np.array([some.stored_bits_per_dim(t) for t in range(4)])
   assert spent[0] == 0 and (np.diff(spent) > 0).all()
-  for row, rate in zip(rows(path), figures.RATES, strict=True):
+  for row, rate in zip(rows(path), pictures.PAPERS_RATES, strict=True):
     assert row['rate_bits_per_dim'] == pytest.approx(rate)
     assert abs(row['stored_bits_per_dim'] - rate) == pytest.approx(
         abs(spent - rate).min(), abs=1e-5)

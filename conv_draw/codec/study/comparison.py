@@ -21,9 +21,8 @@ from conv_draw.machine import startup
 from conv_draw.report import pictures
 
 OURS = 'conv DRAW'
-# What was not stored is drawn from the prior, with its full variance: of sheets, at `PAPERS_RATES`.
+# What was not stored is drawn from the prior, with full variance: of sheets, at the paper's rates.
 FULL_VARIANCE = 'conv DRAW, full variance'
-PAPERS_RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8)  # bits/dim of the paper's figure 3
 PROTOCOLS = ('sheet', 'single')
 SHEET = 100  # images on a sheet
 COLUMNS = 10
@@ -193,7 +192,7 @@ def _full_variance(coder, coded, points, images, shown):
   """`Point`s that ours has at the paper's rates, with the rest drawn from the prior."""
   ours = [p for p in points if p.codec == OURS and not p.lossless and 'contrast' not in p.setting]
   found = []
-  for groups in sorted({ours.index(at_rate(ours, rate)) for rate in PAPERS_RATES
+  for groups in sorted({ours.index(at_rate(ours, rate)) for rate in pictures.PAPERS_RATES
                         if at_rate(ours, rate)}):
     files = [container.write(file.header, file.segments[:groups]) for file in coded]
     decoded = _images('sheet', [coder.decode(file, temperature=1.0)[0] for file in files], images)

@@ -11,7 +11,6 @@ from conv_draw.codec import targets
 from conv_draw.codec.study.comparison import (
     FULL_VARIANCE,
     OURS,
-    PAPERS_RATES,
     SHEET,
     SHOWN,
     at_rate,
@@ -19,6 +18,7 @@ from conv_draw.codec.study.comparison import (
     interpolated,
 )
 from conv_draw.report import labelled
+from conv_draw.report.pictures import PAPERS_RATES
 
 matplotlib.use('Agg')  # no display
 from matplotlib import pyplot as plt
