@@ -69,8 +69,8 @@ def test_with_latents_that_do_not_decode_partial_keeps_those_before(coder, image
   file = coder.encode(images[0])
   prior = network_lib.Network.prior
 
-  def wrong_in_the_last(self, i, t, *rest):
-    mean, sigma = prior(self, i, t, *rest)
+  def wrong_in_the_last(self, i, part, t, *rest):
+    mean, sigma = prior(self, i, part, t, *rest)
     return (mean + 50 * sigma if t == 2 else mean), sigma
 
   monkeypatch.setattr(network_lib.Network, 'prior', wrong_in_the_last)
