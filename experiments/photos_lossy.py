@@ -26,6 +26,7 @@ def get_config():
   config.model.steps = 18
   config.model.features = 64
   config.model.encoder_features = 16
+  config.model.restoration = 48
   config.model.latents = 24
   config.objective.progressive = 1 / 5000
   config.objective.beta = 1 / 2

@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from conv_draw.model import arguments, layers, linear_paths, recurrence
 from conv_draw.model import geometry as geometry_lib
+from conv_draw.model import restoration as restoration_lib
 from conv_draw.model import weights as weights_lib
 from conv_draw.model.latents import DiagonalGaussian, QuantisedPosterior
 from conv_draw.model.noise import image_keys, standard_normal
@@ -24,6 +25,7 @@ WIDTH_SPEED = 10
 
 # Numbers folded into an image's key from here on are those of dithers.
 DITHER = 2**20
+RESTORED = 2**21  # says which prefixes are restored in training
 
 
 class Inference(NamedTuple):
@@ -37,7 +39,8 @@ class Inference(NamedTuple):
   canvas_nats: jax.Array | None = None  # [B] what the canvas alone would cost
   # Of a model with `prefixes`, what the canvas r_t of every iteration would cost, and its error.
   prefix_nats: jax.Array | None = None  # [T, B] L^x(r_t)
-  squared_error: jax.Array | None = None  # [T, B] of its mean, within 0..1, summed over pixels
+  squared_error: jax.Array | None = None  # [T, B] of what it shows, within 0..1, summed over pixels
+  restored: jax.Array | None = None  # [B] of some of them, relative to that before `restoration`
 
 
 class ConvDraw(nn.Module):
@@ -83,6 +86,8 @@ class ConvDraw(nn.Module):
       canvas of that iteration; 0: the nearest bin, whatever it costs.
     linear: whether there are `linear_paths`, beyond the paper; with bins of width 1 at first.
     encoder_features: of the encoder of the layer nearest the pixels, if they are not F; 0: F.
+    restoration: feature maps of the network that restores what is shown of a canvas, beyond the
+      paper (`restoration`); 0: none.
     prefixes: whether inference also says what the canvas of every iteration would cost.
   """
 
@@ -103,6 +108,7 @@ class ConvDraw(nn.Module):
   price: float = 0.0
   linear: bool = False
   encoder_features: int = 0
+  restoration: int = 0
   prefixes: bool = False
 
   @property
@@ -139,6 +145,8 @@ class ConvDraw(nn.Module):
     pixels = () if self.stride else tuple(self.image_size)
     self.initial_canvas = self.param('initial_canvas', lambda key: jnp.broadcast_to(
         self.pixels.initial_canvas(c), (*pixels, r)))
+    self.restores = restoration_lib.create(
+        self.param, c, self.restoration, self.iterations, self.stride) if self.restoration else None
 
   def _check_size(self, image_size):
     """Raises a ValueError if a layer is fully connected and not to images of that size."""
@@ -151,13 +159,15 @@ class ConvDraw(nn.Module):
   def _check_images(self, images):
     arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
 
-  def __call__(self, key, images, temperature=1.0):
+  def __call__(self, key, images, temperature=1.0, some=0):
     """Infers: z_t ~ q_t at every iteration.
 
     Args:
       key: one PRNG key, or [B] of them.
       images: [B, H, W, C] uint8, values 0..grey_levels-1.
       temperature: scales the posterior's standard deviation; 0 infers with posterior means.
+      some: of a model with `restoration`, how many prefixes of an image are restored, at random,
+        as training does; 0: all.
     Returns:
       `Inference`.
     """
@@ -170,8 +180,38 @@ class ConvDraw(nn.Module):
       return posterior.at(temperature * self._noise(keys, t, layer, posterior))
 
     canvas, outputs = self._unroll(images.shape, images, draw_latent)
+    squared_error, restored = outputs.squared_error, None
+    if outputs.canvas is not None:
+      if some:
+        restored = self._relative_errors(keys, images, outputs, some)
+      else:
+        after = jnp.arange(1, self.iterations + 1)
+        squared_error = jax.lax.map(
+            lambda one: self._squared_error(images, *one), (outputs.canvas, after))
     return Inference(canvas, outputs.kl_nats, outputs.log_ratio_nats.sum(0),
-                     prefix_nats=outputs.prefix_nats, squared_error=outputs.squared_error)
+                     prefix_nats=outputs.prefix_nats, squared_error=squared_error,
+                     restored=restored)
+
+  def _squared_error(self, images, canvas, iterations):
+    """[B] of what is shown of canvases [B, h, w, s s, R] after so many `iterations`."""
+    state = recurrence.State((), canvas, None, jnp.broadcast_to(iterations, len(images)))
+    shown = self.pixels.mean(self.canvas(state, images.shape[1:3]))
+    return ((self.unit_interval(images) - jnp.clip(shown, 0, 1)) ** 2).sum((1, 2, 3))
+
+  def _relative_errors(self, keys, images, outputs, some):
+    """[B] squared errors of restored prefixes, of those of all images before; a mean of `some`.
+
+    The canvases are taken as they are: the recurrence does not learn from them.
+    """
+    fractions = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, RESTORED)))(keys)
+    strata = jnp.arange(some)[:, None] + fractions  # [some, B], one of each part of the iterations
+    at = (strata * (self.iterations / some)).astype(jnp.int32).clip(0, self.iterations - 1)
+    canvases, before = jax.lax.stop_gradient(
+        (outputs.canvas[at, jnp.arange(len(images))], outputs.squared_error.mean(1)[at]))
+    repeated = jnp.tile(images, (some, 1, 1, 1))
+    error = self._squared_error(
+        repeated, canvases.reshape(-1, *canvases.shape[2:]), at.reshape(-1) + 1)
+    return (error.reshape(some, -1) / before).mean(0)
 
   def reconstruct(
       self, key, images, groups, temperature=1.0, posterior_temperature=1.0, generation_key=None):
@@ -255,8 +295,11 @@ class ConvDraw(nn.Module):
     def iterate(state, t):
       new, output = self.iterate(weights, t, image_size, image, state, draw_latent)
       if stops is not None:
-        goes_on = (t < stops)[:, None, None, None, None]
-        new = new._replace(canvas=jnp.where(goes_on, new.canvas, state.canvas))
+        goes_on = t < stops
+        new = new._replace(
+            canvas=jnp.where(goes_on[:, None, None, None, None], new.canvas, state.canvas),
+            iterations=None if new.iterations is None else jnp.where(
+                goes_on, new.iterations, state.iterations))
       return new, output
 
     if self.remat:
@@ -337,7 +380,8 @@ class ConvDraw(nn.Module):
     bias = self.initial_canvas.reshape(-1, r)  # [1, R]; fully connected: [H W, R]
     canvas = jnp.broadcast_to(bias, (batch, *size, a * b, r))
     memory = linear_paths.nothing(batch, size, a * b * self.channels) if self.linear else None
-    return recurrence.State(tuple(states), canvas, memory)
+    iterations = jnp.zeros(batch, jnp.int32) if self.restoration else None
+    return recurrence.State(tuple(states), canvas, memory, iterations)
 
   def iterate(self, weights, t, image_size, image, state, draw_latent):
     """One of the iterations that `apply` makes; for codecs, which need them one by one.
@@ -368,10 +412,13 @@ class ConvDraw(nn.Module):
     return QuantisedPosterior(mean, log_sigma, dithered=self.posterior == 'uniform')
 
   def canvas(self, state, image_size):
-    """[B, H, W, R] the canvas r of a `recurrence.State` of images of (H, W)."""
+    """[B, H, W, R] the canvas r of a `recurrence.State` of images of (H, W), restored."""
     here = self.geometry(image_size)[0]
     canvas = state.canvas.reshape(*state.canvas.shape[:3], -1)
-    return layers.depth_to_space(canvas, here.block, image_size)
+    canvas = layers.depth_to_space(canvas, here.block, image_size)
+    if self.restores is None:
+      return canvas
+    return restoration_lib.restore(self.restores, canvas, state.iterations)
 
   def bin_widths(self, layer):
     """[T, Z] widths of the bins of a layer's latents, with posterior 'rounded' or 'uniform'."""

@@ -20,7 +20,8 @@ class Elbo(NamedTuple):
   canvas_nats: jax.Array | None = None  # [B] L^x of the canvas that local pixels see, no term of it
   # Of models with `prefixes`, no terms of it either: of the canvas of every iteration
   prefix_nats: jax.Array | None = None  # [T, B] L^x(r_t)
-  squared_error: jax.Array | None = None  # [T, B] of its mean, within 0..1, summed over pixels
+  squared_error: jax.Array | None = None  # [T, B] of what it shows, within 0..1, summed over pixels
+  restored: jax.Array | None = None  # [B] of some of them, relative to that before `restoration`
 
   @property
   def nats(self):
@@ -49,7 +50,7 @@ def elbo(model, images, inference):
                 inference.canvas_nats)
   cost = model.pixels.cost(model.unit_interval(images), inference.canvas)
   return Elbo(cost.sum((1, 2, 3)), inference.kl_nats, inference.log_ratio_nats,
-              None, inference.prefix_nats, inference.squared_error)
+              None, inference.prefix_nats, inference.squared_error, inference.restored)
 
 
 def betas(first, last, iterations):
@@ -68,12 +69,16 @@ def progressive(terms, betas):
     betas: [T], of `betas`.
   Returns:
     [B] nats: the costs weighted by the inverse of their means over the images, which have no
-    gradients; the mean over images is that of the unweighted costs over t.
+    gradients; the mean over images is that of the unweighted costs over t. If prefixes are
+    restored, their relative squared error is added likewise.
   """
   stored = jnp.cumsum(terms.kl_nats.sum(1), 0)  # [T, B]
   costs = stored + betas[:, None] * terms.prefix_nats
   means = jax.lax.stop_gradient(costs.mean(1, keepdims=True))
-  return (costs / means).mean(0) * means.mean()
+  relative = (costs / means).mean(0)
+  if terms.restored is not None:
+    relative += terms.restored
+  return relative * means.mean()
 
 
 def bound(terms, beta=1.0, samples=1, kind='elbo', auxiliary=0.0):

@@ -69,6 +69,7 @@ class State(NamedTuple):
   layers: tuple[LayerState, ...]  # the layer nearest the pixels first
   canvas: jax.Array  # [B, h, w, s*s, R] r
   memory: Any = None  # `linear_paths.Memory`, if there are such paths
+  iterations: Any = None  # int32 [B], how many there were, if canvases are restored
 
 
 class Output(NamedTuple):
@@ -79,6 +80,7 @@ class Output(NamedTuple):
   # What this canvas would cost, if that is asked for.
   prefix_nats: jax.Array | None = None  # [B] L^x(r_t)
   squared_error: jax.Array | None = None  # [B] of its mean, within 0..1, summed over pixels
+  canvas: jax.Array | None = None  # [B, h, w, s*s, R], if it is restored
 
 
 def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_latent,
@@ -184,7 +186,10 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
       output = output._replace(
           prefix_nats=(pixels.cost(image.x, canvas) * inside).sum((1, 2, 3, 4)),
           squared_error=(error**2 * inside).sum((1, 2, 3, 4)))
-  return State(tuple(states), canvas, memory), output
+      if state.iterations is not None:
+        output = output._replace(canvas=canvas)
+  iterations = None if state.iterations is None else state.iterations + 1
+  return State(tuple(states), canvas, memory, iterations), output
 
 
 def _by_halves(here, w, t, prior, memory, draw):

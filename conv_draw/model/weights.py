@@ -53,6 +53,7 @@ SAME = 'same resolution'  # between maps of one size
 BIAS = 'bias'  # [O]; r_0 may have [H, W, R]
 LOG_WIDTHS = 'log widths'  # [T, Z]
 BY_ITERATION = 'by iteration'  # [T, ...]
+RESTORATION = 'restoration'  # as `restoration.Weights` has it
 # or what lies below that name is a Flax module's.
 MODULE = 'module'
 
@@ -97,6 +98,8 @@ ROLES = {
     'linear_beside': Role(GENERATION, BY_ITERATION),
     'linear_prior': Role(GENERATION, BY_ITERATION),
     'linear_prior_bias': Role(GENERATION, BY_ITERATION),
+    **{f'restoration_{name}': Role(GENERATION, RESTORATION)
+       for name in ('kernel', 'bias', 'place', 'gain', 'size')},
     # Of `Vae`, whose posterior, prior, write and initial_canvas are whose they are here.
     'encoder': Role(INFERENCE, MODULE),
     'decoder': Role(GENERATION, MODULE),

@@ -10,7 +10,7 @@ import numpy as np
 from conv_draw.data.batches import Batches
 from conv_draw.errors import UserError
 from conv_draw.machine import devices, hosts, preemption
-from conv_draw.model import linear_paths, objective
+from conv_draw.model import linear_paths, objective, restoration
 from conv_draw.training import checkpoints, spikes, trained
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics as metrics_lib
@@ -81,6 +81,10 @@ def start_or_resume(config, workdir, images, initial_state, io):
     io.metrics.event(int(state.step), 'resume')
   else:
     state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
+    if config.model.restoration:
+      state = _with_params(state, {
+          **state.params['params'],
+          'restoration_size': restoration.size_of_errors(_betas(config)).astype(np.float32)})
     if config.train.start_from:
       state = _started_from(config.train.start_from, state)
     elif config.model.linear_paths:
@@ -114,15 +118,24 @@ def _begun_linearly(config, images, state):
         images.fetch(some[i : i + 100], *(p[i : i + 100] for p in places))
         for i in range(0, IMAGES, 100)])
     cells = linear_paths.cells(seen, config.model.stride)
-    betas = objective.betas(
-        config.objective.progressive or config.objective.beta, config.objective.beta,
-        config.model.steps)
     parts = linear_paths.begin(
-        rng.permutation(cells)[:CELLS], betas, config.model.latents)
-    return {'params': {**state.params['params'], **{
-        name: np.asarray(value, np.float32) for name, value in parts.items()}}}
+        rng.permutation(cells)[:CELLS], _betas(config), config.model.latents)
+    return {**state.params['params'], **{
+        name: np.asarray(value, np.float32) for name, value in parts.items()}}
 
-  params = hosts.arrays_from_primary(hosts.on_primary(begin) or state.params)
+  return _with_params(
+      state, hosts.arrays_from_primary(hosts.on_primary(begin) or state.params['params']))
+
+
+def _betas(config):
+  """[T] of `objective.betas`; without a progressive cost, all are alike."""
+  o = config.objective
+  return objective.betas(o.progressive or o.beta, o.beta, config.model.steps)
+
+
+def _with_params(state, params):
+  """`state` with other parameters, as below 'params'."""
+  params = {'params': params}
   return state.replace(params=params, ema_params=None if state.ema_params is None else params)
 
 
@@ -133,12 +146,14 @@ def _started_from(workdir, state):
     mine = state.params['params']
     if 'draw' in mine and 'draw' not in params['params']:  # to be what new local pixels see
       params = {'params': {**mine, 'draw': params['params']}}
+    new = {name for name in mine if name.startswith('restoration')}
+    if not new & set(params['params']):
+      params = {'params': {**params['params'], **{name: mine[name] for name in new}}}
     if jax.tree.map(np.shape, params) != jax.tree.map(np.shape, state.params):
       raise UserError(
           f'train.start_from={workdir} is of a model of other shapes: give the settings of config.'
           'model that it has (posterior: constant, rounded and uniform go together)')
     return params
 
-  params = hosts.arrays_from_primary(hosts.on_primary(read) or state.params)
-  ema_params = None if state.ema_params is None else params
-  return state.replace(params=params, ema_params=ema_params)
+  return _with_params(state, hosts.arrays_from_primary(
+      hosts.on_primary(read) or state.params)['params'])

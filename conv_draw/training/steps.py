@@ -13,6 +13,7 @@ from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.pixels import BernoulliPixels
 
 AXIS = 'devices'
+RESTORED = 2  # prefixes of each image, in a step of a model with `restoration`
 
 # All randomness is fold_in(seed, purpose, ...): no two purposes share a stream.
 INITIALISE, TRAIN, EVALUATE, FIGURES = range(4)
@@ -65,10 +66,20 @@ def create_optimizer(config):
       {'train': optimizer, 'keep': optax.set_to_zero()}, functools.partial(_labels, t.part))
 
 
+def _kept_constant(part, params):
+  """`params`, without gradients of those that a `train.part` keeps: they need not be computed."""
+  if part == 'all':
+    return params
+  return jax.tree.map(
+      lambda label, value: value if label == 'train' else jax.lax.stop_gradient(value),
+      _labels(part, params), params)
+
+
 def _of_muon(params):
   """What Muon needs to know of its parameters, and None for all others.
 
-  Its are the kernels that lead to hidden units: of local pixels; of a recurrence alone, the LSTMs'.
+  Its are the kernels that lead to hidden units: of local pixels; of a recurrence alone, the LSTMs'
+  and those of a restoration.
   (It asks again with its own alone, the others left out, which are no leaves then.)
   """
   def dimensions(path, _):
@@ -76,7 +87,8 @@ def _of_muon(params):
     if 'head' in names:
       mine = names[-1].endswith('_kernel') and names[-1] != 'last_kernel'
       return optax.contrib.MuonDimensionNumbers() if mine else None
-    if 'draw' in names or not weights.is_of_lstm(names[-1]):
+    if 'draw' in names or not (
+        weights.is_of_lstm(names[-1]) or names[-1].startswith('restoration_kernel')):
       return None
     return optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
 
@@ -97,6 +109,8 @@ def _labels(part, params):
         return part == names[0]
       if names.pop(0) == 'head':
         return True
+    if part == 'restoration':
+      return names[0].startswith(part)
     return weights.role(names[0]).used_by == weights.GENERATION
 
   return jax.tree_util.tree_map_with_path(
@@ -159,9 +173,14 @@ def train_step(state, images, *, model, optimizer, config):
   o = config.objective
   keys, images = repeat(keys, images, o.samples, taken=model.iterations + 1)
 
-  scored = {'places': o.pixels} if isinstance(model, LocalDraw) else {}
+  scored = {}
+  if isinstance(model, LocalDraw):
+    scored = {'places': o.pixels}
+  elif config.model.restoration:
+    scored = {'some': RESTORED}
 
   def loss_fn(params):
+    params = _kept_constant(config.train.part, params)
     terms = objective.elbo(model, images, model.apply(params, keys, images, **scored))
     if o.progressive:
       betas = objective.betas(o.progressive, o.beta, model.iterations)

@@ -51,6 +51,8 @@ def _check_local(flat, local):
   if part in ('head', 'draw') and not latents:
     raise UserError(f'--config.train.part={part} is of local pixels that see a canvas: there is '
                     'none; leave it at all')
+  if part == 'restoration' and not flat['model.restoration']:
+    raise UserError('--config.train.part=restoration needs --config.model.restoration: it is 0')
   numbers = flat['model.local_numbers']
   if numbers != 'real':
     if not local or flat['model.local_position']:
@@ -90,6 +92,11 @@ def _check_codecs(flat, local, likelihood):
     if posterior not in ('rounded', 'uniform') or likelihood not in ('gaussian', 'squared_error'):
       raise UserError('--config.model.linear_paths goes with --config.model.likelihood=gaussian or '
                       'squared_error and --config.model.posterior=rounded or uniform')
+  if flat['model.restoration'] and not (
+      flat['model.linear_paths'] and likelihood == 'squared_error' and
+      flat['objective.progressive']):
+    raise UserError('--config.model.restoration goes with --config.model.linear_paths, '
+                    'likelihood=squared_error and objective.progressive')
   o = 'objective.'
   if flat[o + 'progressive'] and (
       not draws or local or flat[o + 'bound'] != 'elbo' or flat[o + 'samples'] != 1):

@@ -104,6 +104,9 @@ SETTINGS = (
     Setting('model.linear_paths', False, ANY, STAYS,
             'beyond the paper: latents also read errors and paint linearly, at first by principal '
             "components of the data's cells"),
+    Setting('model.restoration', 0, NOT_NEGATIVE, STAYS,
+            'beyond the paper: feature maps of the network that restores what is shown of a '
+            'canvas, trained on all prefixes; 0 = none'),
     Setting('model.kernel', 5, ODD, STAYS, 'side of the convolutions of all layers'),
     Setting('model.image_kernel', 0, NOT_NEGATIVE, STAYS,
             'side of those between image and first layer: odd, or the stride; 0 = model.kernel, '
@@ -145,9 +148,9 @@ SETTINGS = (
             'of the parameters; 0 = none. If set, the average is what is used'),
     Setting('train.start_from', '', ANY, STAYS,
             "a workdir whose parameters to begin with; '' = random ones"),
-    Setting('train.part', 'all', ('all', 'decoder', 'head', 'draw'), STAYS,
+    Setting('train.part', 'all', ('all', 'decoder', 'head', 'draw', 'restoration'), STAYS,
             "decoder: what inference uses, and the bins' widths, stay as they are; local: head or "
-            'draw alone'),
+            'draw alone; or restoration alone'),
     Setting('train.seed', 0, NOT_NEGATIVE, STAYS, 'of parameters, batches and noise'),
     Setting('train.log_every', 100, AT_LEAST_1, CHANGES, 'steps'),
     Setting('train.checkpoint_every', 1000, AT_LEAST_1, CHANGES, 'steps'),

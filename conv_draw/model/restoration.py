@@ -1,0 +1,124 @@
+"""Restoration, beyond the paper: what is shown of a canvas is what the picture may have been.
+
+A canvas that is painted cell by cell has steps where cells touch, and its errors look like what the
+latents paint. A small convolutional network sees them, in units of what the errors of an iteration
+are like:
+
+  shown = r + d_t f_t((r - m) / d_t),  m the mean of r in a square around the pixel
+
+It is no part of the recurrence, which never sees what is shown: priors and latents do not depend on
+it, and a decoder runs it once, in the end.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+BLOCK = 2  # pixels a side that are one place of the network's maps
+KERNELS = 3
+REACH = 4  # pixels to each side that m is the mean of
+MOST = 8.0  # of what the network reads: larger differences tell no more
+WRITTEN = 0.25  # of d_t, what the network says is one
+# Scales that make steps of an optimiser, alike for all parameters of a model, suit these.
+KERNEL, BIAS = 10.0, 30.0
+
+
+class Weights(NamedTuple):
+  """A network of `KERNELS` convolutions, with what they are followed by."""
+
+  kernels: list  # [3, 3, I, O] each / KERNEL
+  biases: list  # [T, O] each / BIAS
+  places: list  # [n, n, O] each / BIAS: biases by place in a cell of n x n blocks
+  gains: list  # [T, O], but for the last one: log of a factor / BIAS
+  size: jax.Array  # [T] d_t, in units of an image's range; not trained
+
+
+def create(param, channels, features, iterations, stride):
+  """`Weights` that restore nothing yet.
+
+  Args:
+    param: `nn.Module.param`.
+    channels: C.
+    features: F, of the hidden maps.
+    iterations: T.
+    stride: of the cells that the canvas is painted in.
+  """
+  shown = BLOCK * BLOCK * channels
+  sizes = [shown, *[features] * (KERNELS - 1), shown]
+  zeros = nn.initializers.zeros
+  he_normal = nn.initializers.variance_scaling(2 / KERNEL**2, 'fan_in', 'truncated_normal')
+  n = 1 if stride % BLOCK else stride // BLOCK
+  made = Weights([], [], [], [], param('restoration_size', nn.initializers.ones, (iterations,)))
+  for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False), 1):
+    last = i == KERNELS
+    made.kernels.append(param(
+        f'restoration_kernel_{i}', zeros if last else he_normal, (3, 3, inputs, outputs)))
+    made.biases.append(param(f'restoration_bias_{i}', zeros, (iterations, outputs)))
+    made.places.append(param(f'restoration_place_{i}', zeros, (n, n, outputs)))
+    if not last:
+      made.gains.append(param(f'restoration_gain_{i}', zeros, (iterations, outputs)))
+  return made
+
+
+def size_of_errors(betas):
+  """What `restoration_size` begins as, [T]: where dD/dR is as at that price, errors are so large.
+
+  Args:
+    betas: [T] of `objective.betas`, the nats that half a squared grey level is worth.
+  """
+  return betas**-0.5 / 255
+
+
+def restore(weights, r, t):
+  """[B, H, W, C], what to show of the means r [B, H, W, C] of canvases after iterations t [B].
+
+  Args:
+    weights: `Weights`.
+    r: in 0..1.
+    t: int32 in 1..T; an image of 0 iterations stays as it is.
+  """
+  height, width = r.shape[1:3]
+  # Of whole blocks; beyond its edges a picture goes on as it ends.
+  even = jnp.pad(r, ((0, 0), (0, height % BLOCK), (0, width % BLOCK), (0, 0)), mode='edge')
+  done, at = t > 0, jnp.maximum(t - 1, 0)
+  by_image = lambda values: values[at][:, None, None]
+  size = by_image(jax.lax.stop_gradient(weights.size)[:, None])
+  x = jnp.clip((even - _mean_around(even)) / size, -MOST, MOST)
+  x = _blocks(x)
+  for i, (kernel, bias, places) in enumerate(
+      zip(weights.kernels, weights.biases, weights.places, strict=True)):
+    x = jax.lax.conv_general_dilated(
+        jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode='edge'), KERNEL * kernel, (1, 1), 'VALID',
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    repeats = [-(-n // m) for n, m in zip(x.shape[1:3], places.shape[:2], strict=True)]
+    places = jnp.tile(places, (*repeats, 1))[: x.shape[1], : x.shape[2]]
+    x = x + BIAS * (by_image(bias) + places)
+    if i < len(weights.gains):
+      x = jax.nn.relu(x) * jnp.exp(BIAS * by_image(weights.gains[i]))
+  written = _pixels(x)[:, :height, :width]
+  return r + WRITTEN * size * written * done[:, None, None, None]
+
+
+def _mean_around(x):
+  """The mean of the (2 REACH + 1)^2 pixels around each."""
+  x = jnp.pad(x, ((0, 0), (REACH, REACH), (REACH, REACH), (0, 0)), mode='edge')
+  side = 2 * REACH + 1
+  h, w = x.shape[1] - side + 1, x.shape[2] - side + 1
+  x = sum(x[:, i : i + h] for i in range(side))
+  return sum(x[:, :, i : i + w] for i in range(side)) / side**2
+
+
+def _blocks(x):
+  """[B, H, W, C] -> [B, H / BLOCK, W / BLOCK, BLOCK BLOCK C]."""
+  b, h, w, c = x.shape
+  x = x.reshape(b, h // BLOCK, BLOCK, w // BLOCK, BLOCK, c).swapaxes(2, 3)
+  return x.reshape(b, h // BLOCK, w // BLOCK, BLOCK * BLOCK * c)
+
+
+def _pixels(x):
+  """Undoes `_blocks`."""
+  b, h, w, c = x.shape
+  x = x.reshape(b, h, w, BLOCK, BLOCK, c // BLOCK**2).swapaxes(2, 3)
+  return x.reshape(b, h * BLOCK, w * BLOCK, c // BLOCK**2)
