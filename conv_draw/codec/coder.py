@@ -193,14 +193,16 @@ class Coder:
     size_of = lambda segments: len(container.write(header, segments))
     limit = math.inf if bits_per_dim is None else bits_per_dim * image.size / 8
     asked = psnr is not None or limit < math.inf
+    psnrs = functools.partial(self._psnrs, image, header, tiling)
     if contrast is None and asked and network_lib.contrasts(self.model) > 1:
-      contrast = rates.contrast(
-          lambda count, contrast: encode(stored[:count], contrast=contrast)[0],
-          functools.partial(self._psnrs, image, header, tiling), size_of, len(stored), limit, psnr)
-    segments, bits = encode(stored, contrast=contrast or 0)
+      contrast, (segments, bits) = rates.contrast(
+          lambda count, contrast: encode(stored[:count], contrast=contrast), psnrs, size_of,
+          len(stored), limit, psnr)
+    else:
+      segments, bits = encode(stored, contrast=contrast or 0)
     everything = segments
     if psnr is not None:
-      segments = segments[: rates.enough(psnr, self._psnrs(image, header, tiling, segments))]
+      segments = segments[: rates.enough(psnr, psnrs(segments, range(len(segments) + 1)))]
     if limit < math.inf:
       segments = rates.within(
           limit, size_of, segments, lambda count, price: encode(
@@ -265,20 +267,30 @@ class Coder:
     """
     header = encoded.header
     tiling = self._tiling((header.height, header.width), header.tile_side)
-    return self._decode_prefixes(header, tiling, encoded.segments)
+    segments = encoded.segments
+    counts = range(len(segments) + 1)
+    if not self.model.prefixes:
+      return [self._decode(header, tiling, segments[:count]) for count in counts]
+    images = [np.zeros(encoded.decoded.shape, np.uint8) for _ in counts]
+    for count, tiles, numbers in self._prefixes(header, tiling, segments, counts):
+      tiling.paste(images[count], tiles, numbers)
+    return images
 
-  def _decode_prefixes(self, header, tiling, segments):
-    if self.model.prefixes:
-      return image_lib.decode_prefixes(
-          self._network_of(tiling), tiling, segments, container.ends(header), header.channels,
-          header.seed)
-    return [
-        self._decode(header, tiling, segments[:count]) for count in range(len(segments) + 1)]
+  def _prefixes(self, header, tiling, segments, counts):
+    return image_lib.decode_prefixes(
+        self._network_of(tiling), tiling, segments, container.ends(header), header.channels,
+        header.seed, counts)
 
-  def _psnrs(self, image, header, tiling, segments):
-    """In dB, of the prefixes of 0, 1, ... segments."""
-    return [pictures.psnr_db(image, prefix, header.grey_levels - 1)
-            for prefix in self._decode_prefixes(header, tiling, segments)]
+  def _psnrs(self, image, header, tiling, segments, counts):
+    """[PSNR in dB] of the prefixes of so many segments each, in constant memory."""
+    peak = header.grey_levels - 1
+    if not self.model.prefixes:
+      return [pictures.psnr_db(image, self._decode(header, tiling, segments[:count]), peak)
+              for count in counts]
+    errors = dict.fromkeys(counts, 0.0)
+    for count, tiles, numbers in self._prefixes(header, tiling, segments, counts):
+      errors[count] += tiling.squared_error(image, tiles, numbers)
+    return [pictures.psnr_of(errors[count] / image.size, peak) for count in counts]
 
   def _decode(self, header, tiling, segments, temperature=0.0, progress=None):
     whole = self.head is not None and segments and segments[-1].kind == container.PIXELS

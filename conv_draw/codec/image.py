@@ -116,21 +116,23 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, p
   return image
 
 
-def decode_prefixes(network, tiling, segments, ends, channels, seed=0):
-  """What a file decodes to if it is cut behind group 0, 1, ...: a list of [H, W, C] uint8.
+def decode_prefixes(network, tiling, segments, ends, channels, seed, counts):
+  """Yields what a file decodes to if it is cut behind some groups, in the time of the last one.
 
   Args:
     network: of a model with `prefixes`.
     segments: of latents alone, each of one group.
+    counts: of groups, which prefixes are wanted.
+  Yields:
+    (count, tiles [B, h, w, C] uint8, their numbers), a few tiles after the others.
   """
-  readers, stored = _readers(segments), _stored(segments)
+  readers = _readers(segments)
   contrast = _contrast(network, readers, ends)
-  images = [np.zeros((*tiling.size, channels), np.uint8) for _ in range(stored + 1)]
   for chunk, numbers in enumerate(tiling.chunks()):
-    states = _states(network, readers, ends, stored, len(numbers), (seed, chunk))
-    for image, state in zip(images, states, strict=True):
-      tiling.paste(image, _shown(network, network.canvas(state), channels, contrast), numbers)
-  return images
+    states = _states(network, readers, ends, max(counts), len(numbers), (seed, chunk))
+    for count, state in enumerate(states):
+      if count in counts:
+        yield count, _shown(network, network.canvas(state), channels, contrast), numbers
 
 
 def _readers(segments):

@@ -13,26 +13,29 @@ def contrast(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):
   """Which of `CONTRASTS` gives the best picture within a size, or the smallest file of a quality.
 
   Args:
-    encode: (how many groups, contrast) -> segments.
-    psnrs: segments -> PSNR in dB of their prefixes of 0, 1, ... groups.
+    encode: (how many groups, contrast) -> segments, and what coding promised to cost.
+    psnrs: (segments, counts) -> PSNR in dB of their prefixes of so many groups each.
     size_of: of some segments, in bytes.
     groups: how many there are.
     limit: the size, in bytes.
     psnr: or the quality, in dB.
+  Returns:
+    (which contrast, what `encode` gave for it: not all groups, but more than are of use).
   """
-  best, found = CONTRASTS[0], -math.inf
+  best, found = None, -math.inf
   for candidate in CONTRASTS:
-    segments = encode(groups, candidate)
-    quality = psnrs(segments)
+    encoded = encode(groups, candidate)
+    segments, _ = encoded
     sizes = [size_of(segments[:count]) for count in range(len(segments) + 1)]
     if psnr is not None:
+      quality = psnrs(segments, range(len(segments) + 1))
       count = enough(psnr, quality)
       worth = -sizes[count] if quality[count] >= psnr else quality[count] - WORSE
     else:
-      count = sum(size <= limit for size in sizes) - 1
-      worth = quality[max(count, 0)]
+      count = max(sum(size <= limit for size in sizes) - 1, 0)
+      [worth] = psnrs(segments, [count])
     if worth > found:
-      best, found = candidate, worth
+      best, found = (candidate, encoded), worth
     if not candidate:  # with less contrast, a few more groups are as good as those
       groups = min(groups, count + FURTHER)
   return best

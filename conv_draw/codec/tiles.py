@@ -68,6 +68,14 @@ class Tiling(NamedTuple):
       target = image[self.slices(number)]
       target[...] = tile[: target.shape[0], : target.shape[1]]
 
+  def squared_error(self, image, tiles, numbers):
+    """Between tiles as of `paste` and where they belong in `image`: the sum over values."""
+    total = 0.0
+    for tile, number in zip(tiles, numbers, strict=False):
+      part = image[self.slices(number)]
+      total += ((part.astype(np.float64) - tile[: part.shape[0], : part.shape[1]]) ** 2).sum()
+    return total
+
 
 def at_once(stride):
   """Pixels that a network sees at once, of a model whose first layer has that stride."""

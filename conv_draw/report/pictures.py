@@ -45,5 +45,9 @@ def psnr_db(images, decoded, peak=255):
   Args:
     images, decoded: values 0..`peak`, of any type.
   """
-  error = np.mean((images.astype(np.float64) - decoded) ** 2)
+  return psnr_of(np.mean((images.astype(np.float64) - decoded) ** 2), peak)
+
+
+def psnr_of(error, peak=255):
+  """In decibels, of a mean squared error; inf if it is 0."""
   return float('inf') if error == 0 else float(10 * np.log10(peak**2 / error))

@@ -141,9 +141,9 @@ def test_the_contrast_that_serves_best_is_taken():
   qualities |= {k: [9, 10, 11] for k in (1, 3, 5, 7)}
   sizes |= {k: [0, 9, 30] for k in (1, 3, 5, 7)}
   choose = lambda **wanted: rates.contrast(
-      lambda count, contrast: [(contrast, n) for n in range(count)],
-      lambda segments: qualities[segments[0][0]],
-      lambda segments: sizes[segments[0][0]][len(segments)] if segments else 0, 2, **wanted)
+      lambda count, contrast: ([(contrast, n) for n in range(count)], None),
+      lambda segments, counts: [qualities[segments[0][0]][count] for count in counts],
+      lambda segments: sizes[segments[0][0]][len(segments)] if segments else 0, 2, **wanted)[0]
   assert choose(limit=20) == 0 and choose(limit=10) == 2
   assert choose(limit=9) == 4 and choose(limit=4) == 6
   assert choose(psnr=29) == 0 and choose(psnr=21) == 4 and choose(psnr=15) == 6

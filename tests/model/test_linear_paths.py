@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conv_draw.model import linear_paths, objective
+from conv_draw.model import linear_paths, objective, restoration
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.pixels import SquaredErrorPixels
 
@@ -26,7 +26,8 @@ def begun():
   """(model, parameters with linear paths that have begun)."""
   model = ConvDraw(
       channels=3, pixels=SquaredErrorPixels(), iterations=T, features=4, latents=Z, kernel=3,
-      stride=STRIDE, image_kernel=STRIDE, posterior='rounded', linear=True, prefixes=True)
+      stride=STRIDE, image_kernel=STRIDE, posterior='rounded', linear=True, prefixes=True,
+      restoration=4)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, photos()[:1])
   betas = objective.betas(1e-3, 0.3, T)
@@ -42,6 +43,8 @@ def stirred():
   change = {
       name: 0.1 * jax.random.normal(next(keys), params['params'][name].shape)
       for name in ('linear_beside', 'linear_context', 'linear_prior', 'prior', 'posterior')}
+  last = f'restoration_kernel_{restoration.KERNELS}'
+  change[last] = 0.005 * jax.random.normal(next(keys), params['params'][last].shape)
   return model, {'params': {**params['params'], **change}}
 
 

@@ -1,0 +1,147 @@
+"""What is shown of a canvas: no part of the recurrence, and better than the canvas once trained."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import experiments.photos_lossy
+from conv_draw.model import objective, restoration
+from conv_draw.training import steps
+from tests.model.test_linear_paths import T, inferred, photos, stirred
+
+KEY = jax.random.key(1)
+
+
+@functools.cache
+def weights(features=8, stride=4, iterations=3):
+  """`restoration.Weights` as they begin."""
+  keys = iter(jax.random.split(jax.random.key(0), 30))
+  param = lambda name, init, shape: init(next(keys), shape)
+  made = restoration.create(param, 3, features, iterations, stride)
+  return made._replace(size=jnp.full(iterations, 0.1))
+
+
+@functools.cache
+def restore():
+  return jax.jit(restoration.restore)
+
+
+def stirred_weights():
+  """That change what they see, each place and iteration in a way of its own."""
+  keys = iter(jax.random.split(jax.random.key(3), 30))
+  return jax.tree.map(
+      lambda w: w + 0.02 * jax.random.normal(next(keys), w.shape), weights())
+
+
+def test_begins_by_changing_nothing():
+  r = np.random.default_rng(0).random((2, 9, 14, 3), np.float32)
+  np.testing.assert_array_equal(restore()(weights(), r, np.array([1, 3])), r)
+
+
+def test_what_has_not_begun_stays_as_it_is():
+  r = np.random.default_rng(0).random((2, 9, 14, 3), np.float32)
+  shown = restore()(stirred_weights(), r, np.array([0, 2]))
+  np.testing.assert_array_equal(shown[0], r[0])
+  assert abs(shown[1] - r[1]).max() > 0.01
+
+
+def test_flat_pictures_are_alike_everywhere_but_for_places_in_cells():
+  shown = restore()(stirred_weights(), np.full((1, 20, 20, 3), 0.3, np.float32), np.array([1]))[0]
+  np.testing.assert_allclose(shown[8:12, 8:12], shown[8:12, 12:16], atol=1e-5)
+  assert shown[8:12, 8:12].std(0).max() > 1e-4
+
+
+def test_errors_of_all_sizes_are_seen_alike():
+  """In units of what the errors of an iteration are like."""
+  r = np.random.default_rng(0).random((1, 16, 16, 3), np.float32) - 0.5
+  w, t = stirred_weights(), np.array([2])
+  change = restore()(w, r, t) - r
+  smaller = restore()(w._replace(size=w.size / 8), r / 8, t) - r / 8
+  np.testing.assert_allclose(8 * smaller, change, atol=1e-5)
+
+
+def test_the_error_of_a_prefix_is_that_of_what_is_shown():
+  model, params = stirred()
+  images = photos()[:3]
+  errors = jax.jit(model.apply)(params, KEY, images).squared_error
+  plain = jax.jit(model.clone(restoration=0).apply)(params, KEY, images).squared_error
+  assert abs(errors / plain - 1).max() > 0.01
+  reconstruct = jax.jit(functools.partial(model.apply, method='reconstruct'))
+  for t in (1, 4, T):
+    shown = reconstruct(params, KEY, images, t, 0.0)
+    error = ((images / 255 - np.clip(shown, 0, 1)) ** 2).sum((1, 2, 3))
+    np.testing.assert_allclose(errors[t - 1], error, rtol=1e-4)
+
+
+def test_some_prefixes_stand_for_all():
+  """Each image has its own, of all parts of the iterations; their mean is that of all."""
+  model, params = stirred()
+  some = jax.jit(functools.partial(model.apply, some=2))
+  found = np.mean([
+      some(params, jax.random.key(i), photos()).restored for i in range(6)])
+  errors, plain = (
+      jax.jit(model.clone(**change).apply)(params, KEY, photos()).squared_error.mean(1)
+      for change in ({}, {'restoration': 0}))
+  assert found == pytest.approx(float((errors / plain).mean()), rel=0.02)
+  assert inferred().restored is None
+
+
+@pytest.mark.parametrize('part', ['all', 'restoration'])
+def test_the_recurrence_does_not_learn_from_what_is_shown(part):
+  model, params = stirred()
+
+  def cost(params):
+    params = steps._kept_constant(part, params)
+    terms = objective.elbo(
+        model, photos()[:2], model.apply(params, KEY, photos()[:2], some=2))
+    with_it = objective.progressive(terms, np.ones(T))
+    without = objective.progressive(terms._replace(restored=None), np.ones(T))
+    return jnp.stack([with_it.mean(), without.mean()])
+
+  gradients = jax.jit(jax.jacrev(cost))(params)['params']
+  size = lambda g: float(abs(g).max())
+  for name, (with_it, without) in gradients.items():
+    if name.startswith('restoration'):
+      assert size(without) == 0
+    else:
+      np.testing.assert_array_equal(with_it, without)
+      assert part == 'all' or size(with_it) == 0, name
+  assert size(gradients['restoration_kernel_3'][0]) > 0
+  assert size(gradients['restoration_size'][0]) == 0
+  assert part != 'all' or size(gradients['decoder_canvas'][0]) > 0
+
+
+def test_steps_between_cells_are_smoothed():
+  """A few updates, and pictures of steps between cells are nearer to what they were made of."""
+  rng = np.random.default_rng(0)
+  ramps = (np.arange(16)[:, None, None] * rng.normal(0, 0.02, (64, 1, 1, 1, 3))
+           + np.arange(16)[:, None] * rng.normal(0, 0.02, (64, 1, 1, 1, 3)))[:, 0]
+  x = np.float32(0.5 + ramps - ramps.mean((1, 2), keepdims=True))
+  r = x.reshape(64, 4, 4, 4, 4, 3).mean((2, 4)).repeat(4, 1).repeat(4, 2)  # flat cells
+  t = np.full(64, 2)
+  optimizer = optax.adam(2e-3)
+
+  @jax.jit
+  def update(w, state):
+    error = lambda w: ((restoration.restore(w, r, t) - x) ** 2).mean()
+    value, gradient = jax.value_and_grad(error)(w)
+    updates, state = optimizer.update(gradient, state)
+    return optax.apply_updates(w, updates), state, value
+
+  w = weights()
+  state, errors = optimizer.init(w), []
+  for _ in range(60):
+    w, state, error = update(w, state)
+    errors.append(float(error))
+  assert errors[-1] < 0.5 * errors[0]
+
+
+def test_begins_with_errors_as_large_as_their_price_says():
+  betas = objective.betas(1 / 5000, 1 / 2, 18)
+  size = restoration.size_of_errors(betas) * 255
+  assert size[0] == pytest.approx(5000**0.5) and size[-1] == pytest.approx(2**0.5)
+  assert experiments.photos_lossy.get_config().model.restoration
