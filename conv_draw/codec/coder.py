@@ -1,6 +1,7 @@
 """The codec as a library: images to bytes and back with the model of a trained run."""
 
 import functools
+import itertools
 import math
 import os
 from typing import NamedTuple
@@ -128,8 +129,7 @@ class Coder:
       verify: decode a lossless file before it is returned, to be sure; lossy ones always are, to
         say what they decode to.
       effort: 1 or 2 to fit whole-number pixels to the image, for smaller files.
-      progress: called with how many tiles' pixels have been coded or decoded so far, and how many
-        will be; of whole-number pixels.
+      progress: called with how much of the work is done, and how much there is at most.
       source: what messages call the image.
       contrast: of a model with linear paths, which of `network.CONTRASTS` to show the image in: the
         higher, the smaller is the file. None: the one that serves `bits_per_dim` or `psnr` best; if
@@ -184,17 +184,22 @@ class Coder:
     ends = container.ends(header)
     limits.check_image(header, source)
     whole = lossless and self.head is not None
-    encode = functools.partial(
-        segments_lib.encode, self._network_of(tiling),
-        self._pixels_of(tiling, channels) if whole else None, tiling, image, seed=SEED,
-        lossless=lossless, measure=measure, effort=effort, clock=self.clock,
-        progress=_part_of(progress, 0, 1 + verify))
+    asked = psnr is not None or bits_per_dim is not None
+    searched = contrast is None and asked and network_lib.contrasts(self.model) > 1
+    passes = 1 + (verify or not lossless)
+    passes += searched * (len(rates.CONTRASTS) - 1) + (bits_per_dim is not None) * rates.HALVINGS
+    parts = (_part_of(progress, number, passes) for number in itertools.count())
+
+    def encode(ends, **how):
+      return segments_lib.encode(
+          self._network_of(tiling), self._pixels_of(tiling, channels) if whole else None, tiling,
+          image, ends, SEED, lossless, measure, effort, self.clock, next(parts), **how)
+
     stored = ends if lossless else ends[:groups]
     size_of = lambda segments: len(container.write(header, segments))
     limit = math.inf if bits_per_dim is None else bits_per_dim * image.size / 8
-    asked = psnr is not None or limit < math.inf
     psnrs = functools.partial(self._psnrs, image, header, tiling)
-    if contrast is None and asked and network_lib.contrasts(self.model) > 1:
+    if searched:
       contrast, (segments, bits) = rates.contrast(
           lambda count, contrast: encode(stored[:count], contrast=contrast), psnrs, size_of,
           len(stored), limit, psnr)
@@ -219,7 +224,8 @@ class Coder:
     self._check_not_empty(source, segments, tiling)
     decoded = image
     if verify or not lossless:
-      decoded = self._decode(header, tiling, segments, progress=_part_of(progress, 1, 2))
+      decoded = self._decode(
+          header, tiling, segments, progress=_part_of(progress, passes - 1, passes))
     if lossless and not np.array_equal(decoded, image):
       raise UserError(f'{source} was not coded: what was written would not decode to it')
     return Encoded(data, header, segments, decoded, bits[: len(segments)])
@@ -231,8 +237,7 @@ class Coder:
       partial: accept a file cut anywhere, and leave out the last segments of one that another
         machine wrote until the rest decodes here.
       temperature: of the prior that generates the groups that are missing, 0..10.
-      progress: called with how many tiles have been decoded so far, and how many will be; of
-        models without latents.
+      progress: called with how much of the work is done, and how much there is.
       source: what messages call the file.
     Returns:
       ([H, W, C] uint8, `container.Header`, [`container.Segment`]).

@@ -24,7 +24,7 @@ MEAN_ERROR, LOG2_SCALE_ERROR = 1e-5, 6e-6
 
 
 def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, picture=None,
-           price=None, contrast=0):
+           price=None, contrast=0, progress=None):
   """Codes all groups of latents, and behind them the pixels if `lossless`.
 
   Args:
@@ -40,6 +40,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
       place of the pixels; with all groups.
     price: of the last group, in place of the model's; None: that.
     contrast: which of `network.CONTRASTS` to show the image in; the first segment says which.
+    progress: called with how much of the work is done, and how much there is.
   Returns:
     [`container.Segment`], and what coding promised to cost in bits: of each segment; NaN unless
     `measure`.
@@ -68,6 +69,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
             bits[segment] += distributions.code_length_bits(symbols, *cells)
           zs[i] = bins.latents(symbols, at, zs[i])
       state = network.advance(t, state, zs)
+      _say(progress, tiling, numbers, t + 1, iterations)
     if picture is not None:
       picture.encode(writers[-1], network, network.canvas(state), numbers)
     elif lossless:
@@ -83,12 +85,20 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
   return segments, bits
 
 
-def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, picture=None):
+def _say(progress, tiling, numbers, done, iterations):
+  """That so many of the iterations of some tiles are done."""
+  if progress is not None and iterations:
+    progress(numbers.start * iterations + len(numbers) * done, tiling.count * iterations)
+
+
+def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, picture=None,
+           progress=None):
   """[H, W, C = channels] uint8: exact if the pixels are among the segments.
 
   Groups that are missing are generated from the prior, with its deviation times `temperature`; of
   a model with `prefixes` they are left out if that is 0, for its canvas is good as it is. If
   `picture` is given, the last segment is the canvas's, which is filled in; the image is its too.
+  `progress` is as of `encode`.
 
   Raises:
     UserError: segments that another model, or another kind of machine, wrote.
@@ -100,8 +110,9 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, p
   if network.model.prefixes and not temperature:
     iterations = _stored(segments)
   for chunk, numbers in enumerate(tiling.chunks()):
-    *_, state = _states(
-        network, readers, ends, iterations, len(numbers), (seed, chunk), temperature)
+    states = _states(network, readers, ends, iterations, len(numbers), (seed, chunk), temperature)
+    for done, state in enumerate(states):  # noqa: B007
+      _say(progress, tiling, numbers, done, iterations)
     canvas = network.canvas(state)
     if picture is not None:
       picture.decode(last, network, canvas, numbers)

@@ -18,14 +18,15 @@ def encode(network, whole_pixels, tiling, image, ends, seed, lossless, measure=F
     whole_pixels: `whole_pixels.WholePixels` for the pixels; None: lossy, or by what the canvas
       says of them.
     tiling, image, ends, seed, lossless, measure, price, contrast: as `image.encode` takes them.
-    effort, clock, progress: as `whole_image.encode`.
+    effort, clock: as `whole_image.encode`.
+    progress: called with how much of the work is done, and how much there is.
   """
   segments, bits, picture = [], np.zeros(0), None
   if network:
     picture = Picture(tiling, network.model.channels) if whole_pixels else None
     segments, bits = image_lib.encode(
         network, tiling, image, ends, seed, lossless and not whole_pixels, measure, picture,
-        price, contrast)
+        price, contrast, None if whole_pixels else progress)
   if not whole_pixels:
     return segments, bits
   data, promised = whole_image.encode(
@@ -47,7 +48,8 @@ def decode(network, whole_pixels, tiling, segments, ends, channels, seed, temper
     UserError: segments that another model, or another kind of machine, wrote.
   """
   if not whole_pixels:
-    return image_lib.decode(network, tiling, segments, ends, channels, seed, temperature)
+    return image_lib.decode(
+        network, tiling, segments, ends, channels, seed, temperature, progress=progress)
   *before, pixels = segments
   data, picture = pixels.payload, None
   if network:

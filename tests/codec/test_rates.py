@@ -149,3 +149,14 @@ def test_the_contrast_that_serves_best_is_taken():
   assert choose(psnr=29) == 0 and choose(psnr=21) == 4 and choose(psnr=15) == 6
   assert choose(psnr=99) == 0  # of none that is good enough, the best
   assert rates.enough(21, [10, 20, 22, 30]) == 2 and rates.enough(99, [10, 20]) == 1
+
+
+@pytest.mark.parametrize('wanted', [{}, {'bits_per_dim': 1.5}, {'psnr': 20.0, 'contrast': 0}])
+def test_progress_goes_up_to_all(wanted):
+  said = []
+  coded = coder().encode(photos()[0], progress=lambda done, total: said.append(done / total),
+                         tile_side=8, **wanted)
+  assert said == sorted(said) and said[-1] == 1 and len(said) > 7
+  said.clear()
+  coder().decode(coded.data, progress=lambda done, total: said.append(done / total))
+  assert said == sorted(said) and said[-1] == 1 and said[0] < 0.3
