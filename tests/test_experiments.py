@@ -55,7 +55,8 @@ def test_experiment_has_the_keys_of_default_and_takes_a_step(name):
   few = tuple(3 for _ in config.model.upper_strides)
   alone = FIRST[way(config)] == name
   config.model.update(
-      steps=2, features=3, latents=2, mixtures=2, upper_features=few, upper_latents=few)
+      steps=2, features=3, latents=2, mixtures=2, upper_features=few, upper_latents=few,
+      restoration=min(config.model.restoration, 4))
   model = from_config(config, (4, 4, 1), 256)
   optimizer = steps.create_optimizer(config)
   images = np.random.default_rng(0).integers(0, 256, (1, 2, 4, 4, 1)).astype(np.uint8)

@@ -110,6 +110,8 @@ def test_the_recurrence_does_not_learn_from_what_is_shown(part):
     else:
       np.testing.assert_array_equal(with_it, without)
       assert part == 'all' or size(with_it) == 0, name
+  # Nor do bins widen: no gradient tells them of the error that they would leave.
+  assert size(gradients['posterior_log_sigma'][1]) == 0
   assert size(gradients['restoration_kernel_3'][0]) > 0
   assert size(gradients['restoration_size'][0]) == 0
   assert part != 'all' or size(gradients['decoder_canvas'][0]) > 0

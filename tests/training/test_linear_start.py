@@ -1,5 +1,7 @@
 """Training with linear paths begins as a transform coder for its own images."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 import pytest
@@ -19,6 +21,10 @@ def images(crops):
   data = data.astype(np.uint8)
   fetch = (lambda some, places=None: data[some % 50]) if crops else (lambda some: data[some % 50])
   return Images('some', (SIDE, SIDE, 3), 256, fetch, 50, crops=crops)
+
+
+class Trained(NamedTuple):
+  params: dict
 
 
 @pytest.mark.parametrize('crops', [False, True])
@@ -49,3 +55,21 @@ def test_cells_are_the_whole_ones():
   cells = linear_paths.cells(some, 2)
   assert cells.shape == (2 * 2 * 3, 8)
   np.testing.assert_array_equal(cells[1], some[0, :2, 2:4].ravel())
+
+
+def test_a_model_without_restoration_gets_a_new_one(monkeypatch):
+  config = photos_lossy.get_config()
+  config.model.update(steps=5, features=2, latents=4, stride=4, image_kernel=4, restoration=3)
+  shapes = jax.eval_shape(lambda: steps.create_state(
+      config, from_config(config, (SIDE, SIDE, 3), 256), steps.create_optimizer(config),
+      (SIDE, SIDE, 3)))
+  state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  theirs = {name: np.ones(x.shape) for name, x in state.params['params'].items()
+            if not name.startswith('restoration')}
+  monkeypatch.setattr(start.config_lib, 'load', lambda workdir: None)
+  monkeypatch.setattr(
+      start.trained, 'read', lambda config, workdir: Trained({'params': theirs}))
+  found = start._started_from('earlier', state).params['params']
+  assert found.keys() == state.params['params'].keys() > theirs.keys()
+  for name, value in found.items():
+    assert (value == (name in theirs)).all(), name

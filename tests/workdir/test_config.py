@@ -173,6 +173,9 @@ def test_settings_of_codecs_go_together(config):
   assert config_lib.LINEAR_STEPS == linear_paths.TURNS + 1
   config.update_from_flattened_dict({**LINEAR, 'model.steps': 6})
   config_lib.check(config)
+  config.model.update(restoration=8, likelihood='squared_error')
+  config.train.part = 'restoration'
+  config_lib.check(config)
 
 
 @pytest.mark.parametrize('changed, words', [
@@ -183,7 +186,9 @@ def test_settings_of_codecs_go_together(config):
     ({'model.steps': 3}, 'steps at least 4'),
     ({'model.likelihood': 'logistic_mixture'}, 'squared_error'),
     ({'model.likelihood': 'local'}, 'progressive'),
-    ({'objective.samples': 2}, 'progressive')])
+    ({'objective.samples': 2}, 'progressive'),
+    ({'model.restoration': 8}, 'restoration goes with'),
+    ({'train.part': 'restoration'}, 'needs --config.model.restoration')])
 def test_what_codecs_do_not_go_with_is_said(config, changed, words):
   config.update_from_flattened_dict({**LINEAR, 'model.steps': 6, **changed})
   with pytest.raises(UserError, match=words):
