@@ -1,0 +1,32 @@
+"""docs/paper.md names what there is."""
+
+import ast
+import os
+import re
+
+import pytest
+
+from tests.program import ROOT
+
+DOCS = os.path.join(ROOT, 'docs')
+
+with open(os.path.join(DOCS, 'paper.md')) as f:
+  TEXT = f.read()
+NAMES = sorted(set(re.findall(r'\[`([\w.]+)`\]\(([^)]+)\)', TEXT)))
+
+
+@pytest.mark.parametrize('name, link', NAMES)
+def test_what_is_named_is_there(name, link):
+  module, *inside = name.split('.')
+  path = os.path.normpath(os.path.join(DOCS, link))
+  assert os.path.basename(path) == f'{module}.py'
+  with open(path) as f:
+    found = ast.parse(f.read())
+  for part in inside:
+    found = {node.name: node for node in found.body if hasattr(node, 'name')}[part]
+
+
+def test_all_equations_and_pictures_are_named():
+  assert set(map(int, re.findall(r'\((\d+)\)', TEXT))) == set(range(1, 13))
+  assert set(re.findall(r'\| Figure (\d)', TEXT)) == set('12345') and '| Table 1 |' in TEXT
+  assert len(NAMES) > 20
