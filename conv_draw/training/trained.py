@@ -5,6 +5,7 @@ import os
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
@@ -15,7 +16,6 @@ from conv_draw.machine.files import write_file
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.from_config import from_config
 from conv_draw.model.vae import Vae
-from conv_draw.training import checkpoints, steps
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics, published
 
@@ -44,9 +44,9 @@ def load(config, workdir, images=None):
   if jax.process_count() == 1:
     return read(config, workdir, images)
   run = hosts.on_primary(lambda: read(config, workdir, images))
-  model, like = _model(config, images)
+  model = from_config(config, images.shape, images.grey_levels)
   mine = (run.params, run.step) if run else (
-      jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.params), 0)
+      jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _params_like(model, images)), 0)
   params, step = hosts.arrays_from_primary(mine)
   return Run(config, workdir, model, params, int(step), images)
 
@@ -62,20 +62,22 @@ def read(config, workdir, images=None):
     UserError: no such run, or of images of another shape.
   """
   images = _stored_images(workdir) if images is None else images
-  model, like = _model(config, images)
+  model = from_config(config, images.shape, images.grey_levels)
   if published.is_one(workdir):
-    params, step = published.read(workdir, like.params)
+    params, step = published.read(workdir, _params_like(model, images))
   else:
+    # What training needs, decoding with the packaged models does without.
+    from conv_draw.training import checkpoints, steps
+    like = jax.eval_shape(lambda: steps.create_state(
+        config, model, steps.create_optimizer(config), images.shape))
     params, step = checkpoints.restore_params(workdir, like)
   return Run(config, workdir, model, params, step, images)
 
 
-def _model(config, images):
-  """(the model, the structure of its `TrainState`)."""
-  model = from_config(config, images.shape, images.grey_levels)
-  optimizer = steps.create_optimizer(config)
-  return model, jax.eval_shape(
-      lambda: steps.create_state(config, model, optimizer, images.shape))
+def _params_like(model, images):
+  """The structure of a model's parameters."""
+  return jax.eval_shape(lambda key: model.init(
+      key, key, jnp.zeros((1, *images.shape), jnp.uint8)), jax.random.key(0))
 
 
 def of_state(config, workdir, model, state, images):

@@ -7,9 +7,6 @@ import os
 import sys
 import time
 
-import tqdm
-from tensorboardX import SummaryWriter
-
 from conv_draw.errors import UserError
 
 FILE = 'metrics.jsonl'
@@ -28,6 +25,7 @@ class Metrics:
     path = os.path.join(workdir, FILE)
     _end_last_line(path)
     self._file = open(path, 'a', buffering=1)
+    from tensorboardX import SummaryWriter  # Reading does without it.
     try:
       self._tensorboard = SummaryWriter(workdir)
     except BaseException:  # the file can be one's own where the directory is not
@@ -105,8 +103,9 @@ class Progress:
   """A bar on a terminal, plain lines elsewhere; both on stderr. With `on` false, nothing."""
 
   def __init__(self, total, start, unit, on=True):
-    self._on = on
-    self._bar = tqdm.tqdm(
+    from tqdm import tqdm  # Reading does without it.
+    self._on, self._tqdm = on, tqdm
+    self._bar = tqdm(
         total=total, initial=start, unit=unit, dynamic_ncols=True,
         disable=not (on and sys.stderr.isatty()))
     self._total, self._start, self._unit = total, start, unit
@@ -124,13 +123,13 @@ class Progress:
       self._bar.set_postfix_str(text)
       return
     rate = (done - self._start) / max(time.monotonic() - self._began, 1e-9)
-    left = tqdm.tqdm.format_interval((self._total - done) / rate) if rate > 0 else '?'
+    left = self._tqdm.format_interval((self._total - done) / rate) if rate > 0 else '?'
     print(f'{self._unit} {done}/{self._total}  {text}  {left} left', file=sys.stderr, flush=True)
 
   def say(self, text):
     """A line of its own, that stays."""
     if self._on:
-      tqdm.tqdm.write(text, file=sys.stderr)
+      self._tqdm.write(text, file=sys.stderr)
 
   def close(self):
     self._bar.close()
