@@ -7,8 +7,23 @@ asked for: some programs do without, and some must set what JAX reads when it st
 
 __all__ = [
     'BernoulliPixels', 'ConvDraw', 'Elbo', 'GaussianPixels', 'Inference',
-    'LogisticMixturePixels', 'bits_per_dim', 'elbo', 'loss',
+    'LogisticMixturePixels', 'bits_per_dim', 'elbo', 'load', 'loss',
 ]
+
+
+def load(name):
+  """A trained model, as `.model` and its `.params`.
+
+  Args:
+    name: of one that comes with the package (`python -m conv_draw.codec list`), or the path of a
+      workdir.
+  Returns:
+    `training.trained.Run`.
+  Raises:
+    UserError: there is none.
+  """
+  from conv_draw.training import trained
+  return trained.named(name)
 
 
 def __getattr__(name):

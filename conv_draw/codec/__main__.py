@@ -6,10 +6,12 @@
   python -m conv_draw.codec archive FOLDER FILE --workdir=runs/NAME
   python -m conv_draw.codec extract FILE FOLDER --workdir=runs/NAME
   python -m conv_draw.codec info FILE
+  python -m conv_draw.codec list
 
 encode and decode also take a folder of images and a folder of files; what fails is said, and the
 others are coded. `-` is what comes through a pipe. Without --workdir they use models that come with
-the package, one for lossy files and one for lossless ones. No file is overwritten without
+the package, one for lossy files and one for lossless ones; --model=NAME takes another of those that
+list shows. No file is overwritten without
 --overwrite, and never one that is read.
 """
 
@@ -28,6 +30,8 @@ WORKDIR = flags.DEFINE(
     command_line.Path(), 'workdir', None, 'The run whose model is used. Default: encode: '
     'conv_draw/pretrained/photos_lossless with --lossless, photos_lossy without; decode: the one '
     'of these that coded the file.')
+MODEL = flags.DEFINE_string(
+    'model', None, 'In place of --workdir: a model that comes with the package, of `list`.')
 LOSSLESS = flags.DEFINE_bool('lossless', False, 'encode: store the pixels too.')
 NO_VERIFY = flags.DEFINE_bool(
     'no_verify', False, 'encode --lossless: do not decode what is written to compare it, which '
@@ -51,7 +55,8 @@ OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that exist.')
 for rate in (BITS_PER_DIM, PSNR, TEMPERATURE):  # a lower bound lets nan and infinity pass
   flags.register_validator(
       rate.name, lambda value: value is None or math.isfinite(value), 'give a number')
-COMMANDS = {'encode': 2, 'decode': 2, 'archive': 2, 'extract': 2, 'info': 1}  # and their paths
+# And how many paths each takes.
+COMMANDS = {'encode': 2, 'decode': 2, 'archive': 2, 'extract': 2, 'info': 1, 'list': 0}
 
 
 def parse(argv):
@@ -67,6 +72,10 @@ def main(argv):
   command, *paths = argv[1:] or ['']
   with command_line.errors_in_one_line(PROGRAM, ' and '.join(map(os.path.abspath, paths))):
     check(command, paths)
+    if command == 'list':
+      from conv_draw.workdir import published  # imports JAX
+      print('\n'.join(published.listing()))
+      return
     paths[0] = '/dev/stdin' if paths[0] == '-' else paths[0]
     if command == 'info':
       from conv_draw.codec.format import description  # info needs no model
@@ -86,9 +95,11 @@ def main(argv):
 def check(command, paths):
   if COMMANDS.get(command) != len(paths):
     raise UserError(
-        'say encode IMAGE FILE, decode FILE IMAGE, archive FOLDER FILE, extract FILE FOLDER, or '
-        'info FILE')
-  if command in ('archive', 'extract') and not WORKDIR.value:
+        'say encode IMAGE FILE, decode FILE IMAGE, archive FOLDER FILE, extract FILE FOLDER, '
+        'info FILE, or list')
+  if MODEL.value and WORKDIR.value:
+    raise UserError('--model and --workdir both name a model: leave one out')
+  if command in ('archive', 'extract') and not (WORKDIR.value or MODEL.value):
     raise UserError('name a trained run with Gaussian posteriors: --workdir=runs/NAME')
   if (NO_VERIFY.value or EFFORT.value) and not LOSSLESS.value:
     raise UserError('--no-verify and --effort are of encode --lossless: leave them out')
@@ -102,8 +113,11 @@ def check(command, paths):
 def run(command, paths):
   """The `files.Line`s of a command that needs a model, as it goes from file to file."""
   from conv_draw.codec import files
+  from conv_draw.workdir import published
   # The shell leaves the ~ of --workdir=~/run to the program.
   workdir = WORKDIR.value and os.path.expanduser(WORKDIR.value)
+  if MODEL.value:
+    workdir = published.named(MODEL.value)
   if command == 'encode':
     return files.encode(
         *paths, workdir, LOSSLESS.value, GROUPS.value, BITS_PER_DIM.value, PSNR.value, TILE.value,
@@ -115,5 +129,9 @@ def run(command, paths):
   return files.extract(*paths, workdir, OVERWRITE.value)
 
 
-if __name__ == '__main__':
+def start():
   command_line.start(PROGRAM, main, parse)
+
+
+if __name__ == '__main__':
+  start()

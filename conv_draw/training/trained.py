@@ -74,6 +74,12 @@ def read(config, workdir, images=None):
   return Run(config, workdir, model, params, step, images)
 
 
+def named(name):
+  """The `Run` that comes with the package under that name, or of the workdir of that path."""
+  workdir = published.path(name) if name in published.names() else name
+  return read(config_lib.load(workdir), workdir)
+
+
 def _params_like(model, images):
   """The structure of a model's parameters."""
   return jax.eval_shape(lambda key: model.init(

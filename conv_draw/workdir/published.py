@@ -17,6 +17,7 @@ import numpy as np
 
 from conv_draw.errors import UserError, reason
 from conv_draw.machine.files import write_file
+from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics
 
 ROOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'pretrained')
@@ -32,6 +33,40 @@ def path(name):
 def names():
   """Of the models that come with the package."""
   return sorted(name for name in os.listdir(ROOT) if is_one(path(name)))
+
+
+def named(name):
+  """`path` of one that there is.
+
+  Raises:
+    UserError: there is none of that name.
+  """
+  if name not in names():
+    raise UserError(f'no model {name} comes with the package: there are {", ".join(names())}')
+  return path(name)
+
+
+def listing():
+  """Yields a line about each model: its name, size, data, result and what it codes."""
+  for name in names():
+    workdir = path(name)
+    config = config_lib.load(workdir)
+    with open(os.path.join(workdir, 'images.json')) as f:
+      data = json.load(f)['name'].removesuffix(', train')
+    test = [line for line in metrics.read(workdir) if line.get('split') == 'test'][-1]
+    result = (f'{test["nats"]:.2f} nats' if config_lib.is_binary(config)
+              else f'{test["bits_per_dim"]:.3f} bits/dim')
+    size = os.path.getsize(os.path.join(workdir, FILE))
+    yield f'{name:20} {size / 1e6:4.1f} MB  {data:30} {result:15} {_coded(config.model)}'
+
+
+def _coded(m):
+  """What a model of settings `m` is for in the codec, in a word or two."""
+  if m.likelihood == 'local' and m.local_numbers == 'whole':
+    return 'lossless files'
+  if m.posterior in ('rounded', 'uniform'):
+    return 'lossy files' if m.likelihood == 'squared_error' else 'lossy and lossless files'
+  return 'archives' if m.steps else ''
 
 
 def is_one(workdir):

@@ -96,6 +96,21 @@ def test_what_is_of_lossless_files_is_not_ignored_with_others(flag):
   assert status == 2 and 'are of encode --lossless' in error and len(error.splitlines()) == 1
 
 
+def test_models_are_listed_and_named(tmp_path):
+  status, out, error = python('-m', 'conv_draw.codec', 'list')
+  assert status == 0 and 'photos_lossy ' in out, error
+  for flags, words in ((('--model=none',), 'photos_lossless, photos_lossy'),
+                       (('--model=cifar10', '--workdir=runs/x'), 'leave one out')):
+    status, _, error = python('-m', 'conv_draw.codec', 'encode', 'a', 'b', *flags)
+    assert status == 2 and words in error and len(error.splitlines()) == 1
+  status, _, error = python(
+      '-m', 'conv_draw.codec', 'encode', 'docs/digits_samples.png', tmp_path / 'x.cdraw',
+      '--model=cifar10_codec', '--groups=1')
+  assert status == 0, error
+  status, out, _ = python('-m', 'conv_draw.codec', 'info', tmp_path / 'x.cdraw')
+  assert 'cifar10_codec' in out
+
+
 def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
   """Which the shell does not replace in --workdir=~/run."""
   monkeypatch.setenv('HOME', str(tmp_path))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
+import conv_draw
 from conv_draw.codec.coder import Coder
 from conv_draw.codec.study import classical
 from conv_draw.errors import UserError
@@ -27,6 +28,27 @@ def test_there_are_models():
   assert NAMES == [
       'cifar10', 'cifar10_codec', 'cifar10_local', 'cifar10_local_draw', 'cifar10_lossless',
       'omniglot', 'omniglot_local', 'omniglot_local_draw', 'photos_lossless', 'photos_lossy']
+
+
+def test_each_has_a_line():
+  lines = list(published.listing())
+  assert [line.split()[0] for line in lines] == NAMES
+  assert all('MB' in line and ('nats' in line or 'bits/dim' in line) for line in lines)
+  coded = {line.split()[0]: line for line in lines}
+  assert 'lossless files' in coded['photos_lossless'] and 'lossy files' in coded['photos_lossy']
+  assert 'archives' in coded['cifar10'] and '102.06 nats' in coded['omniglot']
+
+
+def test_a_model_is_loaded_by_its_name_or_its_path():
+  run = conv_draw.load('cifar10_codec')
+  assert run.workdir == published.path('cifar10_codec') and run.model.iterations == 4
+  again = conv_draw.load(published.path('cifar10_codec'))
+  np.testing.assert_array_equal(
+      run.params['params']['prior'], again.params['params']['prior'])
+  with pytest.raises(UserError, match='there are cifar10, '):
+    published.named('photos_small')
+  with pytest.raises(UserError, match='photos_small'):
+    conv_draw.load('photos_small')
 
 
 @pytest.mark.parametrize('name', NAMES)
