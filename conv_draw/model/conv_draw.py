@@ -140,13 +140,16 @@ class ConvDraw(nn.Module):
           *below, 0 if self.posterior == 'gaussian' else self.iterations, log_sigma,
           self.iterations if self.linear and not i else 0))
       below = (layer.encoded, layer.features)  # channels that go up from here, and down to here
-    self.raw = tuple(raw)  # `weights.Weights` of each layer, as created
+    # `weights.Weights` of each layer, as created; of NumPy, t could not be an index of them.
+    self.raw = jax.tree.map(jnp.asarray, tuple(raw))
     # r_0: a bias of all pixels, [R]; or of each, [H, W, R], where they have weights of their own.
     pixels = () if self.stride else tuple(self.image_size)
     self.initial_canvas = self.param('initial_canvas', lambda key: jnp.broadcast_to(
         self.pixels.initial_canvas(c), (*pixels, r)))
-    self.restores = restoration_lib.create(
-        self.param, c, self.restoration, self.iterations, self.stride) if self.restoration else None
+    self.restores = None
+    if self.restoration:
+      self.restores = jax.tree.map(jnp.asarray, restoration_lib.create(
+          self.param, c, self.restoration, self.iterations, self.stride))
 
   def _check_size(self, image_size):
     """Raises a ValueError if a layer is fully connected and not to images of that size."""

@@ -83,7 +83,7 @@ def restore(weights, r, t):
   # Of whole blocks; beyond its edges a picture goes on as it ends.
   even = jnp.pad(r, ((0, 0), (0, height % BLOCK), (0, width % BLOCK), (0, 0)), mode='edge')
   done, at = t > 0, jnp.maximum(t - 1, 0)
-  by_image = lambda values: jnp.asarray(values)[at][:, None, None]
+  by_image = lambda values: values[at][:, None, None]
   size = by_image(jax.lax.stop_gradient(weights.size)[:, None])
   x = jnp.clip((even - _mean_around(even)) / size, -MOST, MOST)
   x = _blocks(x)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from sklearn import datasets
@@ -214,3 +215,21 @@ def test_damaged_and_other_models_are_refused(made, tmp_path):
   os.truncate(damaged / published.FILE, 1000)
   with pytest.raises(UserError, match='is damaged'):
     trained.load(config_lib.load(damaged), str(damaged))
+
+
+@pytest.mark.parametrize('name', ['cifar10_codec', 'photos_lossy'])
+def test_what_is_loaded_runs_in_jits_maps_and_gradients(name):
+  """Its parameters are NumPy's."""
+  run = conv_draw.load(name)
+  images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+  keys = jax.random.split(jax.random.key(0), 2)
+
+  def nats(params, key, image):
+    image, key = image[None], key[None]
+    return conv_draw.elbo(run.model, image, run.model.apply(params, key, image)).nats[0]
+
+  each = jax.jit(jax.vmap(nats, (None, 0, 0)))(run.params, keys, images)
+  at_once = run.model.apply(run.params, keys, images)
+  np.testing.assert_allclose(each, conv_draw.elbo(run.model, images, at_once).nats, rtol=1e-4)
+  gradients = jax.jit(jax.grad(nats))(run.params, keys[0], images[0])
+  assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
