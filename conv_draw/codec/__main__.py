@@ -9,9 +9,9 @@
   python -m conv_draw.codec list
 
 encode and decode also take a folder of images and a folder of files; what fails is said, and the
-others are coded. `-` is what comes through a pipe. Without --workdir they use models that come with
-the package, one for lossy files and one for lossless ones; --model=NAME takes another of those that
-list shows. No file is overwritten without
+others are coded. `-` is what comes through a pipe, and what goes into one; decode writes a PNG
+there. Without --workdir they use models that come with the package, one for lossy files and one for
+lossless ones; --model=NAME takes another of those that list shows. No file is overwritten without
 --overwrite, and never one that is read.
 """
 

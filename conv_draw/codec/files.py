@@ -88,7 +88,9 @@ def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite
       could not hold what is in it.
   """
   plan = targets.plan(path, target, (EXTENSION,), '.png', overwrite)
-  formats = {image_path: image_files.format_of(image_path) for _, image_path in plan.pairs}
+  formats = {
+      image_path: image_files.format_of('it.png' if image_path == targets.PIPE else image_path)
+      for _, image_path in plan.pairs}
   load, at_once = functools.cache(coder_lib.Coder.load), 1
   if workdir:
     load(workdir).check_posterior(coder_lib.BINS)
@@ -205,7 +207,8 @@ def _each(plan, code, source, summary, at_once=1):
   """
   def one(pair):
     try:
-      return Line(code(*pair))
+      # Beside what goes to standard output there is nothing else to be said there.
+      return Line(code(*pair), note=pair[1] == targets.PIPE)
     except UserError as e:
       if len(plan.pairs) == 1:
         raise

@@ -2,12 +2,14 @@
 
 import collections
 import os
+import sys
 from typing import NamedTuple
 
 from conv_draw.errors import UserError, reason
 from conv_draw.machine.files import write_file
 
 SHOWN = 5  # file names in a message
+PIPE = '-'  # a target that is standard output
 
 
 class Plan(NamedTuple):
@@ -22,7 +24,7 @@ def plan(source, target, extensions, new_extension, overwrite=False):
   """`Plan` of one file, or of all those in a folder into another.
 
   A single file goes to `target`, or into it under its own name if that is a folder or ends in a
-  slash.
+  slash; or to standard output, if it is `PIPE`.
 
   Raises:
     UserError: nothing to read, or something that may not be written (see `check`).
@@ -31,6 +33,10 @@ def plan(source, target, extensions, new_extension, overwrite=False):
   others, into = [], target
   if not os.path.exists(source):
     raise UserError(f'{source} does not exist: name a file that does')
+  if target == PIPE:
+    if os.path.isdir(source):
+      raise UserError(f'{source} is a folder: name another one for what becomes of its files')
+    return Plan([(source, PIPE)], None, [])
   if os.path.isdir(source):
     names, others = listing(source, extensions)
     pairs = [
@@ -118,6 +124,10 @@ def write(path, data, folder, overwrite):
   Raises:
     UserError: it cannot be written, or exists by now and is not to be overwritten.
   """
+  if path == PIPE:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+    return
   if folder is not None:
     try:
       os.makedirs(folder, exist_ok=True)

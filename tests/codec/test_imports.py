@@ -1,5 +1,6 @@
 """The codec needs little: not what training needs, and no Unix."""
 
+import io
 import subprocess
 import sys
 
@@ -19,17 +20,19 @@ runpy.run_module('conv_draw.codec', run_name='__main__')
 '''
 
 
-def run(*arguments):
+def run(*arguments, given=None):
   return subprocess.run([sys.executable, '-c', PROGRAM, *map(str, arguments)], cwd=ROOT,
-                        capture_output=True, text=True)
+                        capture_output=True, input=given)
 
 
-def test_images_are_coded_without_what_training_needs(tmp_path):
+def test_images_go_through_pipes_without_what_training_needs(tmp_path):
   image = np.random.default_rng(0).integers(90, 150, (9, 14, 3)).astype(np.uint8)
   Image.fromarray(image).save(tmp_path / 'x.png')
-  coded, decoded = tmp_path / 'x.cdraw', tmp_path / 'y.png'
-  done = run('encode', tmp_path / 'x.png', coded, '--lossless')
-  assert done.returncode == 0, done.stderr
-  done = run('decode', coded, decoded)
-  assert done.returncode == 0, done.stderr
-  np.testing.assert_array_equal(np.asarray(Image.open(decoded)), image)
+  coded = run('encode', '-', '-', '--lossless', given=(tmp_path / 'x.png').read_bytes())
+  assert coded.returncode == 0, coded.stderr
+  assert b'lossless' in coded.stderr and b'-: 14x9' in coded.stderr
+  decoded = run('decode', '-', '-', given=coded.stdout)
+  assert decoded.returncode == 0, decoded.stderr
+  np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(decoded.stdout))), image)
+  folder = run('encode', tmp_path, '-', '--lossless')
+  assert folder.returncode == 2 and b'is a folder' in folder.stderr and not folder.stdout
