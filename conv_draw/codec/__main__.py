@@ -15,6 +15,7 @@ lossless ones; --model=NAME takes another of those that list shows. No file is o
 --overwrite, and never one that is read.
 """
 
+import json
 import math
 import os
 import sys
@@ -51,6 +52,8 @@ PARTIAL = flags.DEFINE_bool('partial', False, 'decode, info: accept a file cut a
 TEMPERATURE = flags.DEFINE_float(
     'temperature', 0.0, 'decode: of the prior that completes an image; 0 = its mean.',
     lower_bound=0, upper_bound=10)
+JSON = flags.DEFINE_bool(
+    'json', False, 'encode, decode, info: print JSON, of each file an object in one line.')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that exist.')
 for rate in (BITS_PER_DIM, PSNR, TEMPERATURE):  # a lower bound lets nan and infinity pass
   flags.register_validator(
@@ -79,15 +82,20 @@ def main(argv):
     paths[0] = '/dev/stdin' if paths[0] == '-' else paths[0]
     if command == 'info':
       from conv_draw.codec.format import description  # info needs no model
-      print(description.describe_file(paths[0], PARTIAL.value))
+      if JSON.value:
+        print(json.dumps(description.fields(paths[0], PARTIAL.value)))
+      else:
+        print(description.describe_file(paths[0], PARTIAL.value))
       return
     failed = False
     for line in run(command, paths):
       failed = failed or line.failed
       if line.failed or line.note:
         print(f'{PROGRAM}: {line.text}', file=sys.stderr, flush=True)
-      else:
+      elif not JSON.value:
         print(line.text, flush=True)
+      elif line.fields:
+        print(json.dumps(line.fields), flush=True)
     if failed:
       sys.exit(2)
 

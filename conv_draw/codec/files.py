@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import math
 import os
 import sys
 from typing import NamedTuple
@@ -27,6 +28,7 @@ class Line(NamedTuple):
   text: str
   failed: bool = False
   note: bool = False  # for stderr, though nothing failed
+  fields: dict | None = None  # the same for programs, of what was coded
 
 
 def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim=None, psnr=None,
@@ -111,7 +113,9 @@ def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite
     what = f'{groups} of {header.groups} groups'
     if any(segment.kind == container.PIXELS for segment in segments):
       what = 'lossless' if exact else f'decoded exactly, but {format_.name} changes pixels'
-    return f'{image_path}: {header.width}x{header.height}, {what}'
+    return f'{image_path}: {header.width}x{header.height}, {what}', {
+        'file': image_path, 'width': header.width, 'height': header.height,
+        'channels': header.channels, 'groups': groups, 'lossless': what == 'lossless'}
 
   yield from _each(plan, decode_one, path, lambda count: f'{count} files decoded', at_once)
 
@@ -201,14 +205,15 @@ def _at_once(coder):
 
 
 def _each(plan, code, source, summary, at_once=1):
-  """Yields the `Line`s of `code(*pair)`, and of several what `summary` says of those coded.
+  """Yields `Line`s of the texts and fields `code(*pair)`; of several, a `summary` of those coded.
 
   What one of several files cannot do does not keep the others from it.
   """
   def one(pair):
     try:
       # Beside what goes to standard output there is nothing else to be said there.
-      return Line(code(*pair), note=pair[1] == targets.PIPE)
+      text, fields = code(*pair)
+      return Line(text, note=pair[1] == targets.PIPE, fields=fields)
     except UserError as e:
       if len(plan.pairs) == 1:
         raise
@@ -241,13 +246,19 @@ def _not_kept(dropped):
 
 
 def _report(path, image, coded, model, lossless):
+  """(text, fields) of a `Line` about an image that was coded."""
   payload = 8 * sum(len(segment.payload) for segment in coded.segments)
   psnr_db = pictures.psnr_db(image, coded.decoded, model.pixels.grey_levels - 1)
   quality = 'lossless' if lossless else (
       f'{len(coded.segments)} of {model.iterations} groups, PSNR {psnr_db:.2f} dB')
+  height, width, channels = image.shape
+  rate = 8 * len(coded.data) / image.size
   return (
-      f'{path}: {image.shape[1]}x{image.shape[0]}, {quality}; {len(coded.data):,} bytes, '
-      f'{8 * len(coded.data) / image.size:.4f} bits/dim (payload {payload / image.size:.4f})')
+      f'{path}: {width}x{height}, {quality}; {len(coded.data):,} bytes, '
+      f'{rate:.4f} bits/dim (payload {payload / image.size:.4f})'), {
+          'file': path, 'width': width, 'height': height, 'channels': channels,
+          'lossless': lossless, 'segments': len(coded.segments), 'bytes': len(coded.data),
+          'bits_per_dim': rate, 'psnr_db': psnr_db if math.isfinite(psnr_db) else None}
 
 
 def _kind(image):

@@ -1,5 +1,6 @@
 """What files.py does with files, by a tiny model of random weights in this process."""
 
+import json
 import os
 
 import numpy as np
@@ -275,4 +276,21 @@ def test_exact_images_have_no_finite_psnr(error, words):
   image = np.full((4, 4, 1), 3, np.uint8)
   model = ConvDraw(channels=1, pixels=GaussianPixels(17), iterations=2)
   coded = coder_lib.Encoded(b'data', None, [], image + np.uint8(error), np.zeros(0))
-  assert words in files._report('a.cdraw', image, coded, model, lossless=False)
+  assert words in files._report('a.cdraw', image, coded, model, lossless=False)[0]
+
+
+def test_what_was_coded_is_said_to_programs_too(tmp_path):
+  [line] = encode(picture(tmp_path / 'a.png'), tmp_path / 'a.cdraw', groups=2)
+  fields = line.fields
+  data = (tmp_path / 'a.cdraw').read_bytes()
+  assert (fields['height'], fields['width']) == SIZE and fields['bytes'] == len(data)
+  assert fields['bits_per_dim'] == 8 * len(data) / (3 * SIZE[0] * SIZE[1])
+  assert fields['segments'] == 2 and not fields['lossless'] and 3 < fields['psnr_db'] < 60
+  [line] = decode(tmp_path / 'a.cdraw', tmp_path / 'b.png')
+  assert line.fields['groups'] == 2 and line.fields['file'] == str(tmp_path / 'b.png')
+  json.dumps([fields, line.fields])
+  (tmp_path / 'some').mkdir()
+  for i in range(2):
+    picture(tmp_path / 'some' / f'{i}.png', i)
+  *each, summary = encode(tmp_path / 'some', tmp_path / 'coded', lossless=True)
+  assert [line.fields['psnr_db'] for line in each] == [None, None] and summary.fields is None

@@ -15,6 +15,35 @@ def describe_file(path, partial=False):
   return describe_image(*container.read(data, partial, path))
 
 
+def fields(path, partial=False):
+  """The same as `describe_file` for programs: a dict of numbers, strings and lists.
+
+  Raises:
+    UserError: as `describe_file`.
+  """
+  data = reading.read_file(path)
+  if data.startswith(framing.ARCHIVE_MAGIC):
+    header, names, _ = archive_file.read(data, path)
+    return {'mode': 'archive', 'file': path, **_image(header), 'images': header.count,
+            'initial_bits': header.initial_bits, 'bytes': len(data), 'names': names}
+  header, segments = container.read(data, partial, path)
+  _, *parts = container.sizes(header, segments)
+  return {
+      'mode': 'lossless' if header.mode == container.LOSSLESS else 'lossy', 'file': path,
+      **_image(header), 'groups': header.groups, 'tile_side': header.tile_side,
+      'complete': len(segments) == container.count(header), 'bytes': len(data),
+      'segments': [{'name': label, 'payload_bytes': size, 'bytes_so_far': total}
+                   for label, size, total in parts]}
+
+
+def _image(header):
+  return {
+      'width': header.width, 'height': header.height, 'channels': header.channels,
+      'grey_levels': header.grey_levels, 'model': header.name,
+      'fingerprint': header.fingerprint.hex(), 'seed': header.seed,
+      'jax': list(header.jax) if header.jax else None}
+
+
 def describe_image(header, segments):
   """Of `container.Header` and `container.Segment`s, all or the first few."""
   latents = [segment.index for segment in segments if segment.kind == container.LATENTS]

@@ -16,6 +16,7 @@ files, to DIR (default: the run's folder `study`) and prints the tables.
 Those of an earlier study are replaced; other files of these names only with --overwrite.
 """
 
+import json
 import os
 import sys
 
@@ -50,6 +51,7 @@ DATA_DIR = flags.DEFINE(
 EFFORT = flags.DEFINE_integer(
     'effort', 0, 'Of encode --lossless: also with each one up to this.', lower_bound=0,
     upper_bound=2)
+JSON = flags.DEFINE_bool('json', False, 'Print JSON in place of the tables.')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that are not of a study.')
 
 
@@ -99,9 +101,12 @@ def main(argv):
       speeds += more_speeds
     shown = [comparison.to_bytes(image, coders[0].model.pixels.grey_levels) for image in images]
     metric, _ = quality.similarity(shown[:1], shown[:1])
+    names = output.write(out, points, metric, shown)
+    if JSON.value:
+      print(json.dumps(output.fields(points, speeds, metric)))
+      return
     print(f'\n{what}, model {" and ".join(coder.name for coder in coders)}\n')
     print(output.tables(points, speeds, metric))
-    names = output.write(out, points, metric, shown)
     print(f'\nwrote {", ".join(names)} to {out}')
 
 

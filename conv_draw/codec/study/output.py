@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 
 import matplotlib
@@ -163,6 +164,18 @@ def _lossy(points, protocol, codec):
   """Points that say something: not an image of nothing."""
   return [p for p in points if (p.protocol, p.codec, p.lossless) == (protocol, codec, False)
           and not p.setting.startswith('0 groups')]
+
+
+def fields(points, speeds, metric):
+  """What was found, as dicts and lists of numbers and strings."""
+  def of_point(point):
+    found = point._asdict()
+    found.pop('decoded')
+    found[metric] = found.pop('similarity')
+    return {name: value if not isinstance(value, float) or math.isfinite(value) else None
+            for name, value in found.items()}
+
+  return {'points': list(map(of_point, points)), 'speeds': [speed._asdict() for speed in speeds]}
 
 
 def tables(points, speeds, metric):

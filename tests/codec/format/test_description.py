@@ -1,10 +1,11 @@
 """What people are told of a file."""
 
+import json
 import re
 
 import pytest
 
-from conv_draw.codec.format import container, description
+from conv_draw.codec.format import archive_file, container, description
 from tests.codec.format.damage import refused
 from tests.codec.format.test_archive_file import DATA as ARCHIVE
 from tests.codec.format.test_archive_file import HEADER as ARCHIVE_HEADER
@@ -58,3 +59,19 @@ def test_files_of_either_kind_are_described(tmp_path):
   assert description.describe_file(path, partial=True) == text
   path.write_bytes(b'else')
   refused(description.describe_file, path, path, 'not a file of this codec')
+
+
+def test_programs_are_told_the_same(tmp_path):
+  path = str(tmp_path / 'x')
+  with open(path, 'wb') as f:
+    f.write(container.write(HEADER, segments_of(HEADER)[:2]))
+  found = json.loads(json.dumps(description.fields(path)))
+  assert found['width'] == HEADER.width and found['model'] == HEADER.name
+  assert not found['complete'] and found['groups'] == HEADER.groups and len(found['segments']) == 2
+  last = found['segments'][-1]
+  assert last['bytes_so_far'] == found['bytes'] > last['payload_bytes'] > 0
+  with open(path, 'wb') as f:
+    f.write(archive_file.write(ARCHIVE_HEADER, NAMES, b'payload'))
+  found = json.loads(json.dumps(description.fields(path)))
+  assert found['mode'] == 'archive' and found['names'] == list(NAMES)
+  assert found['images'] == len(NAMES)

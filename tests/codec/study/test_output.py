@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
@@ -72,6 +73,15 @@ def test_of_lossless_points_alone_there_are_numbers_alone(tmp_path):
   assert output.write(str(tmp_path), found, 'SSIM', []) == ['study.csv']
   text = output.tables(found, [], 'SSIM')
   assert 'Lossy' not in text and '| single | 0.5000 | 1.0000 |' in text
+
+
+def test_programs_are_told_the_same():
+  found = output.fields(points(), [], 'SSIM')
+  assert len(found['points']) == len(points()) and found['speeds'] == []
+  for fields, point in zip(found['points'], points(), strict=True):
+    assert fields['bits_per_dim'] == point.bits_per_dim and fields['SSIM'] == point.similarity
+    assert fields['psnr_db'] == (point.psnr_db if np.isfinite(point.psnr_db) else None)
+  json.dumps(found, allow_nan=False)
 
 
 def test_sheets_larger_than_the_classical_codecs_hold_are_refused_at_once():
