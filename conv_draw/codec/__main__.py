@@ -6,6 +6,7 @@
   python -m conv_draw.codec archive FOLDER FILE --workdir=runs/NAME
   python -m conv_draw.codec extract FILE FOLDER --workdir=runs/NAME
   python -m conv_draw.codec info FILE
+  python -m conv_draw.codec view FILE [PAGE]
   python -m conv_draw.codec list
 
 encode and decode also take a folder of images and a folder of files; what fails is said, and the
@@ -59,7 +60,8 @@ for rate in (BITS_PER_DIM, PSNR, TEMPERATURE):  # a lower bound lets nan and inf
   flags.register_validator(
       rate.name, lambda value: value is None or math.isfinite(value), 'give a number')
 # And how many paths each takes.
-COMMANDS = {'encode': 2, 'decode': 2, 'archive': 2, 'extract': 2, 'info': 1, 'list': 0}
+COMMANDS = {'encode': (2,), 'decode': (2,), 'archive': (2,), 'extract': (2,), 'info': (1,),
+            'view': (1, 2), 'list': (0,)}
 
 
 def parse(argv):
@@ -101,10 +103,10 @@ def main(argv):
 
 
 def check(command, paths):
-  if COMMANDS.get(command) != len(paths):
+  if len(paths) not in COMMANDS.get(command, ()):
     raise UserError(
         'say encode IMAGE FILE, decode FILE IMAGE, archive FOLDER FILE, extract FILE FOLDER, '
-        'info FILE, or list')
+        'info FILE, view FILE [PAGE], or list')
   if MODEL.value and WORKDIR.value:
     raise UserError('--model and --workdir both name a model: leave one out')
   if command in ('archive', 'extract') and not (WORKDIR.value or MODEL.value):
@@ -132,6 +134,9 @@ def run(command, paths):
         not NO_VERIFY.value, EFFORT.value, OVERWRITE.value)
   if command == 'decode':
     return files.decode(*paths, workdir, PARTIAL.value, TEMPERATURE.value, OVERWRITE.value)
+  if command == 'view':
+    target = paths[1] if len(paths) > 1 else None
+    return files.view(paths[0], target, workdir, OVERWRITE.value)
   if command == 'archive':
     return files.archive(*paths, workdir, OVERWRITE.value)
   return files.extract(*paths, workdir, OVERWRITE.value)

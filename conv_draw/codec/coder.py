@@ -262,21 +262,23 @@ class Coder:
               source, header, '' if partial else '; --partial gives a coarser image') from e
         segments = segments[:-1]
 
-  def decode_prefixes(self, encoded):
-    """What a lossy file decodes to if it is cut behind 0, 1, ... groups: [H, W, C] uint8 each.
+  def decode_prefixes(self, header, segments):
+    """What a file decodes to if it is cut behind 0, 1, ... segments: [H, W, C] uint8 each.
 
-    Of a model trained for that, in the time that it takes to decode the last one.
+    Of lossy files and models trained for that, in the time that it takes to decode the last one.
+    Without latents there is nothing of a file but all, in a list of one.
 
     Args:
-      encoded: `Encoded`.
+      header, segments: as of `Encoded`.
     """
-    header = encoded.header
     tiling = self._tiling((header.height, header.width), header.tile_side)
-    segments = encoded.segments
     counts = range(len(segments) + 1)
-    if not self.model.prefixes:
+    if self.lossless_only:
+      return [self._decode(header, tiling, segments)]
+    if header.mode == container.LOSSLESS or not self.model.prefixes:
       return [self._decode(header, tiling, segments[:count]) for count in counts]
-    images = [np.zeros(encoded.decoded.shape, np.uint8) for _ in counts]
+    size = header.height, header.width, header.channels
+    images = [np.zeros(size, np.uint8) for _ in counts]
     for count, tiles, numbers in self._prefixes(header, tiling, segments, counts):
       tiling.paste(images[count], tiles, numbers)
     return images

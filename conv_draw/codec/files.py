@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from conv_draw.codec import coder as coder_lib
-from conv_draw.codec import image_files, targets
+from conv_draw.codec import image_files, targets, viewing
 from conv_draw.codec.format import archive_file, container, reading
 from conv_draw.errors import UserError
 from conv_draw.machine import startup
@@ -118,6 +118,18 @@ def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite
         'channels': header.channels, 'groups': groups, 'lossless': what == 'lossless'}
 
   yield from _each(plan, decode_one, path, lambda count: f'{count} files decoded', at_once)
+
+
+def view(path, target=None, workdir=None, overwrite=False):
+  """Writes a page about the coded file `path`, as `viewing.view`.
+
+  Yields:
+    A `Line` that says how large the page is.
+  """
+  text, fields = viewing.view(
+      path, lambda workdir, header, path: coder_lib.Coder.load(
+          workdir or _packaged(header.name, path)), target, workdir, overwrite)
+  yield Line(text, fields=fields)
 
 
 def archive(folder, path, workdir, overwrite=False):

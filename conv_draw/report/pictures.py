@@ -39,6 +39,11 @@ def save_grid(path, grid):
   write_file(path, data.getvalue())
 
 
+def to_bytes(images, grey_levels):
+  """Values 0..grey_levels-1 as 0..255."""
+  return np.rint(images * (255 / (grey_levels - 1))).astype(np.uint8)
+
+
 def psnr_db(images, decoded, peak=255):
   """Of the mean squared error over arrays of one shape, in decibels; inf if they are equal.
 

@@ -29,6 +29,7 @@ from conv_draw.codec import files
 from conv_draw.codec.study import comparison, output, quality
 from conv_draw.data import sets
 from conv_draw.errors import UserError
+from conv_draw.report import pictures
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import published
 
@@ -99,7 +100,7 @@ def main(argv):
       more_points, more_speeds = comparison.compare(coder, images, protocols, effort, progress)
       points += more_points
       speeds += more_speeds
-    shown = [comparison.to_bytes(image, coders[0].model.pixels.grey_levels) for image in images]
+    shown = [pictures.to_bytes(image, coders[0].model.pixels.grey_levels) for image in images]
     metric, _ = quality.similarity(shown[:1], shown[:1])
     names = output.write(out, points, metric, shown)
     if JSON.value:

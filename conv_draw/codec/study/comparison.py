@@ -82,7 +82,7 @@ def compare(coder, images, protocols=PROTOCOLS, effort=0, progress=print):
     points += found
     speeds += speed
     levels = coder.model.pixels.grey_levels
-    parts, shown = ([to_bytes(i, levels) for i in some] for some in (parts, images))
+    parts, shown = ([pictures.to_bytes(i, levels) for i in some] for some in (parts, images))
     for setting in settings:
       progress(f'{protocol}: {setting.codec}, {setting.name}')
       points.append(_classical(protocol, setting, parts, shown))
@@ -115,11 +115,6 @@ def _check_sides(parts):
         'study fewer (--images=8), or smaller ones')
 
 
-def to_bytes(images, grey_levels):
-  """Values 0..grey_levels-1 as 0..255."""
-  return np.rint(images * (255 / (grey_levels - 1))).astype(np.uint8)
-
-
 def at_rate(points, rate):
   """The `Point` of the best PSNR among those of at most `rate` bits/dim; None if there is none."""
   return max((p for p in points if p.bits_per_dim <= rate), key=lambda p: p.psnr_db, default=None)
@@ -150,7 +145,7 @@ def _ours(coder, protocol, parts, images, most_effort):
   """([`Point`] of every number of groups and lossless, [`Speed`])."""
   tile_side = max(images[0].shape[:2]) if protocol == 'sheet' else None
   levels = coder.model.pixels.grey_levels
-  shown = [to_bytes(image, levels) for image in images]
+  shown = [pictures.to_bytes(image, levels) for image in images]
   for part in {part.shape: part for part in parts}.values():
     coder.encode(part, not coder.lossy_only, tile_side=tile_side)  # compiles
   points, speeds = [], []
@@ -176,10 +171,10 @@ def _ours(coder, protocol, parts, images, most_effort):
     for contrast in (rates.CONTRASTS[::2] if coder.model.linear else (0,)):
       if contrast:
         coded = [coder.encode(part, contrast=contrast, tile_side=tile_side) for part in parts]
-      prefixes = [coder.decode_prefixes(file) for file in coded]
+      prefixes = [coder.decode_prefixes(file.header, file.segments) for file in coded]
       for groups in range(coder.model.iterations + 1):
         size = sum(len(container.write(file.header, file.segments[:groups])) for file in coded)
-        decoded = [to_bytes(image, levels) for image in _images(
+        decoded = [pictures.to_bytes(image, levels) for image in _images(
             protocol, [images[groups] for images in prefixes], images)]
         setting = f'{groups} groups' + f', contrast {contrast}' * (contrast > 0)
         points.append(_point(protocol, OURS, setting, False, size, decoded, shown))
@@ -199,7 +194,7 @@ def _full_variance(coder, coded, points, images, shown):
     levels = coder.model.pixels.grey_levels
     found.append(_point(
         'sheet', FULL_VARIANCE, f'{groups} groups', False, sum(map(len, files)),
-        [to_bytes(image, levels) for image in decoded], shown))
+        [pictures.to_bytes(image, levels) for image in decoded], shown))
   return found
 
 

@@ -1,0 +1,131 @@
+"""What a page consists of, as HTML that needs nothing else: no network, no server, no other file.
+
+Curves are drawn by uPlot (assets/LICENSE.uplot), 51 kB that lie beside and go into each page.
+"""
+
+import base64
+import hashlib
+import html
+import itertools
+import json
+import math
+import os
+
+ASSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'assets')
+LANGUAGE = 'en'
+
+
+def document(title, body):
+  """A whole page."""
+  style, script = (''.join(map(_asset, names)) for names in (
+      ('uplot.css', 'page.css'), ('uplot.js', 'page.js')))
+  return (
+      f'<!DOCTYPE html>\n<html lang="{LANGUAGE}">\n<head>\n<meta charset="utf-8">\n'
+      '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+      f'<link rel="icon" href="data:,">\n<title>{html.escape(title)}</title>\n'
+      f'<style>{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n'
+      f'<script>{script}</script>\n</body>\n</html>\n')
+
+
+def _asset(name):
+  with open(os.path.join(ASSETS, name), encoding='utf-8') as f:
+    return f.read()
+
+
+def heading(text, level=2):
+  return f'<h{level}>{html.escape(text)}</h{level}>\n'
+
+
+def paragraph(text):
+  return f'<p>{html.escape(text)}</p>\n'
+
+
+def picture(png, alt, caption, width=None, smooth=False):
+  """A picture that stays.
+
+  Args:
+    png: the bytes of its file.
+    alt: what it shows, for those who do not see it.
+    width: in pixels of the screen, at most; None: its own.
+    smooth: enlarged smoothly, as a drawing; else every pixel is a square.
+  """
+  return (
+      f'<figure><img src="{_uri(png)}" alt="{html.escape(alt)}"{_wide(width)}{_smooth(smooth)}>'
+      f'<figcaption>{html.escape(caption)}</figcaption></figure>\n')
+
+
+def slider(label, ways, width=None, smooth=False):
+  """A picture that a slider chooses, of several; the last one at first.
+
+  Args:
+    label: of the slider: what it moves along.
+    ways: {name: frames}, among which one chooses, if there are several; all of one length. A frame
+      is (a PNG file's bytes, alt, caption).
+    width, smooth: as of `picture`.
+  """
+  numbers = itertools.count()
+  choice, (first, *_) = '', ways.values()
+  # A name of its own for the choice on this page, whatever else is on it.
+  group = f'way-{_short_hash(label, first[-1][2])}'
+  if len(ways) > 1:
+    choice = '<fieldset>' + ''.join(
+        f'<label><input type="radio" name="{group}" value="{number}"'
+        f'{"" if number else " checked"}> {html.escape(name)}</label>'
+        for name, number in zip(ways, numbers, strict=False)) + '</fieldset>'
+  frames = [[{'src': _uri(png), 'alt': alt, 'caption': caption} for png, alt, caption in way]
+            for way in ways.values()]
+  png, alt, caption = first[-1]
+  last = len(first) - 1
+  return (
+      f'<figure class="slider"><img src="{_uri(png)}" alt="{html.escape(alt)}"{_wide(width)}'
+      f'{_smooth(smooth)}>{choice}<label>{html.escape(label)} '
+      f'<input type="range" min="0" max="{last}" value="{last}" step="1"></label>'
+      f'<output aria-live="polite">{html.escape(caption)}</output>{_data(frames)}</figure>\n')
+
+
+def curves(x, y, series, marks=()):
+  """Curves over one axis, as those of a training.
+
+  Args:
+    x, y: labels of the axes.
+    series: [(name, xs, ys, whether as points)].
+    marks: [(x, text)], vertical lines.
+  """
+  drawn = {'x': x, 'y': y, 'marks': [{'x': at, 'text': text} for at, text in marks], 'series': [
+      {'name': name, 'points': points, 'x': list(xs),
+       'y': [value if math.isfinite(value) else None for value in ys]}
+      for name, xs, ys, points in series]}
+  names = ' and '.join(name for name, *_ in series)
+  return (f'<div class="curves" role="img" aria-label="{html.escape(f"{y} against {x}: {names}")}">'
+          f'{_data(drawn)}</div>\n')
+
+
+def table(header, rows):
+  """Rows of texts."""
+  row = lambda tag, cells: '<tr>' + ''.join(
+      f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells) + '</tr>\n'
+  head = f'<thead>{row("th", header)}</thead>' if header else ''
+  return (f'<div class="scroll"><table>{head}<tbody>{"".join(row("td", r) for r in rows)}</tbody>'
+          '</table></div>\n')
+
+
+def _data(value):
+  """JSON that no text in it can end."""
+  text = json.dumps(value, allow_nan=False, separators=(',', ':')).replace('<', '\\u003c')
+  return f'<script type="application/json">{text}</script>'
+
+
+def _uri(png):
+  return 'data:image/png;base64,' + base64.b64encode(png).decode()
+
+
+def _wide(width):
+  return f' width="{width}"' if width else ''
+
+
+def _smooth(smooth):
+  return ' class="smooth"' if smooth else ''
+
+
+def _short_hash(*texts):
+  return hashlib.blake2b('\0'.join(texts).encode(), digest_size=4).hexdigest()
