@@ -4,6 +4,7 @@
   python launch.py --mode=evaluate --workdir=runs/digits
   python launch.py --mode=table runs/*                         or --mode=figures: figure 5
   python launch.py --mode=figures runs/digits                  figures 1 to 4
+  python launch.py --mode=report runs/digits                   a page to look at; of several, too
 """
 
 import os
@@ -28,7 +29,8 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE(
     command_line.Path(), 'workdir', None, 'Where the run lives; default runs/NAME.')
 MODE = flags.DEFINE_enum(
-    'mode', 'train', ('train', 'evaluate', 'sample', 'reconstruct', 'figures', 'table'), 'What.')
+    'mode', 'train', ('train', 'evaluate', 'sample', 'reconstruct', 'figures', 'table', 'report'),
+    'What.')
 SWEEP = flags.DEFINE_bool('sweep', False, "List the points of the experiment's sweep.")
 SWEEP_INDEX = flags.DEFINE_integer(
     'sweep_index', None, 'Train this point of the sweep, below --workdir; -1: none. Default: '
@@ -75,7 +77,7 @@ def run_several(workdirs):
     raise UserError('name trained runs: --mode=table runs/*')
   if SWEEP.value or SWEEP_INDEX.value is not None:
     raise UserError('--sweep and --sweep_index go with one --config or --workdir')
-  if MODE.value == 'figures':
+  if MODE.value in ('figures', 'report'):
     startup.restart_with_huge_pages()
   from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
   modes.run_several(MODE.value, workdirs)

@@ -157,11 +157,12 @@ def parse_experiment(program, argv, config):
       with _help_is_no_error():
         return app.parse_flags_with_usage(argv)
     named = [a for a in rest[1:] if not a.startswith('-')]
-    if first.mode == 'figures' and len(named) == 1 and not (first.config or first.workdir):
+    of_runs = first.mode in ('figures', 'report')
+    if of_runs and len(named) == 1 and not (first.config or first.workdir):
       first.workdir = named[0]
       argv = [f'--workdir={a}' if a == named[0] else a for a in argv]
     if not (first.config or first.workdir) and (
-        first.mode == 'table' or first.mode == 'figures' and rest[1:]):
+        first.mode == 'table' or of_runs and rest[1:]):
       return flags.FLAGS(argv)  # several runs, each with its own config
     if first.config is None:
       if first.mode == 'train':

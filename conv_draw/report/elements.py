@@ -83,18 +83,20 @@ def slider(label, ways, width=None, smooth=False):
       f'<output aria-live="polite">{html.escape(caption)}</output>{_data(frames)}</figure>\n')
 
 
-def curves(x, y, series, marks=()):
+def curves(x, y, series, marks=(), span=None):
   """Curves over one axis, as those of a training.
 
   Args:
     x, y: labels of the axes.
     series: [(name, xs, ys, whether as points)].
     marks: [(x, text)], vertical lines.
+    span: (least, most) of y that is shown; None: all.
   """
-  drawn = {'x': x, 'y': y, 'marks': [{'x': at, 'text': text} for at, text in marks], 'series': [
-      {'name': name, 'points': points, 'x': list(xs),
-       'y': [value if math.isfinite(value) else None for value in ys]}
-      for name, xs, ys, points in series]}
+  drawn = {
+      'x': x, 'y': y, 'range': span, 'marks': [{'x': at, 'text': text} for at, text in marks],
+      'series': [{'name': name, 'points': points, 'x': list(xs),
+                  'y': [value if math.isfinite(value) else None for value in ys]}
+                 for name, xs, ys, points in series]}
   names = ' and '.join(name for name, *_ in series)
   return (f'<div class="curves" role="img" aria-label="{html.escape(f"{y} against {x}: {names}")}">'
           f'{_data(drawn)}</div>\n')

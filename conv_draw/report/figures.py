@@ -70,8 +70,10 @@ class Reconstructions:
         lambda i: jax.random.fold_in(_key(run, number), i))(jnp.arange(len(chosen)))
     infer, self._decode = _compiled(run.model)
     inference = infer(run.params, self._keys(1), self._images)
-    kl_nats = np.asarray(inference.kl_nats, np.float64).sum(1)  # [T, N]
-    self._stored_nats = np.concatenate([np.zeros((1, len(chosen))), kl_nats.cumsum(0)])
+    kl_nats = np.asarray(inference.kl_nats, np.float64)  # [T, L, N]
+    self.kl_nats = kl_nats.mean(-1)  # [T, L]
+    stored = kl_nats.sum(1).cumsum(0)  # [T, N]
+    self._stored_nats = np.concatenate([np.zeros((1, len(chosen))), stored])
 
   def at(self, groups, temperature, sample=0):
     """[N, H, W, C] uint8: `groups` stored, the rest generated; another `sample`, another rest."""
@@ -237,6 +239,39 @@ def latents(runs, unit, directory):
       f'standard_error_{unit}', 'images'), rows)]
 
 
+def curves(logs, unit):
+  """Training loss and test bound by step, over the runs that a run started from and itself.
+
+  Args:
+    logs: of each, the lines of its metrics.jsonl; the run itself last.
+    unit: 'nats' or 'bits_per_dim'.
+  Returns:
+    [(the step at which a run began, {'train': {step: value}, 'test': likewise})] of each.
+  """
+  begin, runs = 0, []
+  for lines in logs:
+    found = {'train': {}, 'test': {}}
+    for line in lines:  # what a spike undid has been measured again
+      if line.get('split') in found and line.get('importance_samples', 1) == 1 and (
+          np.isfinite(line[unit])):
+        found[line['split']][begin + line['step']] = line[unit]
+    runs.append((begin, found))
+    begin = max([begin, *found['train'], *found['test']])
+  return runs
+
+
+def span(runs):
+  """(least, most) of the values of `curves` that are to be seen.
+
+  From the end of the first tenth on: an untrained model would dwarf the rest.
+  """
+  points = [point for _, found in runs for some in found.values() for point in some.items()]
+  last = max(step for step, _ in points)
+  shown = [value for step, value in points if step >= 0.1 * last]
+  margin = 0.05 * (max(shown) - min(shown)) or 1
+  return min(shown) - margin, max(shown) + margin
+
+
 def training(logs, unit, directory):
   """Training loss and test bound by step, of a run and before it of those it started from.
 
@@ -244,26 +279,16 @@ def training(logs, unit, directory):
     logs: of each, the lines of its metrics.jsonl; the run itself last.
     unit: 'nats' or 'bits_per_dim'.
   """
-  figure, axes = plt.subplots(figsize=(WIDTH / 2, WIDTH / 3))
-  begin, points = 0, []
-  for lines in logs:
-    for split, style in (('train', 'C0-'), ('test', 'C3o')):
-      by_step = {  # what a spike undid has been measured again
-          begin + line['step']: line[unit] for line in lines
-          if line.get('split') == split and line.get('importance_samples', 1) == 1
-          and np.isfinite(line[unit])}
-      axes.plot(list(by_step), list(by_step.values()), style, linewidth=0.7, markersize=3,
-                label=split if not begin else None)
-      points += by_step.items()
-    axes.axvline(begin, color='0.8', linewidth=0.5)
-    begin = max((step for step, _ in points), default=0)
-  if not points:  # stopped before the first line
-    plt.close(figure)
+  runs = curves(logs, unit)
+  if not any(some for _, found in runs for some in found.values()):  # stopped before the first line
     return []
-  # From the end of the first tenth on: an untrained model would dwarf the rest.
-  shown = [value for step, value in points if step >= 0.1 * begin]
-  margin = 0.05 * (max(shown) - min(shown)) or 1
-  axes.set_ylim(min(shown) - margin, max(shown) + margin)
+  figure, axes = plt.subplots(figsize=(WIDTH / 2, WIDTH / 3))
+  for begin, found in runs:
+    for split, style in (('train', 'C0-'), ('test', 'C3o')):
+      axes.plot(list(found[split]), list(found[split].values()), style, linewidth=0.7,
+                markersize=3, label=split if not begin else None)
+    axes.axvline(begin, color='0.8', linewidth=0.5)
+  axes.set_ylim(*span(runs))
   axes.set_xlabel('step')
   axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))  # 20k
   axes.set_ylabel(unit.replace('_per_', '/'))

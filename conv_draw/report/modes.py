@@ -7,8 +7,9 @@ import sys
 from conv_draw.data import sets
 from conv_draw.errors import UserError, reason
 from conv_draw.machine import hosts
+from conv_draw.machine.files import write_file
 from conv_draw.model import objective
-from conv_draw.report import baselines, figures, pictures, table
+from conv_draw.report import baselines, figures, page, pictures, table
 from conv_draw.training import evaluate, loop, trained
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics as metrics_lib
@@ -21,6 +22,10 @@ def run(mode, config, workdir):
   Several processes train and evaluate together; the first one alone speaks and writes files.
   """
   load = functools.cache(functools.partial(sets.load, config.data))  # opens each split once
+  if mode == 'report':
+    _check_is_of(config, workdir)
+    print('wrote', _page([_with_data(config, workdir)], os.path.join(workdir, 'figures')))
+    return
   if mode == 'train':
     trained_run = loop.train(config, workdir, load)
   else:
@@ -71,9 +76,14 @@ def _draw(mode, trained_run):
 
 
 def run_several(mode, workdirs):
-  """Runs a mode that looks at several trained runs: 'table', or 'figures' for figure 5."""
+  """Runs a mode that looks at several runs: 'table', 'report', or 'figures' for figure 5."""
   if mode == 'table':
     print(table.markdown(workdirs))
+    return
+  parent = os.path.commonpath([os.path.dirname(os.path.abspath(w)) for w in workdirs])
+  directory = os.path.join(parent, 'figures')
+  if mode == 'report':
+    print('wrote', _page([_with_data(config_lib.load(w), w) for w in workdirs], directory))
     return
   runs = []
   for workdir in workdirs:
@@ -86,8 +96,6 @@ def run_several(mode, workdirs):
     raise UserError(
         'figure 5 needs runs on images of one size with one number of --config.figures.samples; '
         f'these have {" and ".join(map(str, sorted(shapes)))}')
-  parent = os.path.commonpath([os.path.dirname(os.path.abspath(w)) for w in workdirs])
-  directory = os.path.join(parent, 'figures')
   paths = figures.figure_5(runs, directory)
   tested = [(table.kind(config), config, test) for config, _, test in runs if test]
   if tested:
@@ -95,6 +103,22 @@ def run_several(mode, workdirs):
     paths += figures.latents(tested, unit, directory)
   for path in paths:
     print('wrote', path)
+
+
+def _with_data(config, workdir):
+  """(a run, None) with its test images; without them, (the run, why)."""
+  try:
+    return trained.load(config, workdir, sets.load(config.data, 'test')), None
+  except UserError as e:
+    return trained.load(config, workdir), str(e)
+
+
+def _page(runs, directory):
+  """Writes the `page` about some runs; returns its path."""
+  os.makedirs(directory, exist_ok=True)
+  path = os.path.join(directory, 'report.html')
+  write_file(path, page.of_runs(runs).encode())
+  return path
 
 
 def _evaluate(trained_run, load):

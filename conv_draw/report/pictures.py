@@ -33,10 +33,14 @@ def picture(grid):
 def save_grid(path, grid):
   """Writes [rows, columns, H, W, C] uint8 images as one PNG."""
   os.makedirs(os.path.dirname(path), exist_ok=True)
-  pixels = picture(grid)
+  write_file(path, png(picture(grid)))
+
+
+def png(pixels):
+  """A PNG file's bytes of [H, W, C] uint8."""
   data = io.BytesIO()
-  Image.fromarray(pixels[..., 0] if grid.shape[-1] == 1 else pixels).save(data, 'PNG')
-  write_file(path, data.getvalue())
+  Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(data, 'PNG')
+  return data.getvalue()
 
 
 def to_bytes(images, grey_levels):

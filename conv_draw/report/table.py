@@ -29,14 +29,14 @@ def markdown(workdirs):
   Raises:
     UserError: names the workdir that is not a run, or has not been evaluated.
   """
-  rows = {row for workdir in workdirs for row in _rows(workdir)}
+  found = {row for workdir in workdirs for row in rows(workdir)}
   lines = [
       '| data | model | test (train) | importance weighted | parameters | steps | time | workdir |',
       '|---|---|---|---|---|---|---|---|']
-  for row in sorted(rows, key=lambda row: (row.data, -row.bound)):
+  for row in sorted(found, key=lambda row: (row.data, -row.bound)):
     marked = f'{row.model} \\*' if row.notes else row.model
     lines.append('| ' + ' | '.join((row.data, marked, *row[3:-1])) + ' |')
-  notes = [f'\\* {row.workdir}: {"; ".join(row.notes)}' for row in rows if row.notes]
+  notes = [f'\\* {row.workdir}: {"; ".join(row.notes)}' for row in found if row.notes]
   return '\n'.join([*lines, '', '\n\n'.join(sorted(notes))] if notes else lines)
 
 
@@ -68,7 +68,12 @@ def describe(config):
   return kind(config) + (f' ({", ".join(extras)})' if extras else '')
 
 
-def _rows(workdir):
+def rows(workdir):
+  """Yields the `Row` of a run, and of the baselines for its data.
+
+  Raises:
+    UserError: as `markdown`.
+  """
   config, lines = config_lib.load(workdir), metrics.read(workdir)
   tests = [line for line in lines if line.get('split') == 'test']
   plain = [line for line in tests if line['importance_samples'] == 1]

@@ -19,6 +19,7 @@ for (const figure of document.querySelectorAll('figure.slider')) {
 }
 
 // Curves, by uPlot.
+const WHOLE = [...Array(8).keys()].flatMap((n) => [1, 2, 5].map((step) => step * 10 ** n));
 const COLOURS = ['#0a58ca', '#c2410c', '#15803d', '#7e22ce', '#0e7490', '#a16207', '#be123c'];
 for (const place of document.querySelectorAll('.curves')) {
   const drawn = JSON.parse(place.querySelector('script').textContent);
@@ -29,6 +30,7 @@ for (const place of document.querySelectorAll('.curves')) {
     s.x.forEach((x, i) => { ys[at.get(x)] = s.y[i]; });
     return ys;
   })];
+  const whole = xs.every(Number.isInteger);
   const marks = (u) => {
     u.ctx.save();
     u.ctx.strokeStyle = '#888';
@@ -48,8 +50,8 @@ for (const place of document.querySelectorAll('.curves')) {
   const plot = new uPlot({
     width: place.clientWidth,
     height: 320,
-    scales: { x: { time: false } },
-    axes: [{ label: drawn.x }, { label: drawn.y, size: 70 }],
+    scales: { x: { time: false }, y: drawn.range ? { range: drawn.range } : {} },
+    axes: [{ label: drawn.x, ...(whole ? { incrs: WHOLE } : {}) }, { label: drawn.y, size: 70 }],
     series: [{ label: drawn.x }, ...drawn.series.map((s, i) => ({
       label: s.name,
       stroke: COLOURS[i % COLOURS.length],

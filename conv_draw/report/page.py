@@ -1,0 +1,123 @@
+"""A page about one run or several: what came out, how it was trained, and what it has learnt.
+
+One file that opens anywhere (`elements`). A slider over t shows a picture appear, group by group.
+"""
+
+import os
+
+import numpy as np
+
+from conv_draw.report import elements, figures, pictures, table
+from conv_draw.training import trained
+from conv_draw.workdir import config as config_lib
+from conv_draw.workdir import metrics
+
+FRAMES = 17  # values of t on the slider, at most
+IMAGES = 8  # test images that are shown
+# Events that the training curve shows, by a letter.
+MARKED = {'revert': 'R', 'resume': 'C', 'preempted': 'P'}
+NEXT_RUN = 'N'
+
+
+def of_runs(runs):
+  """The page, a string.
+
+  Args:
+    runs: [(`trained.Run`, None, or why its data are not at hand)]; the test images of its `images`
+      are shown if they are.
+  """
+  title = ' and '.join(name_of(run) for run, _ in runs)
+  body = [elements.heading(title, 1)]
+  if len(runs) > 1:
+    body.append(_beside_each_other([run for run, _ in runs]))
+  for run, missing in runs:
+    body += _about(run, missing)
+  return elements.document(title, ''.join(body))
+
+
+def name_of(run):
+  """What the run is called: the last part of its workdir's path."""
+  return os.path.basename(os.path.abspath(run.workdir))
+
+
+def _beside_each_other(runs):
+  """Table 1 of several runs."""
+  rows = dict.fromkeys(row for run in runs for row in table.rows(run.workdir))
+  rows = sorted(rows, key=lambda row: (row.data, -row.bound))
+  return elements.heading('All of them') + elements.table(
+      ('data', 'model', 'test (train)', 'importance weighted', 'parameters', 'steps', 'time',
+       'workdir'), [(row.data, row.model, *row[3:-1]) for row in rows])
+
+
+def _about(run, missing):
+  """Yields the parts of the page about one run."""
+  config = run.config
+  unit = 'nats' if config_lib.is_binary(config) else 'bits_per_dim'
+  yield elements.heading(f'{name_of(run)}: {table.describe(config)}')
+  mine, *baselines = dict.fromkeys(table.rows(run.workdir))
+  yield elements.table((), [(name, value) for name, value in (
+      ('data', mine.data), ('test (train)', mine.test), ('importance weighted', mine.weighted),
+      *((row.model, row.test) for row in baselines), ('parameters', mine.parameters),
+      ('steps', mine.steps), ('time', mine.time), ('note', '; '.join(mine.notes))) if value])
+  yield _training([metrics.read_file(log) for log in trained.logs(run.workdir)], unit)
+  if run.model.iterations and missing:
+    yield elements.paragraph(f'Without the test images there are no reconstructions: {missing}')
+  elif run.model.iterations:
+    yield from _reconstructions(run)
+  drawn = figures.samples(run)
+  yield elements.heading('Samples', 3)
+  yield elements.picture(
+      _grid(pictures.grid_of(drawn, 8)), f'{len(drawn)} images drawn from the model',
+      f'{len(drawn)} images drawn from the model, at random.')
+
+
+def _training(logs, unit):
+  runs = figures.curves(logs, unit)
+  marks = [(begin, NEXT_RUN) for begin, _ in runs[1:]]
+  for (begin, _), lines in zip(runs, logs, strict=True):
+    marks += [(begin + line['step'], MARKED[line['event']]) for line in lines
+              if line.get('event') in MARKED]
+  series = []
+  for split in ('train', 'test'):
+    found = {step: value for _, by_split in runs for step, value in by_split[split].items()}
+    if found:
+      series.append((split, list(found), list(found.values()), split == 'test'))
+  if not series:
+    return elements.paragraph('There is no log of its training yet.')
+  said = 'R: a loss spike was reverted; C: continued; P: told to end; N: the next run began.'
+  return elements.heading('Training', 3) + elements.curves(
+      'step', unit.replace('_per_', '/'), series, sorted(marks), figures.span(runs)) + (
+          elements.paragraph(said) if marks else '')
+
+
+def _reconstructions(run):
+  """The slider over t, and where the information is."""
+  some = figures.Reconstructions(run, IMAGES)
+  iterations = run.model.iterations
+  shown = np.unique(np.round(np.linspace(0, iterations, FRAMES)).astype(int))
+  ways = {}
+  for way, temperature in (("the rest by the prior's means", 0.0), ('the rest drawn', 1.0)):
+    ways[way] = []
+    for t in map(int, shown):
+      drawn = some.at(t, temperature)
+      ways[way].append((
+          _grid(np.stack([some.originals, drawn])),
+          f'Above, {len(drawn)} test images; below, what {t} groups of latents say of them, {way}',
+          f'{t} of {iterations} groups, {some.stored_bits_per_dim(t):.3f} bits/dim, '
+          f'{some.psnr(drawn):.2f} dB'))
+  yield elements.heading('What the first groups of latents say', 3)
+  yield elements.paragraph(
+      'Above are images of the test split; below is what is stored of them, and what the model '
+      'makes of the rest.')
+  yield elements.slider('Groups of latents', ways)
+  yield elements.heading('Where the information is', 3)
+  bits = some.kl_nats / np.log(2)
+  steps = list(range(1, iterations + 1))
+  yield elements.curves('iteration', 'KL, bits per image', [
+      (f'layer {i + 1}', steps, bits[:, i].tolist(), False) for i in range(bits.shape[1])],
+      span=(0, 1.05 * float(bits.max()) or 1))
+
+
+def _grid(grid):
+  """A PNG file's bytes."""
+  return pictures.png(pictures.picture(grid))

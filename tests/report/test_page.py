@@ -1,0 +1,58 @@
+"""The page about runs."""
+
+import html
+import re
+
+import pytest
+
+from conv_draw.report import modes, page
+from conv_draw.workdir import config as config_lib
+from experiments import digits
+from tests import browser as browser_lib
+from tests.tiny import tiny
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  workdir = str(tmp_path_factory.mktemp('page') / 'digits')
+  modes.run('train', tiny(digits.get_config()), workdir)
+  return workdir
+
+
+def test_of_a_run_all_is_there(trained, capsys, tmp_path):
+  modes.run('report', config_lib.load(trained), trained)
+  path = f'{trained}/figures/report.html'
+  assert capsys.readouterr().out == f'wrote {path}\n'
+  with open(path) as f:
+    text = f.read()
+  for words in ('Conv DRAW', 'multivariate Gaussian', 'parameters', 'Samples', 'Training',
+                '3 of 3 groups', "the rest by the prior&#x27;s means", 'layer 1'):
+    assert words in text, words
+  assert len(re.findall('multivariate Gaussian', text)) == 1
+  assert len(text) < 3e6
+  if not browser_lib.PROGRAM:
+    return
+  browser = browser_lib.Browser(tmp_path)
+  browser.open(path, 375)
+  said = 'document.querySelector("output").textContent'
+  all_of_it = browser.value(said)
+  browser.value('document.querySelector("input[type=range]").focus()')
+  browser.press('Home')
+  assert all_of_it.startswith('3 of 3 groups, ') and 'dB' in all_of_it
+  assert browser.value(said).startswith('0 of 3 groups, 0.000 bits/dim, ')
+  assert browser.value('document.querySelectorAll(".curves canvas").length') == 2
+  assert browser.value('document.documentElement.scrollWidth') <= 375
+  assert not browser.errors
+  browser.close()
+
+
+def test_of_several_there_is_table_1_and_what_cannot_be_shown_is_said(trained):
+  config = config_lib.load(trained)
+  runs = [modes._with_data(config, trained)]
+  config.data.update(name='folder', data_dir='/nowhere')
+  runs.append(modes._with_data(config, trained))
+  assert runs[0][1] is None and '/nowhere' in runs[1][1]
+  text = page.of_runs(runs)
+  assert 'All of them' in text and 'importance weighted' in text
+  assert text.count('class="slider"') == 1
+  assert f'there are no reconstructions: {html.escape(runs[1][1])}' in text
