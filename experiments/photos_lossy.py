@@ -4,8 +4,9 @@
 
 Beyond the paper: cells of 8x8 pixels, linear paths, thrifty rounding, and a cost that makes a codec
 of every prefix of the latents. FOLDER has train/ and test/ with photographs of 96 pixels a side or
-more. Two cores of an AMD EPYC take 20 squares/s; the model in conv_draw/pretrained/photos_lossy is
-of 3,500 such steps, in three runs, which its card tells of.
+more. Two cores of an AMD EPYC take 20 squares/s without restoration; the model in
+conv_draw/pretrained/photos_lossy is of 3,500 such steps, in three runs, and of 3,000 that trained
+its restoration alone; its card tells of them.
 """
 
 from experiments import default
