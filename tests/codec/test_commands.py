@@ -1,7 +1,10 @@
 """What files.py does with files, by a tiny model of random weights in this process."""
 
+import base64
+import io
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -294,3 +297,23 @@ def test_what_was_coded_is_said_to_programs_too(tmp_path):
     picture(tmp_path / 'some' / f'{i}.png', i)
   *each, summary = encode(tmp_path / 'some', tmp_path / 'coded', lossless=True)
   assert [line.fields['psnr_db'] for line in each] == [None, None] and summary.fields is None
+
+
+@pytest.mark.parametrize('lossless', [False, True])
+def test_a_file_has_a_page(tmp_path, coder, lossless):
+  encode(picture(tmp_path / 'a.png'), tmp_path / 'a.cdraw', lossless=lossless)
+  [line] = files.view(tmp_path / 'a.cdraw', workdir='tiny')
+  text = (tmp_path / 'a.html').read_text()
+  data = (tmp_path / 'a.cdraw').read_bytes()
+  count = len(container.read(data)[1])
+  assert line.fields['segments'] == count and line.fields['bytes'] == len(text.encode())
+  assert f'{count} of {count} segments' in text and f': {len(data):,} bytes' in text
+  frames = json.loads(re.search(r'<output.*?json">(.*?)</script>', text)[1])[0]
+  assert len(frames) == count + 1 and len({frame['src'] for frame in frames}) == count + 1
+  last = base64.b64decode(frames[-1]['src'].partition(',')[2])
+  np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(last))), coder.decode(data)[0])
+  for again in (None, tmp_path / 'a.cdraw'):
+    with pytest.raises(UserError, match='would'):
+      list(files.view(tmp_path / 'a.cdraw', again, 'tiny'))
+  list(files.view(tmp_path / 'a.cdraw', tmp_path / 'b.html', 'tiny'))
+  assert (tmp_path / 'b.html').read_text() == text
