@@ -1,112 +1,11 @@
-"""Trains and evaluates convolutional DRAW.
-
-  python launch.py --config=experiments/digits.py              train, or continue, in runs/digits
-  python launch.py --mode=evaluate --workdir=runs/digits
-  python launch.py --mode=table runs/*                         or --mode=figures: figure 5
-  python launch.py --mode=figures runs/digits                  figures 1 to 4
-  python launch.py --mode=report runs/digits                   a page to look at; of several, too
-"""
-
-import os
-import sys
+"""Trains and evaluates convolutional DRAW, from a clone; installed, it is the command conv-draw."""
 
 from conv_draw.machine import preemption
 
 if __name__ == '__main__':  # all that follows can be told to end
   preemption.leave_at_once('launch.py')
 
-from absl import flags
-from ml_collections import config_flags
-
-from conv_draw import command_line
-from conv_draw.errors import UserError
-from conv_draw.machine import startup
-from conv_draw.workdir import sweeps
-
-CONFIG = config_flags.DEFINE_config_file(
-    'config', None, 'The experiment, experiments/NAME.py; for every mode but train it defaults to '
-    "the workdir's own. Change settings with --config.KEY=VALUE.")
-WORKDIR = flags.DEFINE(
-    command_line.Path(), 'workdir', None, 'Where the run lives; default runs/NAME.')
-MODE = flags.DEFINE_enum(
-    'mode', 'train', ('train', 'evaluate', 'sample', 'reconstruct', 'figures', 'table', 'report'),
-    'What.')
-SWEEP = flags.DEFINE_bool('sweep', False, "List the points of the experiment's sweep.")
-SWEEP_INDEX = flags.DEFINE_integer(
-    'sweep_index', None, 'Train this point of the sweep, below --workdir; -1: none. Default: '
-    "the scheduler's SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX, if there is a sweep.")
-MULTIHOST = flags.DEFINE_bool(
-    'multihost', False, 'Train together with the same program on other hosts; which ones, JAX '
-    'finds out in a TPU pod, Slurm or Kubernetes. Elsewhere, also:')
-COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0.')
-PROCESS_COUNT = flags.DEFINE_integer('process_count', None, 'How many processes.')
-PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which one this is, from 0.')
-JOIN_TIMEOUT = flags.DEFINE_integer(
-    'join_timeout', 300, 'Seconds that the processes wait for each other; then they end.',
-    lower_bound=1)
-
-
-def parse(argv):
-  return command_line.parse_experiment('launch.py', argv, CONFIG)
-
-
-def main(argv):
-  """As told by the flags; `argv` is what is no flag."""
-  with command_line.errors_in_one_line('launch.py', 'the workdir'):
-    check_together()
-    if CONFIG.value is None or MODE.value == 'table':
-      run_several(argv[1:] or [WORKDIR.value])
-    else:
-      run(CONFIG.value, argv[1:])
-
-
-def check_together():
-  """Raises `UserError` for a flag that would be ignored."""
-  together = (COORDINATOR, PROCESS_COUNT, PROCESS_ID)
-  if not MULTIHOST.value:
-    for holder in together:
-      if holder.value is not None:
-        raise UserError(f'--{holder.name} is of --multihost: give that too, or this process would '
-                        'train alone')
-  elif MODE.value not in ('train', 'evaluate'):
-    raise UserError(f'--mode={MODE.value} runs on one host: leave out --multihost')
-
-
-def run_several(workdirs):
-  if workdirs == [None]:
-    raise UserError('name trained runs: --mode=table runs/*')
-  if SWEEP.value or SWEEP_INDEX.value is not None:
-    raise UserError('--sweep and --sweep_index go with one --config or --workdir')
-  if MODE.value in ('figures', 'report'):
-    startup.restart_with_huge_pages()
-  from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
-  modes.run_several(MODE.value, workdirs)
-
-
-def run(config, positional):
-  if positional:
-    raise UserError(
-        f'unexpected argument {positional[0]!r}: settings are given as --config.KEY=VALUE')
-  experiment = flags.FLAGS['config'].config_filename
-  workdir = WORKDIR.value or os.path.join('runs', os.path.basename(experiment).removesuffix('.py'))
-  if SWEEP.value:
-    return print(sweeps.listing(experiment, workdir))
-  startup.restart_with_huge_pages()
-  index, said_by = sweeps.chosen(
-      SWEEP_INDEX.value, experiment, MODE.value == 'train' and not MULTIHOST.value)
-  if index is not None:
-    workdir = sweeps.choose(experiment, workdir, index, config)
-    print(f'launch.py: point {index} of the sweep, said by {said_by}: {workdir}', file=sys.stderr)
-  if MULTIHOST.value:
-    from conv_draw.machine import hosts  # pylint: disable=g-import-not-at-top; imports JAX
-    hosts.join(
-        'launch.py', COORDINATOR.value, PROCESS_COUNT.value, PROCESS_ID.value, JOIN_TIMEOUT.value)
-    if MODE.value != 'train':
-      preemption.leave_at_once('launch.py')  # JAX listens since then, but only training asks it
-  startup.one_device_per_core(config['train' if MODE.value == 'train' else 'evaluate'].batch_size)
-  from conv_draw.report import modes  # pylint: disable=g-import-not-at-top; starts JAX's backend
-  modes.run(MODE.value, config, workdir)
-
+from conv_draw import launch
 
 if __name__ == '__main__':
-  command_line.start('launch.py', main, parse)
+  launch.start()

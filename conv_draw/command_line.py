@@ -40,6 +40,7 @@ def start(program, main, parse=None):
     parse: an absl `flags_parser`; default `parse_flags(program)`.
   """
   preemption.leave_at_once(program)
+  _help_is_about(sys.modules[main.__module__])
   for stream in (sys.stdout, sys.stderr):
     stream.reconfigure(errors='backslashreplace')
   try:
@@ -51,6 +52,14 @@ def start(program, main, parse=None):
     for stream in (sys.stdout, sys.stderr):  # what they still hold goes nowhere
       os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(CLOSED)
+
+
+def _help_is_about(module):
+  """Makes --help show the text and the flags of a module that another one has started."""
+  if module.__name__ != '__main__':
+    sys.modules['__main__'].__doc__ = module.__doc__
+    for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
+      flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def fail(program, message, error=None):

@@ -166,7 +166,7 @@ def test_a_batch_of_nan_is_reverted(tmp_path):
   code = '''
 import sys, dataclasses, numpy as np
 from absl import app, flags
-import launch
+from conv_draw import launch
 from conv_draw.data import sets
 from conv_draw.model import arguments
 arguments.images = lambda images, *rest, **more: images  # which would refuse them

@@ -8,8 +8,8 @@ import pytest
 from tests.program import ROOT
 
 PACKAGE = 'conv_draw'
-# From the top down. The programs, `__main__`s and prepare_imagenet.py, stand above them all, and so
-# does __init__.py, which hands on names of theirs.
+# From the top down. The programs, `__main__`s, launch.py and prepare_imagenet.py, stand above them
+# all, and so does __init__.py, which hands on names of theirs.
 ROOMS = ('command_line', 'codec', 'report', 'training', 'workdir', 'data', 'model', 'machine',
          'errors')
 PROGRAM = 'a program'
@@ -53,7 +53,7 @@ def imports(path, known=None):
 
 def room(module):
   parts = module.split('.')[1:]
-  if not parts or parts[-1] == '__main__' or parts == ['prepare_imagenet']:
+  if not parts or parts[-1] == '__main__' or parts in (['prepare_imagenet'], ['launch']):
     return PROGRAM
   return parts[0]
 
