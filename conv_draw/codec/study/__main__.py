@@ -1,7 +1,7 @@
 """Rate and distortion of our files beside JPEG, JPEG 2000, WebP, AVIF, JPEG XL and PNG.
 
   python -m conv_draw.codec.study [--workdir=runs/NAME] [--data_dir=DIR] [--images=100] [--out=DIR]
-      [--overwrite]
+      [--protocol=sheet] [--overwrite]
   python -m conv_draw.codec.study --images=FOLDER [--workdir=runs/NAME] [--effort=2] [--out=DIR]
 
 The images are the first of the test split of the model's data, or all in a folder, each in a file
@@ -52,6 +52,8 @@ DATA_DIR = flags.DEFINE(
 EFFORT = flags.DEFINE_integer(
     'effort', 0, 'Of encode --lossless: also with each one up to this.', lower_bound=0,
     upper_bound=2)
+PROTOCOL = flags.DEFINE_enum(
+    'protocol', None, comparison.PROTOCOLS, 'Of a test split: this one alone; default both.')
 JSON = flags.DEFINE_bool('json', False, 'Print JSON in place of the tables.')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that are not of a study.')
 
@@ -91,7 +93,8 @@ def main(argv):
       images, protocols = comparison.folder(IMAGES.value, coders[0].model), ('single',)
       what = f'{IMAGES.value}: {len(images)} images'
     else:
-      split, protocols = test_split(workdirs[0]), comparison.PROTOCOLS
+      split = test_split(workdirs[0])
+      protocols = (PROTOCOL.value,) if PROTOCOL.value else comparison.PROTOCOLS
       images = list(split.fetch(np.arange(min(int(IMAGES.value), len(split)))))
       what = f'{split.name}: {len(images)} of {len(split)} images'
     points, speeds = [], []
