@@ -28,6 +28,7 @@ NAMES = sorted(
 def test_there_are_models():
   assert NAMES == [
       'cifar10', 'cifar10_codec', 'cifar10_local', 'cifar10_local_draw', 'cifar10_lossless',
+      'cifar10_lossy',
       'omniglot', 'omniglot_local', 'omniglot_local_draw', 'photos_lossless', 'photos_lossy']
 
 
