@@ -86,7 +86,8 @@ def written_commands(path):
 def flags():
   """The names of the program's flags, but for those of its configuration."""
   process = child(
-      sys.executable, '-c', 'import json, launch; print(json.dumps(list(launch.flags.FLAGS)))')
+      sys.executable, '-c', 'import json; from conv_draw import launch; '
+      'print(json.dumps(list(launch.flags.FLAGS)))')
   assert process.returncode == 0, process.stderr
   return set(json.loads(process.stdout))
 
