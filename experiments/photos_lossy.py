@@ -6,7 +6,8 @@ Beyond the paper: cells of 8x8 pixels, linear paths, thrifty rounding, and a cos
 of every prefix of the latents. FOLDER has train/ and test/ with photographs of 96 pixels a side or
 more. Two cores of an AMD EPYC take 20 squares/s without restoration; the model in
 conv_draw/pretrained/photos_lossy is of 3,500 such steps, in three runs, and of 3,000 that trained
-its restoration alone; its card tells of them.
+its restoration alone; its card tells of them. Both at once, as the command above trains them, was
+run for cifar10_lossy.py, and there for a few steps only.
 """
 
 from experiments import default

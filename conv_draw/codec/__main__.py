@@ -54,7 +54,7 @@ TEMPERATURE = flags.DEFINE_float(
     'temperature', 0.0, 'decode: of the prior that completes an image; 0 = its mean.',
     lower_bound=0, upper_bound=10)
 JSON = flags.DEFINE_bool(
-    'json', False, 'encode, decode, info: print JSON, of each file an object in one line.')
+    'json', False, 'encode, decode, info, view: print JSON, of each file an object in one line.')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that exist.')
 for rate in (BITS_PER_DIM, PSNR, TEMPERATURE):  # a lower bound lets nan and infinity pass
   flags.register_validator(
@@ -111,6 +111,10 @@ def check(command, paths):
     raise UserError('--model and --workdir both name a model: leave one out')
   if command in ('archive', 'extract') and not (WORKDIR.value or MODEL.value):
     raise UserError('name a trained run with Gaussian posteriors: --workdir=runs/NAME')
+  if JSON.value and command in ('archive', 'extract', 'list'):
+    raise UserError(f'--json is not of {command}: leave it out')
+  if command == 'view' and paths == ['-']:
+    raise UserError('of what comes through a pipe, name the page too: view - PAGE')
   if (NO_VERIFY.value or EFFORT.value) and not LOSSLESS.value:
     raise UserError('--no-verify and --effort are of encode --lossless: leave them out')
   limits_given = [x.value for x in (BITS_PER_DIM, PSNR, GROUPS) if x.value is not None]

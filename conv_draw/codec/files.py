@@ -123,13 +123,15 @@ def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite
 def view(path, target=None, workdir=None, overwrite=False):
   """Writes a page about the coded file `path`, as `viewing.view`.
 
+  Args:
+    workdir: of the model; None: the one that comes with the package and coded the file.
+
   Yields:
     A `Line` that says how large the page is.
   """
-  text, fields = viewing.view(
-      path, lambda workdir, header, path: coder_lib.Coder.load(
-          workdir or _packaged(header.name, path)), target, workdir, overwrite)
-  yield Line(text, fields=fields)
+  load = lambda header: coder_lib.Coder.load(workdir or _packaged(header.name, path))
+  text, fields = viewing.view(path, load, target, overwrite)
+  yield Line(text, note=target == targets.PIPE, fields=fields)
 
 
 def archive(folder, path, workdir, overwrite=False):

@@ -1,9 +1,6 @@
 """A page about one coded file: a slider over its segments shows the picture appear."""
 
-import io
 import os
-
-from PIL import Image
 
 from conv_draw.codec import targets
 from conv_draw.codec.format import container, reading
@@ -13,13 +10,12 @@ EXTENSION = '.html'
 SIDE = 640  # pixels, of the pictures on the page at most
 
 
-def view(path, load, target=None, workdir=None, overwrite=False):
+def view(path, load, target=None, overwrite=False):
   """Writes the page about the file `path`; returns what there is to say, and fields of it.
 
   Args:
-    load: (workdir or None, header, path) -> `coder.Coder`.
+    load: `container.Header` -> the `coder.Coder` of its model.
     target: where to; None: beside the file, under its name with .html.
-    workdir: of the model; None: the one that comes with the package and coded the file.
     overwrite: whether a page that exists may be replaced.
   Raises:
     UserError: no such file, or one that cannot be decoded, or a page that may not be written.
@@ -29,7 +25,7 @@ def view(path, load, target=None, workdir=None, overwrite=False):
   targets.check([path], [target], overwrite)
   data = reading.read_file(path)
   header, segments = container.read(data, source=path)
-  coder = load(workdir, header, path)
+  coder = load(header)
   page = elements.document(os.path.basename(path), ''.join(_body(path, coder, header, segments)))
   written = page.encode()
   targets.write(target, written, None, overwrite)
@@ -52,7 +48,8 @@ def _body(path, coder, header, segments):
     size = sizes[count]
     near = '' if count == len(segments) else f', {psnr:.2f} dB from the whole file'
     frames.append((
-        _png(image, header.grey_levels), f'The picture of the first {count} segments',
+        pictures.png(pictures.to_bytes(image, header.grey_levels), SIDE),
+        f'The picture of the first {count} segments',
         f'{count} of {len(segments)} segments, up to {names[count]}: {size:,} bytes, '
         f'{8 * size / dims:.4f} bits/dim{near}'))
   yield elements.heading(os.path.basename(path), 1)
@@ -74,13 +71,3 @@ def _body(path, coder, header, segments):
   yield elements.table(('segment', 'bytes', 'file so far', 'bits/dim'), [
       (label, f'{size:,}', f'{total:,}', f'{8 * total / dims:.4f}')
       for label, size, total in parts])
-
-
-def _png(image, grey_levels):
-  """A PNG file's bytes of [H, W, C] uint8, made smaller if it is large."""
-  shown = pictures.to_bytes(image, grey_levels)
-  shown = Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown)
-  shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-  data = io.BytesIO()
-  shown.save(data, 'PNG', optimize=True)
-  return data.getvalue()

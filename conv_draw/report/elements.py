@@ -12,7 +12,6 @@ import math
 import os
 
 ASSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'assets')
-LANGUAGE = 'en'
 
 
 def document(title, body):
@@ -20,7 +19,7 @@ def document(title, body):
   style, script = (''.join(map(_asset, names)) for names in (
       ('uplot.css', 'page.css'), ('uplot.js', 'page.js')))
   return (
-      f'<!DOCTYPE html>\n<html lang="{LANGUAGE}">\n<head>\n<meta charset="utf-8">\n'
+      f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
       '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
       f'<link rel="icon" href="data:,">\n<title>{html.escape(title)}</title>\n'
       f'<style>{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n'
@@ -40,17 +39,15 @@ def paragraph(text):
   return f'<p>{html.escape(text)}</p>\n'
 
 
-def picture(png, alt, caption, width=None, smooth=False):
+def picture(png, alt, caption):
   """A picture that stays.
 
   Args:
     png: the bytes of its file.
     alt: what it shows, for those who do not see it.
-    width: in pixels of the screen, at most; None: its own.
-    smooth: enlarged smoothly, as a drawing; else every pixel is a square.
   """
   return (
-      f'<figure><img src="{_uri(png)}" alt="{html.escape(alt)}"{_wide(width)}{_smooth(smooth)}>'
+      f'<figure><img src="{_uri(png)}" alt="{html.escape(alt)}">'
       f'<figcaption>{html.escape(caption)}</figcaption></figure>\n')
 
 
@@ -61,7 +58,8 @@ def slider(label, ways, width=None, smooth=False):
     label: of the slider: what it moves along.
     ways: {name: frames}, among which one chooses, if there are several; all of one length. A frame
       is (a PNG file's bytes, alt, caption).
-    width, smooth: as of `picture`.
+    width: in pixels of the screen, at most; None: its own.
+    smooth: enlarged smoothly; else every pixel is a square.
   """
   numbers = itertools.count()
   choice, (first, *_) = '', ways.values()

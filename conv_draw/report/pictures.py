@@ -36,10 +36,13 @@ def save_grid(path, grid):
   write_file(path, png(picture(grid)))
 
 
-def png(pixels):
-  """A PNG file's bytes of [H, W, C] uint8."""
+def png(pixels, most=0):
+  """A PNG file's bytes of [H, W, C] uint8, made smaller if a side has more than `most` pixels."""
   data = io.BytesIO()
-  Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(data, 'PNG')
+  image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+  if most:
+    image.thumbnail((most, most), Image.Resampling.LANCZOS)
+  image.save(data, 'PNG')
   return data.getvalue()
 
 

@@ -103,6 +103,10 @@ def test_models_are_listed_and_named(tmp_path):
                        (('--model=cifar10', '--workdir=runs/x'), 'leave one out')):
     status, _, error = python('-m', 'conv_draw.codec', 'encode', 'a', 'b', *flags)
     assert status == 2 and words in error and len(error.splitlines()) == 1
+  for arguments, words in ((('list', '--json'), '--json is not of list'),
+                           (('view', '-'), 'name the page too')):
+    status, out, error = python('-m', 'conv_draw.codec', *arguments)
+    assert status == 2 and words in error and not out
   status, _, error = python(
       '-m', 'conv_draw.codec', 'encode', 'docs/digits_samples.png', tmp_path / 'x.cdraw',
       '--model=cifar10_codec', '--groups=1')

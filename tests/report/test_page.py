@@ -1,5 +1,6 @@
 """The page about runs."""
 
+import contextlib
 import html
 import re
 
@@ -32,18 +33,17 @@ def test_of_a_run_all_is_there(trained, capsys, tmp_path):
   assert len(text) < 3e6
   if not browser_lib.PROGRAM:
     return
-  browser = browser_lib.Browser(tmp_path)
-  browser.open(path, 375)
-  said = 'document.querySelector("output").textContent'
-  all_of_it = browser.value(said)
-  browser.value('document.querySelector("input[type=range]").focus()')
-  browser.press('Home')
-  assert all_of_it.startswith('3 of 3 groups, ') and 'dB' in all_of_it
-  assert browser.value(said).startswith('0 of 3 groups, 0.000 bits/dim, ')
-  assert browser.value('document.querySelectorAll(".curves canvas").length') == 2
-  assert browser.value('document.documentElement.scrollWidth') <= 375
-  assert not browser.errors
-  browser.close()
+  with contextlib.closing(browser_lib.Browser(tmp_path)) as browser:
+    browser.open(path, 375)
+    said = 'document.querySelector("output").textContent'
+    all_of_it = browser.value(said)
+    browser.value('document.querySelector("input[type=range]").focus()')
+    browser.press('Home')
+    assert all_of_it.startswith('3 of 3 groups, ') and 'dB' in all_of_it
+    assert browser.value(said).startswith('0 of 3 groups, 0.000 bits/dim, ')
+    assert browser.value('document.querySelectorAll(".curves canvas").length') == 2
+    assert browser.value('document.documentElement.scrollWidth') <= 375
+    assert not browser.errors
 
 
 def test_of_several_there_is_table_1_and_what_cannot_be_shown_is_said(trained):
