@@ -5,13 +5,18 @@ package does not load. Nor does it load JAX, which takes a second, until one of 
 asked for: some programs do without, and some must set what JAX reads when it starts.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from conv_draw.training import trained
+
 __all__ = [
     'BernoulliPixels', 'ConvDraw', 'Elbo', 'GaussianPixels', 'Inference',
     'LogisticMixturePixels', 'bits_per_dim', 'elbo', 'load', 'loss',
 ]
 
 
-def load(name):
+def load(name: str) -> 'trained.Run':
   """A trained model, as `.model` and its `.params`.
 
   Args:

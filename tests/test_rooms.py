@@ -125,10 +125,10 @@ def test_tests_mirror_the_rooms():
       assert os.path.isdir(os.path.join(ROOT, PACKAGE, where)), where
 
 
-def test_the_readme_says_what_is_where():
+def test_the_docs_say_what_is_where():
   """A line for each folder of the package, and for what lies beside them."""
-  with open(os.path.join(ROOT, 'README.md')) as f:
-    section = f.read().split('## Where things are')[1].split('\n## ')[0]
+  with open(os.path.join(ROOT, 'docs', 'code.md')) as f:
+    section = f.read()
   said = [line.split()[0] for line in section.splitlines() if line.startswith('    ')]
   for directory, folders, names in os.walk(os.path.join(ROOT, PACKAGE)):
     if os.path.basename(directory) == 'pretrained':

@@ -4,10 +4,12 @@ import functools
 import itertools
 import math
 import os
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from conv_draw.codec import adapting, bits_back, rates
 from conv_draw.codec import image as image_lib
@@ -29,6 +31,7 @@ SEED = 0  # of the dither and of the initial bits
 BINS = ('uniform', 'rounded')  # posteriors that code single images
 CUTTABLE = 2**14  # pixels from which a lossless file can be cut: each segment costs 7 bytes or so
 GAUSSIAN = ('gaussian', 'constant')  # and those for bits-back coding
+Progress = Callable[[int, int], None]  # how much is done, of how much
 
 
 class Encoded(NamedTuple):
@@ -80,17 +83,17 @@ class Coder:
     return tiles_lib.at_once(0 if self.lossless_only else self.model.stride)
 
   @property
-  def lossless_only(self):
+  def lossless_only(self) -> bool:
     """Whether the model has no latents: its files hold pixels alone."""
     return not self.model.iterations
 
   @property
-  def lossy_only(self):
+  def lossy_only(self) -> bool:
     """Whether the model says how far pixels may be off, but nothing by which to code them."""
     return isinstance(self.model.pixels, SquaredErrorPixels) and self.head is None
 
   @classmethod
-  def load(cls, workdir):
+  def load(cls, workdir: str) -> Self:
     """Of a run; of one with local pixels and latents, the canvas and its latents.
 
     Raises:
@@ -112,9 +115,11 @@ class Coder:
     name = os.path.basename(os.path.abspath(workdir))
     return cls(model, params, name, run.images.shape[:2])
 
-  def encode(self, image, lossless=False, groups=None, bits_per_dim=None, psnr=None,
-             tile_side=None, measure=False, verify=True, effort=0, progress=None,
-             source='the image', contrast=None):
+  def encode(self, image: ArrayLike, lossless: bool = False, groups: int | None = None,
+             bits_per_dim: float | None = None, psnr: float | None = None,
+             tile_side: int | None = None, measure: bool = False, verify: bool = True,
+             effort: int = 0, progress: Progress | None = None, source: str = 'the image',
+             contrast: int | None = None) -> Encoded:
     """One image to the bytes of a file, which have been decoded again before they are returned.
 
     Args:
@@ -122,7 +127,7 @@ class Coder:
       lossless: store the pixels behind the latents.
       groups: how many groups of latents to store, 0..T; None: all.
       bits_per_dim: store as many groups as fit into this rate, the file's overhead included, and
-        at least one; and of a model with a `price`, what fits of the next one.
+        at least one.
       psnr: store as few groups as have this quality in dB, or all.
       tile_side: at most, in pixels; 0: code the image whole; None: whole if it is small.
       measure: fill in `promised_bits`.
@@ -131,7 +136,7 @@ class Coder:
       effort: 1 or 2 to fit whole-number pixels to the image, for smaller files.
       progress: called with how much of the work is done, and how much there is at most.
       source: what messages call the image.
-      contrast: of a model with linear paths, which of `network.CONTRASTS` to show the image in: the
+      contrast: of a model with linear paths, one of `network.DEGREES` to show the image in: the
         higher, the smaller is the file. None: the one that serves `bits_per_dim` or `psnr` best; if
         neither is given, 0.
     Returns:
@@ -152,7 +157,8 @@ class Coder:
     if psnr is not None:
       arguments.number(psnr, 'psnr', 0, math.inf)
     if contrast is not None:
-      arguments.number(contrast, 'contrast', 0, network_lib.contrasts(self.model) - 1, whole=True)
+      degrees = network_lib.contrasts(self.model)
+      arguments.number(contrast, 'contrast', degrees[0], degrees[-1], whole=True)
     arguments.number(effort, 'effort', 0, len(adapting.STEPS) - 1, whole=True)
     if effort and not self.head:
       raise UserError(
@@ -185,9 +191,10 @@ class Coder:
     limits.check_image(header, source)
     whole = lossless and self.head is not None
     asked = psnr is not None or bits_per_dim is not None
-    searched = contrast is None and asked and network_lib.contrasts(self.model) > 1
+    several = len(network_lib.contrasts(self.model)) > 1 and groups != 0
+    searched = contrast is None and asked and several
     passes = 1 + (verify or not lossless)
-    passes += searched * (len(rates.CONTRASTS) - 1) + (bits_per_dim is not None) * rates.HALVINGS
+    passes += searched * (len(rates.CONTRASTS) - 1 + rates.HALVINGS)
     parts = (_part_of(progress, number, passes) for number in itertools.count())
 
     def encode(ends, **how):
@@ -200,26 +207,21 @@ class Coder:
     limit = math.inf if bits_per_dim is None else bits_per_dim * image.size / 8
     psnrs = functools.partial(self._psnrs, image, header, tiling)
     if searched:
-      contrast, (segments, bits) = rates.contrast(
+      segments, bits = rates.search(
           lambda count, contrast: encode(stored[:count], contrast=contrast), psnrs, size_of,
           len(stored), limit, psnr)
     else:
       segments, bits = encode(stored, contrast=contrast or 0)
-    everything = segments
-    if psnr is not None:
-      segments = segments[: rates.enough(psnr, psnrs(segments, range(len(segments) + 1)))]
-    if limit < math.inf:
-      segments = rates.within(
-          limit, size_of, segments, lambda count, price: encode(
-              ends[:count], price=price, contrast=contrast or 0)[0], self.model.price)
-      if size_of(segments) > limit:
-        least = np.ceil(8 * size_of(segments) / image.size * 1e4) / 1e4  # that much is enough
-        what = 'its first group of latents' if segments else 'nothing but a header'
-        raise UserError(
-            f'{source} takes {least:.4f} bits/dim with {what}, more than {bits_per_dim:g}: ask for '
-            'that much, or for --groups=0 alone')
-      if segments and segments[-1] is not everything[len(segments) - 1]:  # of another price
-        bits = np.full(len(segments), np.nan)
+      if psnr is not None:
+        segments = segments[: rates.enough(psnr, psnrs(segments, range(1, len(segments) + 1)))]
+      if limit < math.inf:
+        segments = segments[: rates.fitting(limit, size_of, segments)]
+    if size_of(segments) > limit:
+      least = np.ceil(8 * size_of(segments) / image.size * 1e4) / 1e4  # that much is enough
+      what = 'its first group of latents' if segments else 'nothing but a header'
+      raise UserError(
+          f'{source} takes {least:.4f} bits/dim with {what}, more than {bits_per_dim:g}: ask for '
+          'that much, or for --groups=0 alone')
     data = container.write(header, segments)
     self._check_not_empty(source, segments, tiling)
     decoded = image
@@ -230,7 +232,10 @@ class Coder:
       raise UserError(f'{source} was not coded: what was written would not decode to it')
     return Encoded(data, header, segments, decoded, bits[: len(segments)])
 
-  def decode(self, data, partial=False, temperature=0.0, progress=None, source='the file'):
+  def decode(
+      self, data: bytes, partial: bool = False, temperature: float = 0.0,
+      progress: Progress | None = None, source: str = 'the file',
+  ) -> tuple[np.ndarray, container.Header, list[container.Segment]]:
     """The bytes of a file to an image.
 
     Args:
@@ -262,7 +267,8 @@ class Coder:
               source, header, '' if partial else '; --partial gives a coarser image') from e
         segments = segments[:-1]
 
-  def decode_prefixes(self, header, segments):
+  def decode_prefixes(
+      self, header: container.Header, segments: list[container.Segment]) -> list[np.ndarray]:
     """What a file decodes to if it is cut behind 0, 1, ... segments: [H, W, C] uint8 each.
 
     Of lossy files and models trained for that, in the time that it takes to decode the last one.
@@ -306,7 +312,9 @@ class Coder:
         tiling, segments, container.ends(header), header.channels, header.seed, temperature,
         self.clock, progress)
 
-  def archive(self, images, names, source='the archive'):
+  def archive(
+      self, images: ArrayLike, names: Sequence[str], source: str = 'the archive',
+  ) -> tuple[bytes, int, bits_back.Rates]:
     """Many images to the bytes of an archive, which have been decoded again before.
 
     Args:
@@ -339,7 +347,8 @@ class Coder:
         self.fingerprint, self.name, _jax_version())
     return archive_file.write(header, names, payload), initial_bits, rates
 
-  def extract(self, data, source='the archive'):
+  def extract(
+      self, data: bytes, source: str = 'the archive') -> tuple[np.ndarray, Sequence[str]]:
     """The bytes of an archive to ([N, H, W, C] uint8, names).
 
     Raises:
@@ -384,7 +393,7 @@ class Coder:
           f'{source}: with no groups of latents at all there is nothing of an image that large; '
           'store one group or more')
 
-  def check_posterior(self, wanted):
+  def check_posterior(self, wanted: Sequence[str]) -> None:
     """Raises `UserError` unless the model's posterior is one of those `wanted`: BINS, GAUSSIAN."""
     if self.lossless_only:
       if wanted != BINS:

@@ -24,7 +24,7 @@ MEAN_ERROR, LOG2_SCALE_ERROR = 1e-5, 6e-6
 
 
 def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, picture=None,
-           price=None, contrast=0, progress=None):
+           contrast=0, progress=None):
   """Codes all groups of latents, and behind them the pixels if `lossless`.
 
   Args:
@@ -38,8 +38,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
     measure: find out what coding promises to cost, which takes as long as coding does.
     picture: `picture.Picture` to fill in, if it is the canvas that comes behind the latents, in
       place of the pixels; with all groups.
-    price: of the last group, in place of the model's; None: that.
-    contrast: which of `network.CONTRASTS` to show the image in; the first segment says which.
+    contrast: one of `network.contrasts` to show the image in; the first segment says which.
     progress: called with how much of the work is done, and how much there is.
   Returns:
     [`container.Segment`], and what coding promised to cost in bits: of each segment; NaN unless
@@ -48,8 +47,9 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
   last, iterations = lossless or picture is not None, max(ends, default=0)
   writers = [stream.Writer() for _ in range(len(ends) + last)]
   bits = np.full(len(writers), 0.0 if measure else np.nan)
-  if ends and contrasts(network.model) > 1:
-    writers[0].encode([contrast], distributions.Uniform(contrasts(network.model)))
+  degrees = contrasts(network.model)
+  if ends and len(degrees) > 1:
+    writers[0].encode([degrees.index(contrast)], distributions.Uniform(len(degrees)))
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
     state, seen = network.begin(), network.see(_for_model(network, tiles), contrast)
@@ -62,8 +62,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
         for part, at in enumerate(bins.parts):
           prior = network.prior(i, part, t, state, zs)
           cells = bins.cells(*prior, at)
-          symbols = bins.symbols(
-              posteriors[i][0], *cells, at, price if t == iterations - 1 else None)
+          symbols = bins.symbols(posteriors[i][0], *cells, at)
           writers[segment].put_integers(symbols, *cells, bins.tolerance(*prior, at))
           if measure:
             bits[segment] += distributions.code_length_bits(symbols, *cells)
@@ -175,11 +174,12 @@ def _states(network, readers, ends, iterations, count, seed, temperature=0.0):
 
 
 def _contrast(network, readers, ends):
-  """Which of `network.CONTRASTS` a file says first of all; without latents, the first."""
+  """Which of `network.contrasts` a file says first of all; without latents, 0."""
   reader = readers.get((container.LATENTS, ends[0])) if ends else None
-  if reader is None or contrasts(network.model) == 1:
+  degrees = contrasts(network.model)
+  if reader is None or len(degrees) == 1:
     return 0
-  return int(reader.decode(1, distributions.Uniform(contrasts(network.model)))[0])
+  return degrees[int(reader.decode(1, distributions.Uniform(len(degrees)))[0])]
 
 
 def _shown(network, canvas, channels, contrast):
@@ -219,20 +219,18 @@ class _Bins:
         self._random.random(len(width) * count) - 0.5 if self._dithered
         else np.zeros(len(width) * count))
 
-  def symbols(self, mean, expected, scale, at, price=None):
+  def symbols(self, mean, expected, scale, at):
     """int64 [n]: the bins nearest to posterior means, or what costs less (`model.price`).
 
     Args:
       mean: of the posterior, all.
       expected, scale: of `cells`, of a part.
-      price: in place of the model's.
     """
-    price = self._price if price is None else price
     position = mean[at] / self._width[at] - self._offset[at]
     nearest = np.rint(position)
-    if price:
+    if self._price:
       prior = latents.DiagonalGaussian(expected, np.log(np.maximum(scale, 1e-6)))
-      nearest = np.asarray(_thrifty_bin(position, prior, price * self._worth[at]))
+      nearest = np.asarray(_thrifty_bin(position, prior, self._price * self._worth[at]))
     return nearest.astype(np.int64)
 
   def cells(self, mean, sigma, at):

@@ -21,10 +21,15 @@ from conv_draw.model.local_draw import LocalDraw
 
 LEAST_LOG_MASS = -30.0  # nats
 
-# With linear paths an image may be shown in less contrast, and is decoded in more again: so all
-# bins are wider by one of these factors. They fill what lies between two bins of a component, which
-# are a factor of 3 apart; a file is at its best where iterations have finished with one of these.
-CONTRASTS = tuple(3 ** (-k / 8) for k in range(8))
+# With linear paths an image may be shown in so many degrees less contrast, and is decoded in more
+# again: so all bins are wider. They fill what lies between two bins of a component, which are a
+# factor of 3 apart, or 64 degrees; a file is at its best where iterations have finished.
+DEGREES = range(-8, 64)
+
+
+def factor(contrast):
+  """What differences from mid grey are multiplied by, in so many degrees less contrast."""
+  return 3 ** (-contrast / 64)
 
 
 def fingerprint(model, params):
@@ -46,8 +51,8 @@ def fingerprint(model, params):
 
 
 def contrasts(model):
-  """How many of `CONTRASTS` there are for a model: the first one, which is 1, or all."""
-  return len(CONTRASTS) if model.iterations and model.linear else 1
+  """Which of `DEGREES` there are for a model: 0 alone, or all."""
+  return DEGREES if model.iterations and model.linear else range(1)
 
 
 def _digest(settings, params):
@@ -162,10 +167,10 @@ class Network:
     """[B, H, W, C] uint8 -> what `posteriors` reads.
 
     Args:
-      contrast: which of `CONTRASTS`.
+      contrast: one of `contrasts`.
     """
     with self._as_everywhere():
-      return self._see(images, np.float32(CONTRASTS[contrast]) if contrast else None)
+      return self._see(images, np.float32(factor(contrast)) if contrast else None)
 
   def posteriors(self, t, seen, state):
     """(mean, sigma), float64 [n], of q_t in each layer; and the state, its encoders moved on.
@@ -258,12 +263,12 @@ class Network:
     """[B, H, W, C] uint8 of 0..grey_levels-1: what is shown of pixels that were not stored.
 
     Args:
-      contrast: which of `CONTRASTS` the image was seen in.
+      contrast: the one that the image was seen in.
     """
     grey_levels = self.model.pixels.grey_levels
     with self._as_everywhere():
       mean = np.asarray(self.model.pixels.mean(canvas), np.float64)
-    mean = 0.5 + (mean - 0.5) / CONTRASTS[contrast]
+    mean = 0.5 + (mean - 0.5) / factor(contrast)
     return np.rint((grey_levels - 1) * np.clip(mean, 0, 1)).astype(np.uint8)
 
   def _shaped(self, zs):

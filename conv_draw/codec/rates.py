@@ -2,15 +2,17 @@
 
 import math
 
-HALVINGS = 7  # of the range of prices, in logarithms
-RANGE = 1000  # of prices
 FURTHER = 6  # groups that are tried beyond those that serve with full contrast: more than a third
-WORSE = 1e12  # than any size
-CONTRASTS = tuple(range(8))  # of `network.CONTRASTS`, those that are tried
+WORSE = 1e12  # than any quality or size
+CONTRASTS = tuple(range(0, 64, 8))  # degrees, as of `network.DEGREES`, that are tried first
+HALVINGS = 3  # then of the degrees between two of these
 
 
-def contrast(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):
-  """Which of `CONTRASTS` gives the best picture within a size, or the smallest file of a quality.
+def search(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):
+  """The best picture that is found within a size, or the smallest file of a quality.
+
+  First the best of `CONTRASTS`, with as many groups as serve; then the degree beside it that uses
+  up what is left of the size, or of the quality.
 
   Args:
     encode: (how many groups, contrast) -> segments, and what coding promised to cost.
@@ -20,58 +22,46 @@ def contrast(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):
     limit: the size, in bytes.
     psnr: or the quality, in dB.
   Returns:
-    (which contrast, what `encode` gave for it: not all groups, but more than are of use).
+    (segments, what coding promised to cost): one group if none fits, all if none is good enough.
   """
-  best, found = None, -math.inf
-  for candidate in CONTRASTS:
-    encoded = encode(groups, candidate)
-    segments, _ = encoded
-    sizes = [size_of(segments[:count]) for count in range(len(segments) + 1)]
-    if psnr is not None:
-      quality = psnrs(segments, range(len(segments) + 1))
-      count = enough(psnr, quality)
-      worth = -sizes[count] if quality[count] >= psnr else quality[count] - WORSE
-    else:
-      count = max(sum(size <= limit for size in sizes) - 1, 0)
+  best, found, least = None, -math.inf, 1
+  for contrast in CONTRASTS:
+    segments, bits = encode(groups, contrast)
+    if psnr is None:
+      count = fitting(limit, size_of, segments)
       [worth] = psnrs(segments, [count])
+      if size_of(segments[:count]) > limit:
+        worth = -WORSE - size_of(segments[:count])
+    else:
+      counts = range(min(least, len(segments)), len(segments) + 1)
+      quality = psnrs(segments, counts)
+      reached = [n for n, q in zip(counts, quality, strict=True) if q >= psnr]
+      count = min(reached, default=len(segments))
+      worth = -size_of(segments[:count]) if reached else quality[-1] - WORSE
     if worth > found:
-      best, found = (candidate, encoded), worth
-    if not candidate:  # with less contrast, a few more groups are as good as those
-      groups = min(groups, count + FURTHER)
-  return best
+      best, found = (contrast, segments[:count], bits[:count]), worth
+    if not contrast:  # with less contrast, a few more groups are as good as those, and no fewer
+      least, groups = count, min(groups, count + FURTHER)
+  contrast, *result = best
+  count, step = len(result[0]), CONTRASTS[1]
+  for _ in range(HALVINGS):  # more contrast for what is left of a size, less for that of a quality
+    step //= 2
+    closer = contrast + (step if psnr is not None else -step)
+    segments, bits = encode(count, closer)
+    if (size_of(segments) <= limit if psnr is None else psnrs(segments, [count])[0] >= psnr):
+      contrast, result = closer, [segments, bits]
+  return tuple(result)
+
+
+def fitting(limit, size_of, segments):
+  """How many of some segments fit into a size, but at least 1."""
+  return next((n for n in range(len(segments), 0, -1) if size_of(segments[:n]) <= limit), 1)
 
 
 def enough(psnr_db, psnrs):
   """How many groups have that quality, of 1 and more; all, if none have.
 
   Args:
-    psnrs: in dB, of 0, 1, ... groups.
+    psnrs: in dB, of 1, 2, ... groups.
   """
-  return next((n for n, found in enumerate(psnrs) if n and found >= psnr_db), len(psnrs) - 1)
-
-
-def within(limit, size_of, segments, encode_again, price):
-  """The most segments of latents that fit into a size, and one more, made thriftier to fit.
-
-  Args:
-    limit: bytes.
-    size_of: of some segments, in bytes.
-    segments: of all groups.
-    encode_again: (how many groups, the price of the last one) -> segments; as `image.encode`.
-    price: of the model; 0: what does not fit is left out whole.
-  Returns:
-    Segments; if not even the first one fits, it alone.
-  """
-  fit = next((n for n in range(len(segments), 0, -1) if size_of(segments[:n]) <= limit), 0)
-  best = segments[: max(fit, 1)]
-  if not price or fit == len(segments):
-    return best
-  low, high = price / RANGE, price  # the less an error is worth, the less is stored
-  for _ in range(HALVINGS):
-    middle = math.sqrt(low * high)
-    thriftier = encode_again(fit + 1, middle)
-    if size_of(thriftier) <= limit:
-      best, low = thriftier, middle
-    else:
-      high = middle
-  return best
+  return next((n for n, found in enumerate(psnrs, 1) if found >= psnr_db), len(psnrs))

@@ -22,7 +22,7 @@ from conv_draw.errors import UserError, reason
 from conv_draw.machine import devices
 
 # Set the random numbers that change images apart from those that order them.
-FLIPS, CROPS, GREYS = 1, 2, 3
+FLIPS, CROPS, GREYS, CONTRASTS = 1, 2, 3, 4
 
 LUMA = (77, 150, 29)  # of 256: what red, green and blue are to a grey image (ITU-R BT.601)
 
@@ -38,6 +38,7 @@ class Batches:
       are left to the thread, whatever this says.
     flips: mirror half of the images, drawn at random for each batch, left to right.
     grey: show this share of the images in grey, drawn at random for each batch.
+    contrast: divide differences from mid grey by 1 to this, drawn at random for each image.
     process_index, process_count: which of the processes that train together this is. It prepares
       its own slice of every batch and reads nothing else.
 
@@ -45,7 +46,7 @@ class Batches:
     UserError: the processes do not divide the batch, or images to be shown in grey are.
   """
 
-  def __init__(self, images, batch_size, seed, workers=0, flips=False, grey=0.0,
+  def __init__(self, images, batch_size, seed, workers=0, flips=False, grey=0.0, contrast=1.0,
                process_index=0, process_count=1):
     if batch_size % process_count:
       raise UserError(
@@ -54,8 +55,8 @@ class Batches:
     if grey and images.shape[-1] != 3:
       raise UserError(f'{images.name} has no colours: leave --config.data.grey at 0')
     self._make = _Recipe(
-        images.fetch, len(images), batch_size, seed, flips, grey, images.crops,
-        process_index, process_count)
+        images.fetch, len(images), batch_size, seed, flips, grey, contrast,
+        (images.grey_levels - 1) / 2, images.crops, process_index, process_count)
     self._workers = _Workers(self._make, workers) if workers and images.on_disk else None
     self._pool = concurrent.futures.ThreadPoolExecutor(
         1, initializer=_leave_signals_to_others if self._workers else None)
@@ -93,6 +94,8 @@ class _Recipe:
   seed: int
   flips: bool
   grey: float
+  contrast: float
+  middle: float
   crops: bool
   process_index: int
   process_count: int
@@ -114,6 +117,10 @@ class _Recipe:
       chosen = self._some(random_for(GREYS), self.grey, mine)
       luma = (batch.astype(np.int32) @ LUMA + 128) >> 8
       batch = np.where(chosen, luma[..., None].astype(np.uint8), batch)
+    if self.contrast > 1:
+      degrees = mine(random_for(CONTRASTS).random(self.batch_size))[:, None, None, None]
+      less = self.contrast**-degrees * (batch - self.middle)
+      batch = np.rint(self.middle + less).astype(np.uint8)
     return batch
 
   def _some(self, random, share, mine):

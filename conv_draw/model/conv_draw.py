@@ -6,11 +6,13 @@ them for codecs, which go one iteration at a time.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from conv_draw.model import arguments, layers, linear_paths, recurrence
 from conv_draw.model import geometry as geometry_lib
@@ -162,7 +164,9 @@ class ConvDraw(nn.Module):
   def _check_images(self, images):
     arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
 
-  def __call__(self, key, images, temperature=1.0, some=0):
+  def __call__(
+      self, key: ArrayLike, images: ArrayLike, temperature: ArrayLike = 1.0, some: int = 0,
+  ) -> Inference:
     """Infers: z_t ~ q_t at every iteration.
 
     Args:
@@ -217,7 +221,9 @@ class ConvDraw(nn.Module):
     return (error.reshape(some, -1) / before).mean(0)
 
   def reconstruct(
-      self, key, images, groups, temperature=1.0, posterior_temperature=1.0, generation_key=None):
+      self, key: ArrayLike, images: ArrayLike, groups: ArrayLike, temperature: ArrayLike = 1.0,
+      posterior_temperature: ArrayLike = 1.0, generation_key: ArrayLike | None = None,
+  ) -> jax.Array:
     """Keeps the first `groups` groups of latents and generates the rest (section 4.4).
 
     Args:
@@ -251,7 +257,9 @@ class ConvDraw(nn.Module):
     stops = jnp.where(temperature == 0, groups, self.iterations) if self.prefixes else None
     return self._unroll(images.shape, images, draw_latent, stops)[0]
 
-  def sample(self, key, count, image_size, temperature=1.0):
+  def sample(
+      self, key: ArrayLike, count: int, image_size: Sequence[int], temperature: ArrayLike = 1.0,
+  ) -> jax.Array:
     """Generates: z_t ~ p_t at every iteration.
 
     Args:
@@ -276,7 +284,7 @@ class ConvDraw(nn.Module):
     """What the canvas says of pixels: p(x | z) itself, here."""
     return self.pixels
 
-  def unit_interval(self, images):
+  def unit_interval(self, images: ArrayLike) -> jax.Array:
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
     return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
 

@@ -1,11 +1,13 @@
 """The loss (12), its k-sample bounds, and the one place where nats become bits per dimension."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
@@ -24,12 +26,12 @@ class Elbo(NamedTuple):
   restored: jax.Array | None = None  # [B] of some of them, relative to that before `restoration`
 
   @property
-  def nats(self):
+  def nats(self) -> jax.Array:
     """[B] minus the evidence lower bound: L^x + sum_t L^z_t."""
     return self.reconstruction_nats + self.kl_nats.sum((0, 1))
 
 
-def elbo(model, images, inference):
+def elbo(model: Any, images: ArrayLike, inference: Any) -> Elbo:
   """Scores what the model inferred.
 
   Args:
@@ -53,12 +55,12 @@ def elbo(model, images, inference):
               None, inference.prefix_nats, inference.squared_error, inference.restored)
 
 
-def betas(first, last, iterations):
+def betas(first: float, last: float, iterations: int) -> np.ndarray:
   """beta_t of the progressive cost, [T]: geometric from the first prefix to the last."""
   return first * (last / first) ** (np.arange(iterations) / max(iterations - 1, 1))
 
 
-def progressive(terms, betas):
+def progressive(terms: Elbo, betas: np.ndarray) -> jax.Array:
   """The cost of all prefixes, beyond the paper: each is trained as the codec of its own rate.
 
   With the cost of prefix t being sum_{s <= t} L^z_s + beta_t L^x(r_t), a small part of any counts
@@ -81,7 +83,9 @@ def progressive(terms, betas):
   return relative * means.mean()
 
 
-def bound(terms, beta=1.0, samples=1, kind='elbo', auxiliary=0.0):
+def bound(
+    terms: Elbo, beta: float = 1.0, samples: int = 1, kind: str = 'elbo', auxiliary: float = 0.0,
+) -> jax.Array:
   """What training minimises, for each of B images: an upper bound on -log p(x) if beta = 1.
 
   Args:
@@ -109,11 +113,13 @@ def bound(terms, beta=1.0, samples=1, kind='elbo', auxiliary=0.0):
   raise ValueError(f'no bound {kind!r}: there are "elbo" and "iwae"')
 
 
-def loss(terms, beta, samples=1, kind='elbo', auxiliary=0.0):
+def loss(
+    terms: Elbo, beta: float, samples: int = 1, kind: str = 'elbo', auxiliary: float = 0.0,
+) -> jax.Array:
   """`bound` averaged over images: a scalar in nats per image."""
   return jnp.mean(bound(terms, beta, samples, kind, auxiliary))
 
 
-def bits_per_dim(nats, image_shape):
+def bits_per_dim(nats: Any, image_shape: Sequence[int]) -> Any:
   """Nats per image of shape (H, W, C) -> bits per dimension: nats / (H W C ln 2)."""
   return nats / (math.prod(image_shape) * math.log(2))

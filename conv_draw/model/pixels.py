@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
 def gaussian_cost(x, mean, log_sigma, bin_width):
@@ -68,23 +69,23 @@ class GaussianPixels:
 
   grey_levels: int = 256
 
-  def canvas_channels(self, channels):
+  def canvas_channels(self, channels: int) -> int:
     """R, for images of C channels."""
     return 2 * channels
 
-  def initial_canvas(self, channels):
+  def initial_canvas(self, channels: int) -> jax.Array:
     """r_0 before training, [2 C]: mid grey, as broad as pixel values are."""
     return jnp.concatenate([jnp.full(channels, 0.5), jnp.full(channels, math.log(0.3))])
 
-  def split(self, canvas):
+  def split(self, canvas: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """(mu, alpha = log sigma) (8): [..., 2 C] -> [..., C] each."""
     return jnp.split(canvas, 2, axis=-1)
 
-  def mean(self, canvas):
+  def mean(self, canvas: ArrayLike) -> jax.Array:
     """mu(r) of equation (1): [..., 2 C] -> [..., C]."""
     return self.split(canvas)[0]
 
-  def cost(self, x, canvas):
+  def cost(self, x: ArrayLike, canvas: ArrayLike) -> jax.Array:
     """L^x in nats per pixel and channel: x [..., C] in [0, 1], canvas [..., 2 C] -> [..., C]."""
     return gaussian_cost(x, *self.split(canvas), 1 / (self.grey_levels - 1))
 
@@ -97,15 +98,15 @@ class SquaredErrorPixels(GaussianPixels):
   how many nats an error is worth.
   """
 
-  def canvas_channels(self, channels):
+  def canvas_channels(self, channels: int) -> int:
     """R, for images of C channels."""
     return channels
 
-  def initial_canvas(self, channels):
+  def initial_canvas(self, channels: int) -> jax.Array:
     """r_0 before training, [C]: mid grey."""
     return jnp.full(channels, 0.5)
 
-  def split(self, canvas):
+  def split(self, canvas: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """(mu, log sigma): [..., C] -> [..., C] each."""
     return canvas, jnp.full_like(canvas, -math.log(self.grey_levels - 1))
 
@@ -143,11 +144,11 @@ class LogisticMixturePixels:
   grey_levels: int = 256
   mixtures: int = 5  # K
 
-  def canvas_channels(self, channels):
+  def canvas_channels(self, channels: int) -> int:
     """R, for images of C channels."""
     return self.mixtures * (channels + 1) * (channels + 2) // 2
 
-  def initial_canvas(self, channels):
+  def initial_canvas(self, channels: int) -> jax.Array:
     """r_0 before training, [R]: equal weights, broad components spread over the grey values."""
     k = self.mixtures
     means = (jnp.arange(k) + 0.5) / k  # components that began as one would stay one
@@ -155,7 +156,7 @@ class LogisticMixturePixels:
         jnp.zeros(k), jnp.tile(means, channels), jnp.full(k * channels, math.log(0.1)),
         jnp.zeros(k * channels * (channels - 1) // 2)])
 
-  def mean(self, canvas):
+  def mean(self, canvas: ArrayLike) -> jax.Array:
     """mu(r) of equation (1): [..., R] -> [..., C] in [0, 1], the expectation of the pixel.
 
     Exact but for the rounding to `grey_levels` values, if C = 1. Else channels before c enter the
@@ -168,14 +169,14 @@ class LogisticMixturePixels:
       means.append(clipped_logistic_mean(mixture.mean_given(means), jnp.exp(log_scale)))
     return jnp.stack([(weights * mean).sum(-1) for mean in means], -1)
 
-  def cost(self, x, canvas):
+  def cost(self, x: ArrayLike, canvas: ArrayLike) -> jax.Array:
     """Nats per pixel and channel: x [..., C] in [0, 1], canvas [..., R] -> [..., C].
 
     Entry c is -log P(x_c | x_0 ... x_{c-1}), so that the sum over channels is -log P(x).
     """
     return jnp.concatenate(self.observe(self._split(canvas), x)[0], -1)
 
-  def log_masses(self, canvas, earlier):
+  def log_masses(self, canvas: ArrayLike, earlier: ArrayLike) -> jax.Array:
     """log P(x_c | x_0 ... x_{c-1}) of every value that channel c can have, for an entropy coder.
 
     Args:
@@ -193,11 +194,11 @@ class LogisticMixturePixels:
         mixture.log_scales[c][..., None, :], self.grey_levels)
     return jax.nn.logsumexp(log_weights[..., None, :] + log_masses, -1)
 
-  def uniforms(self, channels):
+  def uniforms(self, channels: int) -> int:
     """U, how many uniform numbers `draw` takes for a pixel of C channels."""
     return 1 + channels
 
-  def draw(self, canvas, uniforms):
+  def draw(self, canvas: ArrayLike, uniforms: ArrayLike) -> jax.Array:
     """A pixel: canvas [..., R], uniforms [..., 1 + C] in (0, 1) -> grey values [..., C], float32.
 
     The first of the uniform numbers draws the component, the others a channel each.
@@ -230,7 +231,9 @@ class LogisticMixturePixels:
         [clip(row) for row in rows[c + 1 : 2 * c + 1]],
         [jnp.tanh(row) for row in rows[2 * c + 1 :]])
 
-  def observe(self, mixture, x, least=0.0):
+  def observe(
+      self, mixture: LogisticMixture, x: ArrayLike, least: float = 0.0,
+  ) -> tuple[list[jax.Array], jax.Array]:
     """Channels x [..., c] one after the other.
 
     Args:
@@ -262,27 +265,27 @@ class BernoulliPixels:
 
   grey_levels: int = 256  # the two values are stored as 0 and grey_levels - 1
 
-  def canvas_channels(self, channels):
+  def canvas_channels(self, channels: int) -> int:
     """R, for images of C channels."""
     return channels
 
-  def initial_canvas(self, channels):
+  def initial_canvas(self, channels: int) -> jax.Array:
     """r_0 before training, [C]: ink is rarer than paper."""
     return jnp.full(channels, -1.0)
 
-  def mean(self, canvas):
+  def mean(self, canvas: ArrayLike) -> jax.Array:
     """mu(r) of equation (1): [..., C] logits -> [..., C] probabilities of 1."""
     return jax.nn.sigmoid(canvas)
 
-  def cost(self, x, canvas):
+  def cost(self, x: ArrayLike, canvas: ArrayLike) -> jax.Array:
     """-log p(x | canvas) in nats per pixel: x [..., C] in {0, 1}, canvas [..., C] logits."""
     return jax.nn.softplus(canvas) - x * canvas
 
-  def uniforms(self, channels):
+  def uniforms(self, channels: int) -> int:
     """U, how many uniform numbers `draw` takes for a pixel of C channels."""
     return channels
 
-  def draw(self, canvas, uniforms):
+  def draw(self, canvas: ArrayLike, uniforms: ArrayLike) -> jax.Array:
     """A pixel: canvas [..., C], uniforms [..., C] in (0, 1) -> grey values [..., C], float32."""
     return jnp.where(uniforms < jax.nn.sigmoid(canvas), self.grey_levels - 1.0, 0.0)
 

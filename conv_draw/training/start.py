@@ -58,7 +58,7 @@ def opened(config, workdir, images):
       metrics = open_(metrics_lib.Metrics(workdir, hosts.primary()))
       batches = open_(Batches(
           images, t.batch_size, t.seed, config.data.workers, config.data.flips,
-          config.data.grey, jax.process_index(), jax.process_count()))
+          config.data.grey, config.data.contrast, jax.process_index(), jax.process_count()))
     progress = open_(metrics_lib.Progress(
         t.steps, max(saved.steps(), default=0), 'step', hosts.primary()))
     yield Opened(saved, metrics, batches, progress, stopping)

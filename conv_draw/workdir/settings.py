@@ -57,6 +57,8 @@ SETTINGS = (
             'half of the training images, drawn at random, are mirrored left to right'),
     Setting('data.grey', 0.0, FRACTION, STAYS,
             'colour: this share of the training images, drawn at random, is shown in grey'),
+    Setting('data.contrast', 1.0, AT_LEAST_1, STAYS,
+            'training images are shown in 1 to 1/this of their contrast, drawn at random'),
     Setting('data.workers', 0, NOT_NEGATIVE, CHANGES,
             'imagenet, folder: processes that read and decode; 0 = one thread'),
 

@@ -284,6 +284,21 @@ def test_what_has_no_colours_is_not_shown_in_grey():
     Batches(images, 16, 0, grey=0.5)
 
 
+def test_images_are_shown_in_less_contrast(data_dir):
+  images = load(data_dir)
+
+  def take(contrast, **slices):
+    with contextlib.closing(Batches(images, 16, 0, contrast=contrast, **slices)) as batches:
+      return batches.take(0, 0).reshape(-1, 32, 32, 3)
+
+  plain, less = take(1.0) - 127.5, take(3.0) - 127.5
+  factors = (plain * less).sum((1, 2, 3)) / (plain**2).sum((1, 2, 3))
+  assert abs(less - factors[:, None, None, None] * plain).max() < 0.51 + 0.02 * 127.5
+  assert 1 / 3 < factors.min() < 0.5 and 0.75 < factors.max() < 1.001
+  halves = [take(3.0, process_index=i, process_count=2) for i in (0, 1)]
+  np.testing.assert_array_equal(np.concatenate(halves) - 127.5, less)
+
+
 def test_crops_are_elsewhere_at_every_step_and_the_same_again(tmp_path):
   for split in ('train', 'test'):
     (tmp_path / split).mkdir()

@@ -65,7 +65,7 @@ def test_model_loads_is_small_and_says_what_it_is(name):
   figure = f'{test["nats"]:.2f}' if name.startswith('omniglot') else f'{test["bits_per_dim"]:.3f}'
   # The codec's models are for the sizes of files.
   of_codec = name.endswith(('codec', 'lossless', 'lossy'))
-  cards = [f'{workdir}/README.md', *([] if of_codec else [f'{ROOT}/README.md'])]
+  cards = [f'{workdir}/README.md', *([] if of_codec else [f'{ROOT}/docs/results.md'])]
   for path in cards:
     with open(path) as f:
       assert figure in f.read(), path
@@ -87,9 +87,9 @@ def test_figure_5_is_of_the_models_beside_it_on_all_images():
     assert float(row['test_nats']) == pytest.approx(test['nats'], rel=1e-5)
 
 
-def test_readme_has_the_sizes_that_the_studies_found():
+def test_docs_have_the_sizes_that_the_studies_found():
   for name in ('photos_lossless', 'cifar10_lossless'):
-    with open(f'{ROOT}/README.md') as f:
+    with open(f'{ROOT}/docs/codec.md') as f:
       text = f.read()
     with open(f'{ROOT}/docs/{name}_study.csv', newline='') as f:
       for row in csv.DictReader(f):

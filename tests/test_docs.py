@@ -1,0 +1,91 @@
+"""What the documentation names is there, and what it says to run is run."""
+
+import glob
+import os
+import re
+import shlex
+
+import pytest
+
+from conv_draw.workdir import settings
+from tests.program import ROOT
+
+MODELS = os.path.join(ROOT, 'conv_draw', 'pretrained', '*', 'README.md')
+DOCUMENTS = [
+    *(os.path.join(ROOT, name) for name in ('README.md', 'CHANGELOG.md')), *glob.glob(MODELS),
+    *glob.glob(os.path.join(ROOT, 'docs', '*.md')),
+    *glob.glob(os.path.join(ROOT, 'benchmarks', '*.md')),
+    os.path.join(ROOT, 'experiments', 'cluster', 'README.md'),
+    os.path.join(ROOT, 'conv_draw', 'codec', 'format', 'FORMAT.md')]
+LAUNCH = open(os.path.join(ROOT, 'conv_draw', 'launch.py')).read()
+CODEC = ''.join(
+    open(os.path.join(ROOT, 'conv_draw', *path)).read() for path in (
+        ('codec', '__main__.py'), ('codec', 'study', '__main__.py'), ('prepare_imagenet.py',),
+        ('workdir', 'published.py'), ('pretrained', '__main__.py')))
+each_document = pytest.mark.parametrize(
+    'path', DOCUMENTS, ids=[os.path.relpath(path, ROOT) for path in DOCUMENTS])
+
+
+def _read(path):
+  with open(path) as f:
+    return f.read()
+
+
+def _anchors(text):
+  """What GitHub calls the headings of a document."""
+  return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
+          for heading in re.findall(r'^#+ (.*)$', text, re.M)}
+
+
+@each_document
+def test_links_lead_somewhere(path):
+  text = _read(path)
+  for link in re.findall(r'\]\(([^)]+)\)', text):
+    if re.match(r'https?:', link):
+      continue
+    name, _, anchor = link.partition('#')
+    target = os.path.normpath(os.path.join(os.path.dirname(path), name)) if name else path
+    assert os.path.exists(target), link
+    if anchor:
+      assert anchor in _anchors(_read(target)), link
+
+
+@each_document
+def test_commands_name_what_there_is(path):
+  commands = re.findall(r'^    (python (?:.*\\\n)*.*)$|`(python [^`]*)`', _read(path), re.M)
+  for command in (a or b for a, b in commands):
+    words = shlex.split(command.replace('\\\n', ' '), comments=True)
+    if words[1] == '-c':
+      compile(words[2], path, 'exec')
+      continue
+    program = LAUNCH if words[1] == 'launch.py' else CODEC
+    if words[1] == '-m' and words[2].startswith('conv_draw'):
+      module = os.path.join(ROOT, *words[2].split('.'))
+      assert os.path.exists(f'{module}.py') or os.path.exists(f'{module}/__main__.py'), command
+    elif words[1] != 'launch.py':
+      continue
+    for word in words:
+      flag, _, value = word.partition('=')
+      if flag == '--config' and value.endswith('.py'):
+        assert os.path.exists(os.path.join(ROOT, value)), command
+      elif flag.startswith('--config.'):
+        assert flag.removeprefix('--config.') in NAMES, command
+      elif flag.startswith('--') and '=' in word:
+        assert f"'{flag[2:].replace('-', '_')}'" in program, (command, flag)
+      if flag == '--mode':
+        assert f"'{value}'" in program, command
+
+
+NAMES = {setting.key for setting in settings.SETTINGS}
+
+
+def test_the_library_page_runs():
+  blocks = re.findall(r'^```python\n(.*?)^```', _read(os.path.join(ROOT, 'docs', 'library.md')),
+                      re.S | re.M)
+  assert len(blocks) == 3
+  scope = {}
+  exec('\n'.join(blocks), scope)
+  assert scope['canvas'].shape == (2, 16, 16, 6) and scope['samples'].shape == (5, 20, 12, 3)
+  assert scope['noises'].shape == (2, 3) and scope['bound'].shape == (3,)
+  assert scope['image'].shape == scope['coarse'].shape == (32, 40, 3)
+  assert len(scope['file'].data) <= 1.5 * scope['image'].size / 8
