@@ -62,7 +62,7 @@ def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim
     image, dropped[image_path] = image_files.read(image_path)
     coded = coder.encode(
         image, lossless, groups, bits_per_dim, psnr, tile_side, verify=verify, effort=effort,
-        progress=_progress(image_path), source=image_path)
+        progress=_progress(image_path, plan), source=image_path)
     reading.check_size(coded_path, coded.data)
     targets.write(coded_path, coded.data, plan.folder, overwrite)
     sizes.append((image.size, len(coded.data)))
@@ -106,7 +106,7 @@ def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite
     image_files.check_holds(image_path, format_, header.width, header.height, header.channels)
     coder = load(workdir or _packaged(header.name, coded_path))
     image, _, segments = coder.decode(
-        data, partial, temperature, _progress(coded_path), source=coded_path)
+        data, partial, temperature, _progress(coded_path, plan), source=coded_path)
     written, exact = image_files.to_bytes(image_path, image, format_)
     targets.write(image_path, written, plan.folder, overwrite)
     groups = max((s.index for s in segments if s.kind == container.LATENTS), default=0)
@@ -200,13 +200,18 @@ def _packaged(name, source):
   return published.path(name)
 
 
-def _progress(path):
-  """What shows on a terminal how much of a file's work is done; None elsewhere."""
+def _progress(path, plan):
+  """What shows on a terminal how much of a file's work is done; None elsewhere.
+
+  Of several files, also which of them it is.
+  """
   if not sys.stderr.isatty():
     return None
+  sources = [source for source, _ in plan.pairs]
+  place = f'{sources.index(path) + 1}/{len(sources)} ' if sources[1:] else ''
 
   def show(done, total):
-    text = f'{path}: {100 * done // total} %'
+    text = f'{place}{path}: {100 * done // total} %'
     print('\r' + (text if done < total else ' ' * len(text) + '\r'), end='', file=sys.stderr,
           flush=True)
 

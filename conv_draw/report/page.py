@@ -5,8 +5,10 @@ One file that opens anywhere (`elements`). A slider over t shows a picture appea
 
 import os
 
+import jax
 import numpy as np
 
+from conv_draw.errors import UserError
 from conv_draw.report import elements, figures, pictures, table
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib
@@ -41,12 +43,20 @@ def name_of(run):
 
 
 def _beside_each_other(runs):
-  """Table 1 of several runs."""
-  rows = dict.fromkeys(row for run in runs for row in table.rows(run.workdir))
+  """Table 1 of those runs that have been evaluated."""
+  rows = dict.fromkeys(row for run in runs for row in _rows(run.workdir)[0])
   rows = sorted(rows, key=lambda row: (row.data, -row.bound))
   return elements.heading('All of them') + elements.table(
       ('data', 'model', 'test (train)', 'importance weighted', 'parameters', 'steps', 'time',
        'workdir'), [(row.data, row.model, *row[3:-1]) for row in rows])
+
+
+def _rows(workdir):
+  """(the different `table.rows` of a run, None), or while it has none (nothing, why)."""
+  try:
+    return list(dict.fromkeys(table.rows(workdir))), None
+  except UserError as e:
+    return [], str(e)
 
 
 def _about(run, missing):
@@ -54,11 +64,19 @@ def _about(run, missing):
   config = run.config
   unit = 'nats' if config_lib.is_binary(config) else 'bits_per_dim'
   yield elements.heading(f'{name_of(run)}: {table.describe(config)}')
-  mine, *baselines = dict.fromkeys(table.rows(run.workdir))
-  yield elements.table((), [(name, value) for name, value in (
-      ('data', mine.data), ('test (train)', mine.test), ('importance weighted', mine.weighted),
-      *((row.model, row.test) for row in baselines), ('parameters', mine.parameters),
-      ('steps', mine.steps), ('time', mine.time), ('note', '; '.join(mine.notes))) if value])
+  rows, missing_result = _rows(run.workdir)
+  if rows:
+    mine, *baselines = rows
+    facts = (
+        ('data', mine.data), ('test (train)', mine.test), ('importance weighted', mine.weighted),
+        *((row.model, row.test) for row in baselines), ('parameters', mine.parameters),
+        ('steps', mine.steps), ('time', mine.time), ('note', '; '.join(mine.notes)))
+  else:
+    yield elements.paragraph(missing_result)
+    parameters = sum(x.size for x in jax.tree.leaves(run.params))
+    facts = (('data', run.images.name), ('parameters', f'{parameters:,}'),
+             ('steps', f'{run.step:,}'))
+  yield elements.table((), [(name, value) for name, value in facts if value])
   yield _training([metrics.read_file(log) for log in trained.logs(run.workdir)], unit)
   if run.model.iterations and missing:
     yield elements.paragraph(f'Without the test images there are no reconstructions: {missing}')

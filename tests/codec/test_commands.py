@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -300,7 +301,7 @@ def test_what_was_coded_is_said_to_programs_too(tmp_path):
 
 
 @pytest.mark.parametrize('lossless', [False, True])
-def test_a_file_has_a_page(tmp_path, coder, lossless):
+def test_a_file_has_a_page(tmp_path, coder, lossless, capsysbinary):
   encode(picture(tmp_path / 'a.png'), tmp_path / 'a.cdraw', lossless=lossless)
   [line] = files.view(tmp_path / 'a.cdraw', workdir='tiny')
   text = (tmp_path / 'a.html').read_text()
@@ -317,3 +318,20 @@ def test_a_file_has_a_page(tmp_path, coder, lossless):
       list(files.view(tmp_path / 'a.cdraw', again, 'tiny'))
   list(files.view(tmp_path / 'a.cdraw', tmp_path / 'b.html', 'tiny'))
   assert (tmp_path / 'b.html').read_text() == text
+  [line] = files.view(tmp_path / 'a.cdraw', '-', 'tiny')
+  assert capsysbinary.readouterr().out == text.encode() and line.note
+
+
+def test_of_several_files_progress_says_which_one(tmp_path, monkeypatch):
+  said = io.StringIO()
+  said.isatty = lambda: True
+  monkeypatch.setattr(sys, 'stderr', said)
+  (tmp_path / 'some').mkdir()
+  for i in range(2):
+    picture(tmp_path / 'some' / f'{i}.png', i)
+  list(encode(tmp_path / 'some', tmp_path / 'coded'))
+  assert f'1/2 {tmp_path}/some/0.png: ' in said.getvalue()
+  assert f'2/2 {tmp_path}/some/1.png: ' in said.getvalue()
+  said.truncate(0)
+  list(decode(tmp_path / 'coded' / '0.cdraw', tmp_path / 'x.png'))
+  assert f'\r{tmp_path}/coded/0.cdraw: ' in said.getvalue()

@@ -293,7 +293,7 @@ def test_images_are_shown_in_less_contrast(data_dir):
 
   plain, less = take(1.0) - 127.5, take(3.0) - 127.5
   factors = (plain * less).sum((1, 2, 3)) / (plain**2).sum((1, 2, 3))
-  assert abs(less - factors[:, None, None, None] * plain).max() < 0.51 + 0.02 * 127.5
+  assert abs(less - factors[:, None, None, None] * plain).max() < 0.6
   assert 1 / 3 < factors.min() < 0.5 and 0.75 < factors.max() < 1.001
   halves = [take(3.0, process_index=i, process_count=2) for i in (0, 1)]
   np.testing.assert_array_equal(np.concatenate(halves) - 127.5, less)

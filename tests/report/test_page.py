@@ -2,7 +2,9 @@
 
 import contextlib
 import html
+import json
 import re
+import shutil
 
 import pytest
 
@@ -44,6 +46,21 @@ def test_of_a_run_all_is_there(trained, capsys, tmp_path):
     assert browser.value('document.querySelectorAll(".curves canvas").length') == 2
     assert browser.value('document.documentElement.scrollWidth') <= 375
     assert not browser.errors
+
+
+def test_of_a_run_that_is_not_evaluated_yet_there_is_the_rest(trained, tmp_path):
+  workdir = str(tmp_path / 'unfinished')
+  shutil.copytree(trained, workdir)
+  with open(f'{workdir}/metrics.jsonl') as f:
+    lines = [line for line in f if json.loads(line).get('split') != 'test']
+  with open(f'{workdir}/metrics.jsonl', 'w') as f:
+    f.writelines(lines)
+  both = [modes._with_data(config_lib.load(w), w) for w in (trained, workdir)]
+  text = page.of_runs(both[1:])
+  assert f'{workdir} has no test likelihood' in text and '--mode=evaluate' in text
+  assert 'All of them' not in text and 'Training' in text and 'Samples' in text
+  assert f'<td>{both[1][0].step}</td>' in text
+  assert 'All of them' in page.of_runs(both)
 
 
 def test_of_several_there_is_table_1_and_what_cannot_be_shown_is_said(trained):
