@@ -455,10 +455,11 @@ def _jax_version():
 
 def _written_elsewhere(source, header, remedy):
   """What to say of data whose checksums hold, but which do not decode here."""
-  wrote = '.'.join(map(str, header.jax)) if header.jax else 'an unknown version'
+  said = lambda version: '.'.join(map(str, version)) if version else 'an unknown version'
   return UserError(
       f'{source} is not damaged, but does not decode here: it was written on another machine or '
-      f'with another JAX (with {wrote}; here {jax.__version__}): decode it there{remedy}')
+      f'with another JAX (with {said(header.jax)}; here {said(_jax_version())}): decode it there'
+      f'{remedy}')
 
 
 def _grouping(image, lossless):

@@ -119,7 +119,7 @@ def test_a_large_image_is_scored_in_parts(monkeypatch):
   whole = apply(COLOUR, 'cost')(params_of(COLOUR), images, view)
   monkeypatch.setattr(local_pixels, 'PART', 28)  # two rows, and the last part is not full
   in_parts = COLOUR.apply(params_of(COLOUR), images, view, method='cost')
-  np.testing.assert_allclose(in_parts, whole, atol=1e-5)
+  np.testing.assert_allclose(in_parts, whole, rtol=1e-5, atol=1e-5)
 
 
 @HEADS
