@@ -168,7 +168,7 @@ def _ours(coder, protocol, parts, images, most_effort):
       size = sum(len(file.data) for file in coded)
       points.append(_point(protocol, OURS + with_effort, 'lossless', True, size, None, shown))
       continue
-    for contrast in (rates.CONTRASTS[::2] if coder.model.linear else (0,)):
+    for contrast in rates.CONTRASTS if coder.model.linear else (0,):
       if contrast:
         coded = [coder.encode(part, contrast=contrast, tile_side=tile_side) for part in parts]
       prefixes = [coder.decode_prefixes(file.header, file.segments) for file in coded]
@@ -177,10 +177,17 @@ def _ours(coder, protocol, parts, images, most_effort):
         decoded = [pictures.to_bytes(image, levels) for image in _images(
             protocol, [images[groups] for images in prefixes], images)]
         setting = f'{groups} groups' + f', contrast {contrast}' * (contrast > 0)
-        points.append(_point(protocol, OURS, setting, False, size, decoded, shown))
+        if not contrast or _is_of_use(points, size, decoded, shown):
+          points.append(_point(protocol, OURS, setting, False, size, decoded, shown))
     if protocol == 'sheet':
       points += _full_variance(coder, coded, points, images, shown)
   return points, speeds
+
+
+def _is_of_use(points, size, decoded, shown):
+  """Whether no point is as small and as good."""
+  bits_per_dim, psnr_db = _rate(size, shown), _psnr(decoded, shown)
+  return all(p.lossless or p.bits_per_dim > bits_per_dim or p.psnr_db < psnr_db for p in points)
 
 
 def _full_variance(coder, coded, points, images, shown):
@@ -209,15 +216,25 @@ def _classical(protocol, setting, parts, shown):
 
 
 def _point(protocol, codec, setting, lossless, size, decoded, shown):
-  bits = size * 8 / sum(image.size for image in shown)
+  bits = _rate(size, shown)
   if lossless:
     return Point(protocol, codec, setting, True, bits, float('inf'), float('inf'), 1.0, None)
   _, similarity = quality.similarity(shown, decoded)
-  flat = lambda images: np.concatenate([image.ravel() for image in images])
-  psnr_db = pictures.psnr_db(flat(shown), flat(decoded))
   mean_psnr_db = float(np.mean(list(map(pictures.psnr_db, shown, decoded))))
   return Point(
-      protocol, codec, setting, False, bits, psnr_db, mean_psnr_db, similarity, decoded[:SHOWN])
+      protocol, codec, setting, False, bits, _psnr(decoded, shown), mean_psnr_db, similarity,
+      decoded[:SHOWN])
+
+
+def _rate(size, shown):
+  """Bits/dim of so many bytes."""
+  return size * 8 / sum(image.size for image in shown)
+
+
+def _psnr(decoded, shown):
+  """In dB, of the mean squared error over all images."""
+  flat = lambda images: np.concatenate([image.ravel() for image in images])
+  return pictures.psnr_db(flat(shown), flat(decoded))
 
 
 def _peak_gib():

@@ -31,6 +31,19 @@ def test_between_settings_lie_straight_lines_and_beyond_them_nothing():
   assert comparison.interpolated([], 0.2) is None
 
 
+def test_what_is_larger_and_no_better_is_of_no_use():
+  shown = [np.full((8, 8, 3), 100, np.uint8)] * 2
+  decoded = [np.full((8, 8, 3), 102, np.uint8)] * 2  # 42.1 dB
+  points = [comparison.Point(
+      'single', comparison.OURS, '', False, 8 * 50 / 384, psnr_db, 0.0, 0.5, None)
+      for psnr_db in (40.0, 42.0)]
+  assert comparison._is_of_use(points, 50, decoded, shown)
+  points[0] = points[0]._replace(psnr_db=43.0)
+  assert comparison._is_of_use(points, 49, decoded, shown)
+  assert not comparison._is_of_use(points, 50, decoded, shown)
+  assert not comparison._is_of_use(points, 51, decoded, shown)
+
+
 def test_pictures_of_several_sizes_show_what_all_have_in_the_middle(tmp_path):
   shown = [np.full((300, 40, 3), 7, np.uint8), np.full((30, 280, 3), 9, np.uint8)]
   found = [p._replace(decoded=shown, bits_per_dim=rate) for p, rate in zip(
