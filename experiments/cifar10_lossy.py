@@ -15,6 +15,7 @@ def get_config():
   config = photos_lossy.get_config()
   config.data.name = 'cifar10'
   config.data.crop = 0
+  config.data.contrast = 1.0
   config.model.stride = 4
   config.model.image_kernel = 0
   config.model.steps = 14
