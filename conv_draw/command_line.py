@@ -165,6 +165,9 @@ def parse_experiment(program, argv, config):
     if any(first[name].value for name in HELP):
       with _help_is_no_error():
         return app.parse_flags_with_usage(argv)
+    if first.config:  # experiments begin from those beside them, which only a clone has
+      path = os.path.abspath(os.path.expanduser(first.config.partition(':')[0]))
+      sys.path.append(os.path.dirname(os.path.dirname(path)))
     named = [a for a in rest[1:] if not a.startswith('-')]
     of_runs = first.mode in ('figures', 'report')
     if of_runs and len(named) == 1 and not (first.config or first.workdir):

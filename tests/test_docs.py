@@ -17,11 +17,8 @@ DOCUMENTS = [
     *glob.glob(os.path.join(ROOT, 'benchmarks', '*.md')),
     os.path.join(ROOT, 'experiments', 'cluster', 'README.md'),
     os.path.join(ROOT, 'conv_draw', 'codec', 'format', 'FORMAT.md')]
-LAUNCH = open(os.path.join(ROOT, 'conv_draw', 'launch.py')).read()
-CODEC = ''.join(
-    open(os.path.join(ROOT, 'conv_draw', *path)).read() for path in (
-        ('codec', '__main__.py'), ('codec', 'study', '__main__.py'), ('prepare_imagenet.py',),
-        ('workdir', 'published.py'), ('pretrained', '__main__.py')))
+LAUNCH = os.path.join(ROOT, 'conv_draw', 'launch.py')
+OF_ALL = ("'verbosity'", "'help'")  # flags of absl
 each_document = pytest.mark.parametrize(
     'path', DOCUMENTS, ids=[os.path.relpath(path, ROOT) for path in DOCUMENTS])
 
@@ -58,20 +55,24 @@ def test_commands_name_what_there_is(path):
     if words[1] == '-c':
       compile(words[2], path, 'exec')
       continue
-    program = LAUNCH if words[1] == 'launch.py' else CODEC
-    if words[1] == '-m' and words[2].startswith('conv_draw'):
+    source = LAUNCH
+    if words[1] == '-m' and words[2].startswith(('conv_draw', 'benchmarks', 'tests')):
       module = os.path.join(ROOT, *words[2].split('.'))
-      assert os.path.exists(f'{module}.py') or os.path.exists(f'{module}/__main__.py'), command
+      source = f'{module}/__main__.py' if os.path.isdir(module) else f'{module}.py'
+      assert os.path.exists(source), command
     elif words[1] != 'launch.py':
       continue
+    program = _read(source) + ''.join(OF_ALL)
     for word in words:
       flag, _, value = word.partition('=')
       if flag == '--config' and value.endswith('.py'):
         assert os.path.exists(os.path.join(ROOT, value)), command
       elif flag.startswith('--config.'):
         assert flag.removeprefix('--config.') in NAMES, command
-      elif flag.startswith('--') and '=' in word:
-        assert f"'{flag[2:].replace('-', '_')}'" in program, (command, flag)
+      elif flag.startswith('--'):
+        name = flag[2:].replace('-', '_')
+        assert any(f"'{x}'" in program for x in (name, name.removeprefix('no_'), flag)), (
+            command, flag)
       if flag == '--mode':
         assert f"'{value}'" in program, command
 

@@ -212,3 +212,15 @@ def test_an_environment_in_which_jax_cannot_start_is_named(tmp_path, variable, v
   assert status == 2 and out == '' and len(error.splitlines()) == 1, error
   assert variable.lower() in error.lower() and value in error and words in error
   assert not os.path.exists(f'{tmp_path}/run')
+
+
+def test_the_installed_command_takes_experiments_of_a_clone_from_anywhere(tmp_path):
+  """They begin from `experiments.default`, which is not installed."""
+  (tmp_path / 'site').mkdir()
+  (tmp_path / 'site' / 'conv_draw').symlink_to(os.path.join(ROOT, 'conv_draw'))
+  program = 'import sys; sys.argv[0] = "conv-draw"; from conv_draw import launch; launch.start()'
+  done = subprocess.run(
+      [sys.executable, '-c', program, f'--config={ROOT}/experiments/imagenet64.py', '--sweep'],
+      cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(tmp_path / 'site')}, text=True,
+      capture_output=True)
+  assert done.returncode == 0 and 'beta' in done.stdout, done.stderr

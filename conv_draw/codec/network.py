@@ -47,6 +47,8 @@ def fingerprint(model, params):
           model.compute_dtype)))
   if model.image_kernel:
     settings += (model.image_kernel,)
+  if model.linear:
+    settings += (tuple(DEGREES),)
   return _digest(settings, params)
 
 

@@ -79,7 +79,7 @@ class GaussianPixels:
 
   def split(self, canvas: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """(mu, alpha = log sigma) (8): [..., 2 C] -> [..., C] each."""
-    return jnp.split(canvas, 2, axis=-1)
+    return tuple(jnp.split(canvas, 2, axis=-1))
 
   def mean(self, canvas: ArrayLike) -> jax.Array:
     """mu(r) of equation (1): [..., 2 C] -> [..., C]."""

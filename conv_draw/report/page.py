@@ -45,6 +45,8 @@ def name_of(run):
 def _beside_each_other(runs):
   """Table 1 of those runs that have been evaluated."""
   rows = dict.fromkeys(row for run in runs for row in _rows(run.workdir)[0])
+  if not rows:
+    return ''
   rows = sorted(rows, key=lambda row: (row.data, -row.bound))
   return elements.heading('All of them') + elements.table(
       ('data', 'model', 'test (train)', 'importance weighted', 'parameters', 'steps', 'time',

@@ -79,6 +79,8 @@ def _check_codecs(flat, local, likelihood):
     raise UserError(
         f'--config.model.image_kernel is {kernel}; with model.stride={stride} it can be odd, or '
         f'{stride or 1}, and is of model.kind=draw')
+  if flat['data.contrast'] > 1 and likelihood == 'bernoulli':
+    raise UserError('--config.data.contrast is of grey values: leave it at 1 with pixels of two')
   if flat['model.encoder_features'] and not draws:
     raise UserError('--config.model.encoder_features is of --config.model.kind=draw')
   if flat['model.price'] and posterior != 'rounded':

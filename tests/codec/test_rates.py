@@ -138,41 +138,65 @@ def test_less_contrast_is_a_smaller_file_of_the_same_image(contrast):
   assert coded.decoded.std() > 0.9 * photos()[0].std()
 
 
-QUALITIES = {0: [20, 30], 16: [22, 28], 32: [21, 22], 48: [17, 20]}
-SIZES = {0: [10, 20], 16: [10, 16], 32: [8, 14], 48: [4, 8]}  # in bytes, of one group and of two
+GROUPS = 6
+encodings = []  # (how many groups, contrast) of a search
 
 
-def choose(**wanted):
-  """(contrast, how many groups) that `rates.search` takes, if between these four all is worse."""
+def size(count, contrast):
+  """Of so many groups, in bytes: a group doubles it, 64 degrees less contrast take two thirds."""
+  return 100 * 2**count * 3 ** (-contrast / 64)
 
-  def at(table, worse, segments, count):
-    contrast = segments[0]
-    near, beside = contrast - contrast % 16, contrast % 16
-    if beside >= 8 or near < 0:
-      return worse
-    return table[near][count - 1] - beside * 0.1
+
+def quality(count, contrast):
+  """In dB: six of a group, ten of 64 degrees; and an even number of groups is worse by one."""
+  return 20 + 6 * count - 10 * contrast / 64 - (count % 2 == 0)
+
+
+def search(**wanted):
+  """(contrast, how many groups) that `rates.search` takes."""
+  encodings.clear()
+
+  def encode(count, contrast):
+    encodings.append((count, contrast))
+    return [contrast] * count, np.full(count, contrast)
 
   segments, bits = rates.search(
-      lambda count, contrast: ([contrast] * count, np.zeros(count)),
-      lambda segments, counts: [at(QUALITIES, 9, segments, count) for count in counts],
-      lambda segments: at(SIZES, 30, segments, len(segments)), 2, **wanted)
-  assert len(segments) == len(bits)
+      encode, lambda segments, counts: [quality(count, segments[0]) for count in counts],
+      lambda segments: size(len(segments), segments[0]) if segments else 25, GROUPS, **wanted)
+  assert list(bits) == segments and len(set(segments)) == 1
   return segments[0], len(segments)
 
 
-def test_the_contrast_that_serves_best_is_taken():
-  assert choose(limit=20) == (0, 2) and choose(limit=10) == (16, 1)
-  assert choose(limit=9) == (32, 1) and choose(limit=4) == (48, 1)
-  assert choose(psnr=99) == (0, 2)  # of none that is good enough, the best
+@pytest.mark.parametrize('limit', [90, 240, 300, 1000, 1900, 3333, 5000, 6300, 7200])
+def test_the_best_picture_of_a_size_is_found(limit):
+  everything = [(count, contrast) for count in range(1, GROUPS + 1) for contrast in network.DEGREES]
+  contrast, count = search(limit=limit)
+  best = max(quality(*one) for one in everything if size(*one) <= limit)
+  # Beyond the last of `CONTRASTS` nothing is looked for.
+  assert size(count, contrast) <= limit
+  assert quality(count, contrast) > best - (0.7 if limit == 300 else 0.3)
+  finer = (count, contrast - 1)
+  assert contrast == network.DEGREES[0] or size(*finer) > limit
+  assert len(encodings) <= len(rates.CONTRASTS) + rates.HALVINGS
+  assert all(contrast in network.DEGREES for _, contrast in encodings)
+
+
+@pytest.mark.parametrize('psnr', [20, 25, 31, 36, 41, 50, 55])
+def test_the_smallest_file_of_a_quality_is_found(psnr):
+  everything = [(count, contrast) for count in range(1, GROUPS + 1) for contrast in network.DEGREES]
+  contrast, count = search(psnr=psnr)
+  least = min(size(*one) for one in everything if quality(*one) >= psnr)
+  assert quality(count, contrast) >= psnr and size(count, contrast) < 1.1 * least
+  assert len(encodings) <= len(rates.CONTRASTS) + rates.HALVINGS
+
+
+def test_what_cannot_be_met_is_met_as_nearly_as_possible():
+  assert search(limit=60) == (63, 1) and search(psnr=99) == (-8, GROUPS)
+  assert search(limit=1e6) == (-8, GROUPS)
   assert rates.enough(21, [20, 22, 30]) == 2 and rates.enough(99, [10, 20]) == 2
 
 
-def test_what_is_left_of_a_quality_is_used_up():
-  assert choose(psnr=20) == (39, 1) and choose(psnr=21) == (39, 2)
-  assert choose(psnr=29) == (7, 2) and choose(psnr=29.59) == (4, 2)
-
-
-@pytest.mark.parametrize('wanted', [{}, {'bits_per_dim': 1.5}, {'psnr': 20.0, 'contrast': 0}])
+@pytest.mark.parametrize('wanted', [{}, {'bits_per_dim': 1.5}, {'psnr': 20.0}])
 def test_progress_goes_up_to_all(wanted):
   said = []
   coded = coder().encode(photos()[0], progress=lambda done, total: said.append(done / total),

@@ -58,9 +58,9 @@ def test_of_a_run_that_is_not_evaluated_yet_there_is_the_rest(trained, tmp_path)
   both = [modes._with_data(config_lib.load(w), w) for w in (trained, workdir)]
   text = page.of_runs(both[1:])
   assert f'{workdir} has no test likelihood' in text and '--mode=evaluate' in text
-  assert 'All of them' not in text and 'Training' in text and 'Samples' in text
-  assert f'<td>{both[1][0].step}</td>' in text
+  assert 'Training' in text and 'Samples' in text and f'<td>{both[1][0].step:,}</td>' in text
   assert 'All of them' in page.of_runs(both)
+  assert 'All of them' not in page.of_runs(both[1:] * 2)
 
 
 def test_of_several_there_is_table_1_and_what_cannot_be_shown_is_said(trained):

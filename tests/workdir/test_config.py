@@ -195,6 +195,14 @@ def test_what_codecs_do_not_go_with_is_said(config, changed, words):
     config_lib.check(config)
 
 
+def test_less_contrast_is_of_grey_values(config):
+  config.data.contrast = 3.0
+  config_lib.check(config)
+  config.data.name, config.model.likelihood = 'omniglot', 'bernoulli'
+  with pytest.raises(UserError, match='data.contrast is of grey values'):
+    config_lib.check(config)
+
+
 def test_binary_pixels_are_those_of_bernoulli(config):
   assert not config_lib.is_binary(config)
   config.model.likelihood = 'bernoulli'

@@ -218,7 +218,7 @@ def test_damaged_and_other_models_are_refused(made, tmp_path):
     trained.load(config_lib.load(damaged), str(damaged))
 
 
-@pytest.mark.parametrize('name', ['cifar10_codec', 'photos_lossy'])
+@pytest.mark.parametrize('name', ['photos_lossy'])
 def test_what_is_loaded_runs_in_jits_maps_and_gradients(name):
   """Its parameters are NumPy's."""
   run = conv_draw.load(name)

@@ -41,8 +41,8 @@ WORKDIR = flags.DEFINE(
     'photos_lossy and photos_lossless of a folder.')
 OUT = flags.DEFINE(
     command_line.Path(), 'out', None,
-    'Where the results go; default WORKDIR/study, or runs/cifar10_codec/study, or '
-    'runs/photos/study of a folder.')
+    'Where the results go; default WORKDIR/study; of a model of the package runs/NAME/study, and '
+    'of a folder by both of them runs/photos/study.')
 IMAGES = flags.DEFINE(
     command_line.Path(), 'images', '100', 'Test images, the first so many; or a folder of images.')
 flags.register_validator(
@@ -81,7 +81,10 @@ def main(argv):
   workdirs = ([os.path.expanduser(WORKDIR.value)] if WORKDIR.value
               else list(map(published.path, models)))
   name = 'photos' if of_folder else CIFAR10_MODEL
-  out = os.path.expanduser(OUT.value or os.path.join(WORKDIR.value or f'runs/{name}', 'study'))
+  run = os.path.expanduser(WORKDIR.value or f'runs/{name}')
+  if published.is_one(run):  # nothing is written into what comes with the package
+    run = os.path.join('runs', os.path.basename(os.path.abspath(run)))
+  out = os.path.expanduser(OUT.value or os.path.join(run, 'study'))
   with command_line.errors_in_one_line(PROGRAM, out):
     if len(argv) > 1:
       raise UserError(f'unexpected argument {argv[1]!r}: name a run by --workdir=runs/NAME')

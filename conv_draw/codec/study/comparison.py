@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conv_draw.codec import image_files, rates, targets
+from conv_draw.codec import image_files, targets
 from conv_draw.codec.format import container
 from conv_draw.codec.study import classical, quality
 from conv_draw.errors import UserError
@@ -26,6 +26,7 @@ FULL_VARIANCE = 'conv DRAW, full variance'
 PROTOCOLS = ('sheet', 'single')
 SHEET = 100  # images on a sheet
 COLUMNS = 10
+CONTRASTS = range(0, 64, 8)  # degrees, as of `network.DEGREES`, with linear paths
 SHOWN = 10  # images that are kept as they were decoded
 
 
@@ -168,12 +169,12 @@ def _ours(coder, protocol, parts, images, most_effort):
       size = sum(len(file.data) for file in coded)
       points.append(_point(protocol, OURS + with_effort, 'lossless', True, size, None, shown))
       continue
-    for contrast in rates.CONTRASTS if coder.model.linear else (0,):
-      if contrast:
-        coded = [coder.encode(part, contrast=contrast, tile_side=tile_side) for part in parts]
-      prefixes = [coder.decode_prefixes(file.header, file.segments) for file in coded]
+    for contrast in CONTRASTS if coder.model.linear else (0,):
+      shown_so = coded if not contrast else [
+          coder.encode(part, contrast=contrast, tile_side=tile_side) for part in parts]
+      prefixes = [coder.decode_prefixes(file.header, file.segments) for file in shown_so]
       for groups in range(coder.model.iterations + 1):
-        size = sum(len(container.write(file.header, file.segments[:groups])) for file in coded)
+        size = sum(len(container.write(file.header, file.segments[:groups])) for file in shown_so)
         decoded = [pictures.to_bytes(image, levels) for image in _images(
             protocol, [images[groups] for images in prefixes], images)]
         setting = f'{groups} groups' + f', contrast {contrast}' * (contrast > 0)
