@@ -5,11 +5,10 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 
 from conv_draw.codec import adapting, bits_back, rates
 from conv_draw.codec import image as image_lib
@@ -55,7 +54,8 @@ class Coder:
     clock: the time that its networks have taken.
   """
 
-  def __init__(self, model, params, name='', image_size=None):
+  def __init__(self, model: Any, params: Any, name: str = '',
+               image_size: tuple[int, int] | None = None):
     """
     Args:
       model, params, name: see above; or `LocalDraw` of a `ConvDraw` and `IntegerPixels`, of which
@@ -115,7 +115,7 @@ class Coder:
     name = os.path.basename(os.path.abspath(workdir))
     return cls(model, params, name, run.images.shape[:2])
 
-  def encode(self, image: ArrayLike, lossless: bool = False, groups: int | None = None,
+  def encode(self, image: arguments.Array, lossless: bool = False, groups: int | None = None,
              bits_per_dim: float | None = None, psnr: float | None = None,
              tile_side: int | None = None, measure: bool = False, verify: bool = True,
              effort: int = 0, progress: Progress | None = None, source: str = 'the image',
@@ -313,7 +313,7 @@ class Coder:
         self.clock, progress)
 
   def archive(
-      self, images: ArrayLike, names: Sequence[str], source: str = 'the archive',
+      self, images: arguments.Array, names: Sequence[str], source: str = 'the archive',
   ) -> tuple[bytes, int, bits_back.Rates]:
     """Many images to the bytes of an archive, which have been decoded again before.
 

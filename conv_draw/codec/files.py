@@ -19,6 +19,7 @@ from conv_draw.workdir import published
 
 EXTENSION = '.cdraw'
 # The models that come with the package and code where no run is named.
+ERASED = '\r\x1b[K'  # what stands in a terminal's line
 LOSSY_MODEL, LOSSLESS_MODEL = 'photos_lossy', 'photos_lossless'
 
 
@@ -212,8 +213,7 @@ def _progress(path, plan):
 
   def show(done, total):
     text = f'{place}{path}: {100 * done // total} %'
-    print('\r' + (text if done < total else ' ' * len(text) + '\r'), end='', file=sys.stderr,
-          flush=True)
+    print(ERASED + (text if done < total else ''), end='', file=sys.stderr, flush=True)
 
   return show
 
@@ -234,6 +234,8 @@ def _each(plan, code, source, summary, at_once=1):
       text, fields = code(*pair)
       return Line(text, note=pair[1] == targets.PIPE, fields=fields)
     except UserError as e:
+      if sys.stderr.isatty():  # where how much was done may stand
+        print(ERASED, end='', file=sys.stderr, flush=True)
       if len(plan.pairs) == 1:
         raise
       return Line(str(e) if pair[0] in str(e) or pair[1] in str(e) else f'{pair[0]}: {e}', True)

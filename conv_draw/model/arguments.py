@@ -11,6 +11,8 @@ import numpy as np
 
 from conv_draw.errors import UserError
 
+Array = jax.Array | np.ndarray
+
 
 def images(value, axes, grey_levels, name, channels=None):
   """The array that it was given, which holds images.

@@ -165,7 +165,7 @@ class ConvDraw(nn.Module):
     arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
 
   def __call__(
-      self, key: ArrayLike, images: ArrayLike, temperature: ArrayLike = 1.0, some: int = 0,
+      self, key: ArrayLike, images: arguments.Array, temperature: ArrayLike = 1.0, some: int = 0,
   ) -> Inference:
     """Infers: z_t ~ q_t at every iteration.
 
@@ -221,8 +221,9 @@ class ConvDraw(nn.Module):
     return (error.reshape(some, -1) / before).mean(0)
 
   def reconstruct(
-      self, key: ArrayLike, images: ArrayLike, groups: ArrayLike, temperature: ArrayLike = 1.0,
-      posterior_temperature: ArrayLike = 1.0, generation_key: ArrayLike | None = None,
+      self, key: ArrayLike, images: arguments.Array, groups: ArrayLike,
+      temperature: ArrayLike = 1.0, posterior_temperature: ArrayLike = 1.0,
+      generation_key: ArrayLike | None = None,
   ) -> jax.Array:
     """Keeps the first `groups` groups of latents and generates the rest (section 4.4).
 
@@ -284,7 +285,7 @@ class ConvDraw(nn.Module):
     """What the canvas says of pixels: p(x | z) itself, here."""
     return self.pixels
 
-  def unit_interval(self, images: ArrayLike) -> jax.Array:
+  def unit_interval(self, images: arguments.Array) -> jax.Array:
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
     return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
 

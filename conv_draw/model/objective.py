@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
@@ -31,7 +30,7 @@ class Elbo(NamedTuple):
     return self.reconstruction_nats + self.kl_nats.sum((0, 1))
 
 
-def elbo(model: Any, images: ArrayLike, inference: Any) -> Elbo:
+def elbo(model: Any, images: arguments.Array, inference: Any) -> Elbo:
   """Scores what the model inferred.
 
   Args:

@@ -334,4 +334,9 @@ def test_of_several_files_progress_says_which_one(tmp_path, monkeypatch):
   assert f'2/2 {tmp_path}/some/1.png: ' in said.getvalue()
   said.truncate(0)
   list(decode(tmp_path / 'coded' / '0.cdraw', tmp_path / 'x.png'))
-  assert f'\r{tmp_path}/coded/0.cdraw: ' in said.getvalue()
+  assert f'{files.ERASED}{tmp_path}/coded/0.cdraw: ' in said.getvalue()
+  assert said.getvalue().endswith(files.ERASED)
+  said.truncate(0)
+  with pytest.raises(UserError, match='more than'):
+    list(encode(tmp_path / 'some' / '0.png', tmp_path / 'y.cdraw', bits_per_dim=0.001))
+  assert said.getvalue().endswith(files.ERASED)
