@@ -93,7 +93,9 @@ def test_a_rate_is_met(share):
   byte = 8 / photos()[0].size
   fewer = coder().encode(photos()[0], groups=len(coded.segments) - 1, contrast=_contrast_of(coded))
   assert psnr_db(photos()[0], coded.decoded) >= psnr_db(photos()[0], fewer.decoded)
-  assert limit * 0.95 - 3 * byte <= rate <= limit
+  # With most contrast already, one group more may be worse than a rate that is not used up.
+  assert limit * 0.95 - 3 * byte <= rate <= limit or _contrast_of(coded) == network.DEGREES[0]
+  assert rate <= limit
   np.testing.assert_array_equal(coder().decode(coded.data)[0], coded.decoded)
 
 
