@@ -6,7 +6,7 @@ Beyond the paper: cells of 8x8 pixels, linear paths, thrifty rounding, and a cos
 of every prefix of the latents. FOLDER has train/ and test/ with photographs of 96 pixels a side or
 more. Two cores of an AMD EPYC take 17 squares/s; the model in conv_draw/pretrained/photos_lossy is
 of 3,500 steps without restoration and contrast, in three runs, of 3,000 that trained its
-restoration alone, and of 4,800 with all, as the command above has it; its card tells of them. All
+restoration alone, and of 4,800 with all, as its config.json has it; its card tells of them. All
 at once from the beginning was run for cifar10_lossy.py, and there for a few steps only.
 """
 

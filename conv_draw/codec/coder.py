@@ -191,8 +191,8 @@ class Coder:
     limits.check_image(header, source)
     whole = lossless and self.head is not None
     asked = psnr is not None or bits_per_dim is not None
-    several = len(network_lib.contrasts(self.model)) > 1 and groups != 0
-    searched = contrast is None and asked and several
+    searched = (
+        asked and contrast is None and groups != 0 and len(network_lib.contrasts(self.model)) > 1)
     passes = 1 + (verify or not lossless)
     passes += searched * (len(rates.CONTRASTS) - 1 + rates.HALVINGS)
     parts = (_part_of(progress, number, passes) for number in itertools.count())

@@ -3,10 +3,11 @@
 import math
 from typing import NamedTuple
 
+from conv_draw.codec.network import DEGREES
+
 FURTHER = 7  # groups that are tried beyond those that serve with most contrast: more than a third
-CONTRASTS = tuple(range(-8, 64, 8))  # degrees, of `network.DEGREES`, that are tried first
+CONTRASTS = DEGREES[::8]  # that are tried first
 HALVINGS = 3  # then of the degrees between two of these
-LEAST_CONTRAST = 63  # of these degrees, for what nothing else meets
 
 
 class Tried(NamedTuple):
@@ -57,9 +58,9 @@ def search(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):
   best = max(tried, key=lambda count: _promise(tried[count], limit, psnr))
   good = [one for one in tried[best] if meets(one)]
   if not good:
-    return encode(1, LEAST_CONTRAST) if psnr is None else encode(groups, CONTRASTS[0])
+    return encode(1, DEGREES[-1]) if psnr is None else encode(groups, CONTRASTS[0])
   # From the one next to what is asked for: more contrast uses up a size, less of it a quality.
-  contrast, step = (good[0] if psnr is None else good[-1]).contrast, CONTRASTS[1] - CONTRASTS[0]
+  contrast, step = (good[0] if psnr is None else good[-1]).contrast, CONTRASTS.step
   result = tuple(part[:best] for part in encoded[contrast])
   for _ in range(HALVINGS):
     step //= 2

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conv_draw.codec import image_files, targets
+from conv_draw.codec import image_files, rates, targets
 from conv_draw.codec.format import container
 from conv_draw.codec.study import classical, quality
 from conv_draw.errors import UserError
@@ -26,7 +26,7 @@ FULL_VARIANCE = 'conv DRAW, full variance'
 PROTOCOLS = ('sheet', 'single')
 SHEET = 100  # images on a sheet
 COLUMNS = 10
-CONTRASTS = range(0, 64, 8)  # degrees, as of `network.DEGREES`, with linear paths
+CONTRASTS = [degrees for degrees in rates.CONTRASTS if degrees >= 0]  # with linear paths
 SHOWN = 10  # images that are kept as they were decoded
 
 
