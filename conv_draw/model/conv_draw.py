@@ -83,6 +83,8 @@ class ConvDraw(nn.Module):
       each cell reads and paints its own pixels alone; 0: `kernel`, or 2 s + 1 from stride s = 3 on.
     bin_width: of 'rounded' and 'uniform', the width of bins before training, in standard deviations
       of the prior; 0: sqrt(12).
+    gain: of 'rounded' and 'uniform', what posterior means are multiplied by before training;
+      learned for each iteration and map. 0: nothing.
     price: of 'rounded', nats that being off by the width of a bin is worth when a bin is chosen
       (`latents.QuantisedPosterior.thrifty`), with linear paths in units of what it is worth to the
       canvas of that iteration; 0: the nearest bin, whatever it costs.
@@ -107,6 +109,7 @@ class ConvDraw(nn.Module):
   remat: bool = False
   image_kernel: int = 0
   bin_width: float = 0.0
+  gain: float = 0.0
   price: float = 0.0
   linear: bool = False
   encoder_features: int = 0
@@ -140,7 +143,8 @@ class ConvDraw(nn.Module):
       raw.append(weights_lib.create(
           self.param, i, self.all_layers, (self.kernel, self.kernel if i else self.side), sizes[i],
           *below, 0 if self.posterior == 'gaussian' else self.iterations, log_sigma,
-          self.iterations if self.linear and not i else 0))
+          self.iterations if self.linear and not i else 0,
+          math.log(self.gain) / WIDTH_SPEED if self.gain else None))
       below = (layer.encoded, layer.features)  # channels that go up from here, and down to here
     # `weights.Weights` of each layer, as created; of NumPy, t could not be an index of them.
     self.raw = jax.tree.map(jnp.asarray, tuple(raw))
@@ -421,6 +425,9 @@ class ConvDraw(nn.Module):
     mean, log_sigma = maps.astype(jnp.float32), self._log_sigma(layer)[t]
     if self.posterior == 'constant':
       return DiagonalGaussian(mean, jnp.broadcast_to(log_sigma, mean.shape))
+    log_gain = self.raw[layer].posterior_log_gain
+    if log_gain is not None:
+      mean = jnp.exp(WIDTH_SPEED * log_gain[t]) * mean
     return QuantisedPosterior(mean, log_sigma, dithered=self.posterior == 'uniform')
 
   def canvas(self, state, image_size):

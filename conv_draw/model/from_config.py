@@ -58,8 +58,9 @@ def _draw(m, likelihood, image_shape, grey_levels, prefixes=False):
   if m.kind == 'draw':
     return ConvDraw(
         **shared, iterations=m.steps, posterior=m.posterior, remat=m.remat,
-        image_kernel=m.image_kernel, bin_width=m.bin_width, price=m.price, linear=m.linear_paths,
-        encoder_features=m.encoder_features, restoration=m.restoration, prefixes=prefixes)
+        image_kernel=m.image_kernel, bin_width=m.bin_width, gain=m.gain, price=m.price,
+        linear=m.linear_paths, encoder_features=m.encoder_features, restoration=m.restoration,
+        prefixes=prefixes)
   if m.kind == 'vae':
     return Vae(**shared, depth=m.depth)
   raise ValueError(f'no model {m.kind!r}: there are "draw" and "vae"')

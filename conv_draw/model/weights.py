@@ -19,6 +19,7 @@ class Weights(NamedTuple):
   posterior: Any
   posterior_bias: jax.Array
   posterior_log_sigma: jax.Array | None  # [T, Z], of posteriors whose width is not inferred
+  posterior_log_gain: jax.Array | None  # [T, Z], of means that are multiplied by one
   prior: Any  # prepared, if there are linear paths: by iteration
   prior_bias: jax.Array
   decoder_latent: Any
@@ -78,6 +79,7 @@ ROLES = {
     'posterior_bias': Role(INFERENCE, BIAS),
     # Also the widths of the bins that latents from the prior, or from a file, lie in.
     'posterior_log_sigma': Role(BOTH, LOG_WIDTHS),
+    'posterior_log_gain': Role(INFERENCE, LOG_WIDTHS),
     'prior': Role(GENERATION, SAME),
     'prior_above': Role(GENERATION, SAME),
     'prior_bias': Role(GENERATION, BIAS),
@@ -136,7 +138,7 @@ def between(layer, kernel, size_below, inputs, outputs):
 
 
 def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths=0, log_sigma=0.0,
-           linear=0):
+           linear=0, log_gain=None):
   """The parameters of layer i: `Weights`.
 
   Args:
@@ -149,6 +151,7 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths=0, l
       are some as parameters.
     log_sigma: what these parameters begin as.
     linear: T, if there are `linear_paths` to the layer; else 0.
+    log_gain: what those of posterior means begin as; None: there are none.
   """
   layer = all_layers[i]
   f, z = layer.features, layer.latents
@@ -175,6 +178,8 @@ def create(param, i, all_layers, kernel, size_below, up, down, fixed_widths=0, l
       posterior_log_sigma=param(
           name('posterior_log_sigma'), nn.initializers.constant(log_sigma),
           (fixed_widths, z)) if fixed_widths else None,
+      posterior_log_gain=None if log_gain is None else param(
+          name('posterior_log_gain'), nn.initializers.constant(log_gain), (fixed_widths, z)),
       prior=here('prior', f, 2 * z, *quiet),
       prior_bias=bias('prior_bias', zeros, 2 * z),
       # (6) h^{d,1}_t = RNN(z^1_t, h^{d,1}_{t-1}, h^{d,2}_t, r_{t-1}), and above it without r

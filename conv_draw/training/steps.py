@@ -182,10 +182,14 @@ def train_step(state, images, *, model, optimizer, config):
   def loss_fn(params):
     params = _kept_constant(config.train.part, params)
     terms = objective.elbo(model, images, model.apply(params, keys, images, **scored))
+    minimised = terms
+    if o.kl_warmup_steps:
+      price = jnp.minimum(1.0, (state.step + 1) / o.kl_warmup_steps)
+      minimised = terms._replace(kl_nats=price * terms.kl_nats)
     if o.progressive:
       betas = objective.betas(o.progressive, o.beta, model.iterations)
-      return objective.progressive(terms, betas).mean(), terms
-    return objective.loss(terms, o.beta, o.samples, o.bound, o.auxiliary), terms
+      return objective.progressive(minimised, betas).mean(), terms
+    return objective.loss(minimised, o.beta, o.samples, o.bound, o.auxiliary), terms
 
   (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
   gradients = jax.lax.pmean(gradients, AXIS)

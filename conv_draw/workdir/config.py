@@ -87,6 +87,11 @@ def _check_codecs(flat, local, likelihood):
     raise UserError('--config.model.price is of --config.model.posterior=rounded')
   if flat['model.bin_width'] and posterior not in ('rounded', 'uniform'):
     raise UserError('--config.model.bin_width is of --config.model.posterior=rounded or uniform')
+  if flat['model.gain'] and (posterior not in ('rounded', 'uniform') or flat['model.linear_paths']):
+    raise UserError('--config.model.gain is of --config.model.posterior=rounded or uniform, '
+                    'without linear_paths, which have their own')
+  if flat['objective.kl_warmup_steps'] and flat['objective.bound'] != 'elbo':
+    raise UserError('--config.objective.kl_warmup_steps is of --config.objective.bound=elbo')
   if flat['model.linear_paths']:
     if not draws or not stride or flat['model.steps'] < LINEAR_STEPS:
       raise UserError('--config.model.linear_paths needs cells and iterations: --config.model.kind='

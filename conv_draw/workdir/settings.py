@@ -99,6 +99,9 @@ SETTINGS = (
     Setting('model.bin_width', 0.0, NOT_NEGATIVE, STAYS,
             'uniform, rounded: of bins before training, in standard deviations of the prior; '
             '0 = sqrt(12), or 1 with linear paths'),
+    Setting('model.gain', 0.0, NOT_NEGATIVE, STAYS,
+            'uniform, rounded: learned, what posterior means are multiplied by, before training; '
+            '0 = nothing'),
     Setting('model.price', 0.0, NOT_NEGATIVE, STAYS,
             'rounded: nats that an error of a bin is worth when latents are rounded to what costs '
             'least, with linear paths relative to the price of the iteration; 0 = to the nearest '
@@ -126,6 +129,8 @@ SETTINGS = (
     Setting('objective.progressive', 0.0, NOT_NEGATIVE, STAYS,
             'beyond the paper: every prefix of the latents is trained as a codec, with beta from '
             'this of the first one to objective.beta of the last; 0 = the last alone'),
+    Setting('objective.kl_warmup_steps', 0, NOT_NEGATIVE, STAYS,
+            'of the price of latents (5) in training: linear, to 1; 0 = 1 from the start'),
     Setting('objective.bound', 'elbo', ('elbo', 'iwae'), STAYS,
             'iwae: the importance-weighted bound (Burda et al., 2016)'),
     Setting('objective.samples', 1, AT_LEAST_1, STAYS,

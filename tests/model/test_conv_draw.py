@@ -1,4 +1,5 @@
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import pytest
 
 from conv_draw import BernoulliPixels, GaussianPixels
 from conv_draw.model import objective
-from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.model.conv_draw import WIDTH_SPEED, ConvDraw
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer
 from conv_draw.model.noise import image_keys
@@ -191,11 +192,11 @@ def test_generated_groups_can_have_keys_of_their_own(params, images, reconstruct
   np.testing.assert_allclose(draw(0, one), reconstruct(params, one, images, 0), rtol=1e-5)
 
 
-@pytest.mark.parametrize('posterior', ['constant', 'rounded', 'uniform'])
-def test_posteriors_of_fixed_width(posterior, images):
+@pytest.mark.parametrize('posterior, gain', [('constant', 0), ('rounded', 0), ('uniform', 3)])
+def test_posteriors_of_fixed_width(posterior, gain, images):
   model = ConvDraw(
       channels=2, pixels=GaussianPixels(17), iterations=2, features=3, latents=2,
-      posterior=posterior)
+      posterior=posterior, gain=gain)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, images)
   assert params['params']['posterior_log_sigma'].shape == (2, 2)
@@ -209,6 +210,13 @@ def test_posteriors_of_fixed_width(posterior, images):
       params, key, 3, (7, 9), temperature, method='sample'))
   assert jnp.isfinite(sample(key, 1.0)).all()
   np.testing.assert_array_equal(sample(key, 0.0), sample(jax.random.key(1), 0.0))
+  if gain:  # means half as large with twice the gain are the same
+    p = {**params['params']}
+    np.testing.assert_allclose(jnp.exp(WIDTH_SPEED * p['posterior_log_gain']), gain, rtol=1e-6)
+    p['posterior_log_gain'] += math.log(2) / WIDTH_SPEED
+    assert abs(drawn({'params': p}, key, images).canvas - one.canvas).max() > 1e-3
+    p.update({name: p[name] / 2 for name in ('posterior', 'posterior_bias')})
+    np.testing.assert_allclose(drawn({'params': p}, key, images).canvas, one.canvas, atol=1e-5)
 
 
 def test_temperature_zero_does_not_depend_on_the_key(params, images, infer, reconstruct):

@@ -12,7 +12,8 @@ from conv_draw.model.vae import Vae
 SHARED = dict(channels=2, pixels=GaussianPixels(17), features=3, latents=2, kernel=3)
 MODELS = {
     'gaussian': ConvDraw(**SHARED, iterations=2, upper=(Layer(4, 1, 2),)),
-    'uniform': ConvDraw(**SHARED, iterations=2, upper=(Layer(4, 1, 2),), posterior='uniform'),
+    'uniform': ConvDraw(**SHARED, iterations=2, upper=(Layer(4, 1, 2),), posterior='uniform',
+        gain=3.0),
     # Not 'rounded': the gradient of rounding is 0.
     'fully connected': ConvDraw(**SHARED, iterations=2, stride=0, image_size=(7, 9)),
     'vae': Vae(**SHARED, upper=(Layer(4, 1, 2),))}

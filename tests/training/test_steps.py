@@ -69,6 +69,18 @@ def test_beta_changes_the_loss_and_not_the_likelihood(config, batch):
       0.25 * one['reconstruction_nats'] + one['kl_nats'], rel=1e-5)
 
 
+def test_latents_have_their_full_price_after_the_warmup(config, batch):
+  config.objective.kl_warmup_steps = 4
+  _, (_, cheap) = run(config, batch, 1, number=1)
+  assert cheap['nats'] == pytest.approx(
+      float(cheap['reconstruction_nats'] + cheap['kl_nats']), rel=1e-6)
+  assert cheap['loss'] == pytest.approx(
+      float(cheap['reconstruction_nats'] + cheap['kl_nats'] / 4), rel=1e-6)
+  config.objective.kl_warmup_steps = 1
+  _, (_, full) = run(config, batch, 1, number=1)
+  assert full['loss'] == full['nats'] == cheap['nats']
+
+
 def test_one_sample_has_the_images_own_key(batch):
   keys = image_keys(jax.random.key(0), 8)
   same = steps.repeat(keys, batch, 1, taken=4)

@@ -183,6 +183,8 @@ def test_settings_of_codecs_go_together(config):
     ({'model.posterior': 'uniform'}, 'model.price'),
     ({'model.posterior': 'gaussian', 'model.price': 0.0}, 'linear_paths goes with'),
     ({'model.posterior': 'constant', 'model.price': 0.0, 'model.bin_width': 1.0}, 'bin_width'),
+    ({'model.gain': 3.0}, 'without linear_paths'),
+    ({'objective.kl_warmup_steps': 9, 'objective.bound': 'iwae'}, 'bound=elbo'),
     ({'model.steps': 3}, 'steps at least 4'),
     ({'model.likelihood': 'logistic_mixture'}, 'squared_error'),
     ({'model.likelihood': 'local'}, 'progressive'),
