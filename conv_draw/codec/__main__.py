@@ -1,7 +1,7 @@
 """Images to files and back, with a trained model.
 
-  python -m conv_draw.codec encode IMAGE FILE [--workdir=runs/NAME] [--lossless [--no-verify]
-      [--effort=1]] [--tile=N] [--bits-per-dim=R] [--psnr=D] [--groups=T]
+  python -m conv_draw.codec encode IMAGE FILE [--workdir=runs/NAME] [--lossless [--no-verify]]
+      [--effort=1] [--tile=N] [--bits-per-dim=R] [--psnr=D] [--groups=T]
   python -m conv_draw.codec decode FILE IMAGE [--workdir=runs/NAME] [--partial] [--temperature=1]
   python -m conv_draw.codec archive FOLDER FILE --workdir=runs/NAME
   python -m conv_draw.codec extract FILE FOLDER --workdir=runs/NAME
@@ -39,8 +39,10 @@ NO_VERIFY = flags.DEFINE_bool(
     'no_verify', False, 'encode --lossless: do not decode what is written to compare it, which '
     'takes longer than encoding.')
 EFFORT = flags.DEFINE_integer(
-    'effort', 0, 'encode --lossless, with a model without latents: fit the model to each image, '
-    'for smaller files; 1 takes seconds, 2 four times as long.', lower_bound=0, upper_bound=2)
+    'effort', 0, 'encode: 1 or 2, for smaller or better files. --lossless, with a model without '
+    'latents: fit the model to each image; 1 takes seconds, 2 four times as long. Else, with the '
+    'model of photographs: refine its latents; 1 takes a minute, 2 three times as long.',
+    lower_bound=0, upper_bound=2)
 BITS_PER_DIM = flags.DEFINE_float(
     'bits_per_dim', None, 'encode: store as many groups as fit into this rate.', lower_bound=0)
 PSNR = flags.DEFINE_float(
@@ -115,8 +117,10 @@ def check(command, paths):
     raise UserError(f'--json is not of {command}: leave it out')
   if command == 'view' and paths == ['-']:
     raise UserError('of what comes through a pipe, name the page too: view - PAGE')
-  if (NO_VERIFY.value or EFFORT.value) and not LOSSLESS.value:
-    raise UserError('--no-verify and --effort are of encode --lossless: leave them out')
+  if NO_VERIFY.value and not LOSSLESS.value:
+    raise UserError('--no-verify is of encode --lossless: leave it out')
+  if EFFORT.value and command != 'encode':
+    raise UserError('--effort is of encode: leave it out')
   limits_given = [x.value for x in (BITS_PER_DIM, PSNR, GROUPS) if x.value is not None]
   if LOSSLESS.value and limits_given:
     raise UserError('--lossless stores everything: leave out --bits-per-dim, --psnr and --groups')

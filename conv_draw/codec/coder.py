@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from conv_draw.codec import adapting, bits_back, rates
+from conv_draw.codec import adapting, bits_back, rates, refining
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
 from conv_draw.codec import segments as segments_lib
@@ -133,7 +133,8 @@ class Coder:
       measure: fill in `promised_bits`.
       verify: decode a lossless file before it is returned, to be sure; lossy ones always are, to
         say what they decode to.
-      effort: 1 or 2 to fit whole-number pixels to the image, for smaller files.
+      effort: 1 or 2, for smaller or better files: of lossless ones, whole-number pixels are fitted
+        to the image; of lossy ones, with linear paths, its latents are refined.
       progress: called with how much of the work is done, and how much there is at most.
       source: what messages call the image.
       contrast: of a model with linear paths, one of `network.DEGREES` to show the image in: the
@@ -160,9 +161,12 @@ class Coder:
       degrees = network_lib.contrasts(self.model)
       arguments.number(contrast, 'contrast', degrees[0], degrees[-1], whole=True)
     arguments.number(effort, 'effort', 0, len(adapting.STEPS) - 1, whole=True)
-    if effort and not self.head:
+    if effort and lossless and not self.head:
       raise UserError(
           f'the model {self.name} has no whole-number pixels to be fitted to images: effort=0')
+    if effort and not lossless and not (self.model.iterations and refining.refines(self.model)):
+      raise UserError(
+          f'the model {self.name} has no linear paths with a price to refine latents by: effort=0')
     if tile_side is not None:
       arguments.number(tile_side, 'tile_side', 0, limits.MAX_SIDE, whole=True)
     self.check_posterior(BINS)
@@ -195,6 +199,8 @@ class Coder:
         asked and contrast is None and groups != 0 and len(network_lib.contrasts(self.model)) > 1)
     passes = 1 + (verify or not lossless)
     passes += searched * (len(rates.CONTRASTS) - 1 + rates.HALVINGS)
+    refined = effort > 0 and not lossless and groups != 0
+    passes += refined * 2 * len(refining.FOR_QUALITY)
     parts = (_part_of(progress, number, passes) for number in itertools.count())
 
     def encode(ends, **how):
@@ -207,7 +213,7 @@ class Coder:
     limit = math.inf if bits_per_dim is None else bits_per_dim * image.size / 8
     psnrs = functools.partial(self._psnrs, image, header, tiling)
     if searched:
-      segments, bits = rates.search(
+      contrast, (segments, bits) = rates.search(
           lambda count, contrast: encode(stored[:count], contrast=contrast), psnrs, size_of,
           len(stored), limit, psnr)
     else:
@@ -216,6 +222,11 @@ class Coder:
         segments = segments[: rates.enough(psnr, psnrs(segments, range(1, len(segments) + 1)))]
       if limit < math.inf:
         segments = segments[: rates.fitting(limit, size_of, segments)]
+    if refined and size_of(segments) <= limit:
+      segments, bits = refining.search(
+          lambda count, contrast, how: encode(stored[:count], contrast=contrast, refinement=how),
+          lambda segments: psnrs(segments, [len(segments)])[0], size_of, (segments, bits),
+          contrast or 0, effort, searched, limit, psnr)
     if size_of(segments) > limit:
       least = np.ceil(8 * size_of(segments) / image.size * 1e4) / 1e4  # that much is enough
       what = 'its first group of latents' if segments else 'nothing but a header'

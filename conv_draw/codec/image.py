@@ -9,10 +9,12 @@ follow each other: so a file that ends behind any segment is a coarser image, an
 few tiles are in memory at once.
 """
 
+import functools
+
 import jax
 import numpy as np
 
-from conv_draw.codec import pixels
+from conv_draw.codec import pixels, refining
 from conv_draw.codec.entropy import distributions, snapping, stream
 from conv_draw.codec.format import container
 from conv_draw.codec.network import contrasts
@@ -24,7 +26,7 @@ MEAN_ERROR, LOG2_SCALE_ERROR = 1e-5, 6e-6
 
 
 def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, picture=None,
-           contrast=0, progress=None):
+           contrast=0, progress=None, refinement=None):
   """Codes all groups of latents, and behind them the pixels if `lossless`.
 
   Args:
@@ -40,6 +42,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
       place of the pixels; with all groups.
     contrast: one of `network.contrasts` to show the image in; the first segment says which.
     progress: called with how much of the work is done, and how much there is.
+    refinement: `refining.Refinement` of the latents of a lossy file, if that is wanted.
   Returns:
     [`container.Segment`], and what coding promised to cost in bits: of each segment; NaN unless
     `measure`.
@@ -53,9 +56,17 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
     state, seen = network.begin(), network.see(_for_model(network, tiles), contrast)
+    moves = None
+    if refinement and iterations:
+      moves = refining.moves(
+          network, seen, contrast, iterations, refinement,
+          functools.partial(_say_refined, progress, tiling, numbers))
     for t in range(iterations):
       segment = np.searchsorted(ends, t + 1)
       posteriors, state = network.posteriors(t, seen, state)
+      if moves is not None:
+        (mean, sigma), *above = posteriors
+        posteriors = [(mean + moves[t], sigma), *above]
       zs = [None] * len(posteriors)
       for i in reversed(range(len(posteriors))):
         bins = _Bins(network, i, t, len(numbers), (seed, chunk))
@@ -68,7 +79,8 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
             bits[segment] += distributions.code_length_bits(symbols, *cells)
           zs[i] = bins.latents(symbols, at, zs[i])
       state = network.advance(t, state, zs)
-      _say(progress, tiling, numbers, t + 1, iterations)
+      if moves is None:
+        _say(progress, tiling, numbers, t + 1, iterations)
     if picture is not None:
       picture.encode(writers[-1], network, network.canvas(state), numbers)
     elif lossless:
@@ -88,6 +100,11 @@ def _say(progress, tiling, numbers, done, iterations):
   """That so many of the iterations of some tiles are done."""
   if progress is not None and iterations:
     progress(numbers.start * iterations + len(numbers) * done, tiling.count * iterations)
+
+
+def _say_refined(progress, tiling, numbers, done, total):
+  """That so many of all steps of refining are done, which take nearly all of the time."""
+  _say(progress, tiling, numbers, 100 * done // total, 100)
 
 
 def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, picture=None,

@@ -96,7 +96,7 @@ class Network:
   def __init__(self, model, params, image_size, batch=1, clock=None):
     """For B = `batch` images of (H, W); `clock` is to measure the time that calls take."""
     size = tuple(image_size)
-    self.model, self.image_size, self.batch = model, size, batch
+    self.model, self.params, self.image_size, self.batch = model, params, size, batch
     self._clock = Clock() if clock is None else clock
     with self._as_everywhere():
       self._compile(params, size, batch)

@@ -34,7 +34,8 @@ def search(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):
     limit: the size, in bytes.
     psnr: or the quality, in dB.
   Returns:
-    (segments, what coding promised to cost): one group if none fits, all if none is good enough.
+    (contrast, (segments, what coding promised to cost)): one group if none fits, all if none is
+    good enough.
   """
   meets = lambda one: one.size <= limit if psnr is None else one.psnr_db >= psnr
   tried = {}  # number of groups -> [`Tried`], of less and less contrast
@@ -58,7 +59,8 @@ def search(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):
   best = max(tried, key=lambda count: _promise(tried[count], limit, psnr))
   good = [one for one in tried[best] if meets(one)]
   if not good:
-    return encode(1, DEGREES[-1]) if psnr is None else encode(groups, CONTRASTS[0])
+    contrast, count = (DEGREES[-1], 1) if psnr is None else (CONTRASTS[0], groups)
+    return contrast, encode(count, contrast)
   # From the one next to what is asked for: more contrast uses up a size, less of it a quality.
   contrast, step = (good[0] if psnr is None else good[-1]).contrast, CONTRASTS.step
   result = tuple(part[:best] for part in encoded[contrast])
@@ -71,7 +73,7 @@ def search(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):
     [quality] = psnrs(again[0], [best]) if psnr is not None else [None]
     if meets(Tried(closer, size_of(again[0]), quality)):
       contrast, result = closer, again
-  return result
+  return contrast, result
 
 
 def _promise(tried, limit, psnr):

@@ -10,14 +10,15 @@ from conv_draw.codec.picture import Picture
 
 
 def encode(network, whole_pixels, tiling, image, ends, seed, lossless, measure=False, effort=0,
-           clock=None, progress=None, contrast=0):
+           clock=None, progress=None, contrast=0, refinement=None):
   """[`container.Segment`], and what they promise in bits, float64 [segments].
 
   Args:
     network: `network.Network` of the latents; None without any.
     whole_pixels: `whole_pixels.WholePixels` for the pixels; None: lossy, or by what the canvas
       says of them.
-    tiling, image, ends, seed, lossless, measure, contrast: as `image.encode` takes them.
+    tiling, image, ends, seed, lossless, measure, contrast, refinement: as `image.encode`
+      takes them.
     effort, clock: as `whole_image.encode`.
     progress: called with how much of the work is done, and how much there is.
   """
@@ -26,7 +27,7 @@ def encode(network, whole_pixels, tiling, image, ends, seed, lossless, measure=F
     picture = Picture(tiling, network.model.channels) if whole_pixels else None
     segments, bits = image_lib.encode(
         network, tiling, image, ends, seed, lossless and not whole_pixels, measure, picture,
-        contrast, None if whole_pixels else progress)
+        contrast, None if whole_pixels else progress, refinement)
   if not whole_pixels:
     return segments, bits
   data, promised = whole_image.encode(

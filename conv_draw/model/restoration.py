@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from conv_draw.model import layers
+
 BLOCK = 2  # pixels a side that are one place of the network's maps
 KERNELS = 3
 REACH = 4  # pixels to each side that m is the mean of
@@ -89,9 +91,7 @@ def restore(weights, r, t):
   x = _blocks(x)
   for i, (kernel, bias, places) in enumerate(
       zip(weights.kernels, weights.biases, weights.places, strict=True)):
-    x = jax.lax.conv_general_dilated(
-        jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode='edge'), KERNEL * kernel, (1, 1), 'VALID',
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    x = _convolved(x, KERNEL * kernel)
     repeats = [-(-n // m) for n, m in zip(x.shape[1:3], places.shape[:2], strict=True)]
     places = jnp.tile(places, (*repeats, 1))[: x.shape[1], : x.shape[2]]
     x = x + BIAS * (by_image(bias) + places)
@@ -99,6 +99,14 @@ def restore(weights, r, t):
       x = jax.nn.relu(x) * jnp.exp(BIAS * by_image(weights.gains[i]))
   written = _pixels(x)[:, :height, :width]
   return r + WRITTEN * size * written * done[:, None, None, None]
+
+
+def _convolved(x, kernel):
+  """[B, h, w, I], [3, 3, I, O] -> [B, h, w, O]; beyond its edges x goes on as it ends."""
+  x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode='edge')
+  grid = layers.grid(x.shape[1:3], 3, x.dtype)
+  y = grid.convolve([(grid.transform(grid.enter(x)), grid.prepare(kernel))])
+  return grid.leave(y)[:, 1:-1, 1:-1]
 
 
 def _mean_around(x):

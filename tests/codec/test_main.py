@@ -90,10 +90,12 @@ def test_mistakes_in_flags_end_in_one_line_and_status_two(program, refused):
     assert flag.split('=')[0].strip('-').replace('-', '_') in line
 
 
-@pytest.mark.parametrize('flag', ['--no-verify', '--effort=1'])
-def test_what_is_of_lossless_files_is_not_ignored_with_others(flag):
-  status, _, error = python('-m', 'conv_draw.codec', 'encode', 'a', 'b', flag)
-  assert status == 2 and 'are of encode --lossless' in error and len(error.splitlines()) == 1
+@pytest.mark.parametrize('command, flag, words', [
+    ('encode', '--no-verify', '--no-verify is of encode --lossless'),
+    ('decode', '--effort=1', '--effort is of encode')])
+def test_what_is_of_something_else_is_not_ignored(command, flag, words):
+  status, _, error = python('-m', 'conv_draw.codec', command, 'a', 'b', flag)
+  assert status == 2 and words in error and len(error.splitlines()) == 1
 
 
 def test_models_are_listed_and_named(tmp_path):

@@ -1,0 +1,211 @@
+"""Latents that suit an image better: an encoder's effort, of which a decoder knows nothing.
+
+Thrifty rounding (`latents.thrifty_bin`) looks at one latent at a time. What else a latent does, to
+the canvas by the network and to the priors of later ones, the gradient of the prefix's cost says:
+posterior means are moved against it before they are rounded, again and again, and a cell keeps
+those moves with which it and the cells around it cost least.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from conv_draw.codec.network import DEGREES, as_everywhere, factor
+from conv_draw.model import latents, layers, linear_paths
+
+STEPS = (0, 8, 24)  # by effort
+FIRST, MOST = 0.1, 0.3  # of a step: parts of what Newton's method would do for the error alone
+LONGER, SHORTER = 1.2, 0.5  # the next one of a cell, after a good one and a bad one
+FARTHEST = 1.5  # bins
+# What errors are worth, relative to what they were in training: so much does an error less cost
+# where a file of a rate is found among those of all groups and contrasts, on photographs.
+PRICE = 1.4
+REACH = 2  # cells to either side whose cost a cell's latents are taken to change
+# How many degrees less contrast are tried, for a size or for a quality, one after the other until
+# the size is used up or the quality met.
+FOR_SIZE, FOR_QUALITY = (1, 0), (3, 1)
+USED_UP = 0.99
+
+
+class Refinement(NamedTuple):
+  """What is wanted of latents that are refined."""
+
+  effort: int  # of `STEPS`
+  larger: float = math.inf  # nats at most, relative to those of latents as they are
+  worse: float = math.inf  # squared error at most, likewise
+
+
+def refines(model):
+  """Whether latents of a model can be refined."""
+  return model.linear and model.price > 0
+
+
+def search(
+    encode, psnr_of, size_of, found, contrast, effort, searched, limit=math.inf, psnr=None):
+  """A better file than one that was found, or that one.
+
+  Args:
+    encode: (how many groups, contrast, `Refinement` or None) -> segments, and what coding promised
+      to cost.
+    psnr_of: segments -> PSNR in dB.
+    size_of: of some segments, in bytes.
+    found: segments, and what coding promised to cost.
+    contrast: that it was found in.
+    effort: of `Refinement`.
+    searched: whether the contrast was looked for, and may be another.
+    limit: the size, in bytes, that the file has to keep.
+    psnr: the quality, in dB, that it has to have while it becomes smaller. Without one and without
+      a limit, the file is the one that costs least, whatever its size.
+  """
+  best, count, further = found, len(found[0]), (0,)
+  if searched:
+    further = FOR_SIZE if psnr is None else FOR_QUALITY
+  for more in further:
+    degrees = min(contrast + more, DEGREES[-1])
+    larger = worse = math.inf
+    if psnr is not None or limit < math.inf:
+      plain, _ = encode(count, degrees, None)
+      most = limit if psnr is None else size_of(found[0]) - 1
+      larger = most / size_of(plain)
+      if psnr is not None:
+        worse = 10 ** ((psnr_of(plain) - psnr) / 10)
+    refined = encode(count, degrees, Refinement(effort, larger, worse))
+    size = size_of(refined[0])
+    if psnr is not None:
+      if psnr_of(refined[0]) >= psnr and size < size_of(found[0]):
+        return refined
+    elif limit == math.inf:
+      return refined
+    elif size <= limit:
+      best = max(best, refined, key=lambda one: psnr_of(one[0]))
+      if size > USED_UP * limit:
+        break
+  return best
+
+
+def moves(network, seen, contrast, groups, refinement, progress):
+  """What to add to the means of the first layer's posteriors before they are rounded.
+
+  Args:
+    network: `network.Network` of a model that `refines`.
+    seen: `recurrence.Image` of B images.
+    contrast: one of `network.contrasts` that they are shown in.
+    groups: n > 0, how many groups of latents will be stored: the cost is that of prefix n.
+    refinement: `Refinement`.
+    progress: called with how many steps are done, and how many there are.
+  Returns:
+    float32 [n, latents of B images]; of what was tried within the limits, what costs least, or 0.
+  """
+  model, params = network.model, network.params
+  with as_everywhere():
+    shape = (groups, network.batch, *network.shapes[0])
+    tried = jnp.zeros(shape)
+    state = tried, tried, jnp.full(shape[1:4], np.inf), jnp.full(shape[1:4], FIRST)
+    best, least, limits, steps = tried, math.inf, None, STEPS[refinement.effort]
+    for number in range(steps + 1):
+      following, state, sums = _step(
+          model, network.image_size, params, seen, np.float32(factor(contrast)), tried, state)
+      nats, error = map(float, sums)
+      if limits is None:
+        limits = refinement.larger * nats, refinement.worse * error
+      if nats <= limits[0] and error <= limits[1] and nats + error < least:
+        best, least = tried, nats + error
+      tried = following
+      progress(number, steps)
+    widths = np.stack([np.tile(network.bin_widths(0, t), network.batch) for t in range(groups)])
+  return np.asarray(best).reshape(groups, -1) * widths
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _step(model, size, params, seen, scale, tried, state):
+  """Judges moves that are tried, and says which to try next.
+
+  Args:
+    model, size: static; (H, W).
+    params, seen, scale: as of `_costs`.
+    tried: [n, B, h, w, Z] moves.
+    state: (kept, gradient [n, B, h, w, Z], cost, length [B, h, w]): of each cell, the moves that
+      were best so far, with the gradient and the cost there, and how far to go from there.
+  Returns:
+    (moves, state, (nats, weighted error), sums of what was tried).
+  """
+  def total(moves):
+    nats, error = _costs(model, size, params, seen, scale, moves)
+    return (nats + error).sum(), (nats, error)
+
+  (_, (nats, error)), found = jax.value_and_grad(total, has_aux=True)(tried)
+  kept, gradient, least, length = state
+  cost = _around(nats + error)
+  better = cost < least
+  by_cell = lambda cells: cells[None, ..., None]
+  kept, gradient = (
+      jnp.where(by_cell(better), new, old) for new, old in ((tried, kept), (found, gradient)))
+  least = jnp.where(better, cost, least)
+  length = jnp.minimum(length * jnp.where(better, LONGER, SHORTER), MOST)
+  curvature = 2 * _worth(model, params, len(tried))[:, None, None, None]
+  following = jnp.clip(
+      kept - by_cell(length) * gradient / curvature, -FARTHEST, FARTHEST)
+  return following, (kept, gradient, least, length), (nats.sum(), error.sum())
+
+
+def _costs(model, size, params, seen, scale, moves):
+  """Of images and moves: the nats of the latents and what the error is worth, [B, h, w] each.
+
+  Args:
+    seen: `recurrence.Image` of the images.
+    scale: what their contrast is multiplied by.
+    moves: [n, B, h, w, Z].
+  """
+  def apply(model):
+    weights = model.prepare(size)
+    first, _ = linear_paths.in_halves(seen.x.shape[1:3])
+
+    def iterate(state, t):
+      nats = []
+
+      def draw_latent(t, layer, posterior, prior):
+        mean = jax.lax.stop_gradient(posterior.mean) + moves[t] * posterior.width
+        moved = posterior._replace(mean=mean)
+        z = moved.thrifty(prior, model.price * model.worth(layer)[t])
+        z = jax.lax.stop_gradient(z - mean) + mean  # straight through the rounding
+        nats.append(latents.latent_nats(moved, prior, z)[0])
+        return z
+
+      state, _ = model.iterate(weights, t, size, seen, state, draw_latent)
+      return state, jnp.where(first, *nats).sum(-1)  # either half with the prior that it has
+
+    state, nats = jax.lax.scan(
+        jax.checkpoint(iterate, prevent_cse=False),
+        model.initial_state(len(seen.x), size), jnp.arange(len(moves)))
+    mean = model.pixels.mean(model.canvas(state, size))
+    shown = jnp.clip(mean, 0.5 - 0.5 * scale, 0.5 + 0.5 * scale)
+    shown = layers.space_to_depth(shown, (model.stride, model.stride)).reshape(seen.x.shape)
+    return nats.sum(0), ((shown - seen.x) ** 2).sum((3, 4))
+
+  nats, error = model.apply(params, method=apply)
+  return nats, _price(model, params, len(moves)) * error
+
+
+def _worth(model, params, groups):
+  """[n, Z]: nats that an error of a bin is worth at the price of the last group; where none, 1."""
+  width = params['params']['linear_width'][:groups]
+  price = _price(model, params, groups) / linear_paths.GREY**2
+  used = model.apply(params, 0, method='worth')[:groups] > 0
+  return jnp.where(used, price * width**2, 1.0)
+
+
+def _price(model, params, groups):
+  """Nats that a squared error is worth to prefix n, of pixels in 0..1; in training beta / 2 s^2."""
+  worth = model.apply(params, 0, method='worth')[groups - 1]
+  width = params['params']['linear_width'][groups - 1]
+  return PRICE * jnp.max(worth / width**2) * linear_paths.GREY**2  # worth is beta w^2 / 2, or 0
+
+
+def _around(cells):
+  """[B, h, w]: sums over a cell and those around it, up to `REACH`."""
+  side = 2 * REACH + 1
+  return jax.lax.reduce_window(cells, 0.0, jax.lax.add, (1, side, side), (1, 1, 1), 'SAME')
