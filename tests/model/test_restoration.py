@@ -30,6 +30,13 @@ def restore():
   return jax.jit(restoration.restore)
 
 
+@functools.cache
+def squared_errors(**change):
+  """[T, B] of the prefixes of all photos, of the model with those settings."""
+  model, params = stirred()
+  return jax.jit(model.clone(**change).apply)(params, KEY, photos()).squared_error
+
+
 def stirred_weights():
   """That change what they see, each place and iteration in a way of its own."""
   keys = iter(jax.random.split(jax.random.key(3), 30))
@@ -67,8 +74,7 @@ def test_errors_of_all_sizes_are_seen_alike():
 def test_the_error_of_a_prefix_is_that_of_what_is_shown():
   model, params = stirred()
   images = photos()[:3]
-  errors = jax.jit(model.apply)(params, KEY, images).squared_error
-  plain = jax.jit(model.clone(restoration=0).apply)(params, KEY, images).squared_error
+  errors, plain = squared_errors()[:, :3], squared_errors(restoration=0)[:, :3]
   assert abs(errors / plain - 1).max() > 0.01
   reconstruct = jax.jit(functools.partial(model.apply, method='reconstruct'))
   for t in (1, 4, T):
@@ -84,8 +90,7 @@ def test_some_prefixes_stand_for_all():
   found = np.mean([
       some(params, jax.random.key(i), photos()).restored for i in range(6)])
   errors, plain = (
-      jax.jit(model.clone(**change).apply)(params, KEY, photos()).squared_error.mean(1)
-      for change in ({}, {'restoration': 0}))
+      squared_errors(**change).mean(1) for change in ({}, {'restoration': 0}))
   assert found == pytest.approx(float((errors / plain).mean()), rel=0.02)
   assert inferred().restored is None
 
