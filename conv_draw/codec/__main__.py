@@ -41,7 +41,7 @@ NO_VERIFY = flags.DEFINE_bool(
 EFFORT = flags.DEFINE_integer(
     'effort', 0, 'encode: 1 or 2, for smaller or better files. --lossless, with a model without '
     'latents: fit the model to each image; 1 takes seconds, 2 four times as long. Else, with the '
-    'model of photographs: refine its latents; 1 takes a minute, 2 three times as long.',
+    'model of photographs: refine its latents; 1 takes a minute, 2 longer.',
     lower_bound=0, upper_bound=2)
 BITS_PER_DIM = flags.DEFINE_float(
     'bits_per_dim', None, 'encode: store as many groups as fit into this rate.', lower_bound=0)

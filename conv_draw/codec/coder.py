@@ -166,7 +166,8 @@ class Coder:
           f'the model {self.name} has no whole-number pixels to be fitted to images: effort=0')
     if effort and not lossless and not (self.model.iterations and refining.refines(self.model)):
       raise UserError(
-          f'the model {self.name} has no linear paths with a price to refine latents by: effort=0')
+          f'the model {self.name} has no linear paths with a price, in a single layer, to refine '
+          'latents by: effort=0')
     if tile_side is not None:
       arguments.number(tile_side, 'tile_side', 0, limits.MAX_SIDE, whole=True)
     self.check_posterior(BINS)

@@ -41,7 +41,7 @@ class Refinement(NamedTuple):
 
 def refines(model):
   """Whether latents of a model can be refined."""
-  return model.linear and model.price > 0
+  return model.linear and model.price > 0 and not model.upper
 
 
 def search(
@@ -68,7 +68,7 @@ def search(
     degrees = min(contrast + more, DEGREES[-1])
     larger = worse = math.inf
     if psnr is not None or limit < math.inf:
-      plain, _ = encode(count, degrees, None)
+      plain = found[0] if degrees == contrast else encode(count, degrees, None)[0]
       most = limit if psnr is None else size_of(found[0]) - 1
       larger = most / size_of(plain)
       if psnr is not None:

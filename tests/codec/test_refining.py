@@ -9,6 +9,7 @@ import pytest
 from conv_draw.codec import refining
 from conv_draw.codec.coder import Coder
 from conv_draw.errors import UserError
+from conv_draw.model.layers import Layer
 from conv_draw.report.pictures import psnr_db
 from tests.codec.test_rates import PRICE, coder
 from tests.model.test_linear_paths import photos, stirred
@@ -87,3 +88,5 @@ def test_other_models_are_not_refined():
   model, params = stirred()
   with pytest.raises(UserError, match='no linear paths with a price'):
     Coder(model, params, 'linear').encode(photos()[0], effort=1)
+  model = model.clone(price=PRICE)
+  assert refining.refines(model) and not refining.refines(model.clone(upper=(Layer(4, 1, 2),)))
