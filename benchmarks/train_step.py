@@ -35,6 +35,8 @@ REPEATS = flags.DEFINE_integer('repeats', 7, 'Timed steps; the median counts.', 
 PEER = flags.DEFINE(command_line.Path(), 'peer', None, 'The PyTorch script to compare with.')
 PEER_PYTHON = flags.DEFINE_string('peer_python', sys.executable, 'The interpreter that has torch.')
 PEER_FLAGS = flags.DEFINE_string('peer_flags', '', 'More flags for it, such as "--device cuda".')
+PARTS = flags.DEFINE_bool(
+    'parts', False, 'Also trace some steps: which part of the time is convolutions, gates, noise.')
 ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns that ours and the peer take.', lower_bound=1)
 
 
@@ -63,6 +65,7 @@ def measure(config, shape, repeats):
   import jax.numpy as jnp
   import numpy as np
 
+  from benchmarks import parts as parts_lib
   from conv_draw.machine import devices
   from conv_draw.model.from_config import from_config
   from conv_draw.training import steps
@@ -77,7 +80,7 @@ def measure(config, shape, repeats):
   began = time.perf_counter()
   step = jax.pmap(
       functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
-      axis_name=steps.AXIS, donate_argnums=0).lower(state, images).compile()
+      axis_name=devices.AXIS, donate_argnums=0).lower(state, images).compile()
   compile_seconds = time.perf_counter() - began
   temporary = step.memory_analysis().temp_size_in_bytes
   seconds = []
@@ -86,6 +89,14 @@ def measure(config, shape, repeats):
     state, metrics = step(state, images)
     jax.block_until_ready(metrics)
     seconds.append(time.perf_counter() - began)
+  parts = {}
+  if PARTS.value:
+    def call():
+      nonlocal state
+      state, metrics = step(state, images)
+      jax.block_until_ready((state, metrics))
+
+    parts = {'parts': parts_lib.measure(step, call)}
   step_seconds = statistics.median(seconds[2:])
   # Forward, and twice as much for the gradients of inputs and kernels.
   gflops = 6e-9 * multiplications(config, shape) * batch_size / step_seconds
@@ -98,7 +109,7 @@ def measure(config, shape, repeats):
              'local_dtype': m.local_dtype}
     dtype = dtype if m.steps else m.local_dtype
   peak = matmul_gflops(jnp.dtype(dtype))
-  return local | {
+  return local | parts | {
       'images_per_second': round(batch_size / step_seconds, 3),
       'step_ms': round(1e3 * step_seconds, 2),
       'gflops': round(gflops, 1),

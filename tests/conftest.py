@@ -9,10 +9,11 @@ import tempfile
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
   signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tiny models compile for longer than they run: without LLVM's optimisations, a third as long.
-os.environ.setdefault(
-    'XLA_FLAGS',
-    '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0')
+from tests.program import ACCELERATOR, QUICK, TINY, launch
+
+if not ACCELERATOR:
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+  os.environ.setdefault('XLA_FLAGS', f'--xla_force_host_platform_device_count=8 {QUICK}')
 # What one test (or child process) has compiled, the others load.
 CACHE = tempfile.TemporaryDirectory(prefix='conv_draw_tests_')
 os.environ['JAX_COMPILATION_CACHE_DIR'] = CACHE.name
@@ -25,8 +26,18 @@ import pytest
 from conv_draw import GaussianPixels
 from conv_draw.model.conv_draw import ConvDraw
 from experiments import digits
-from tests.program import TINY, launch
 from tests.tiny import tiny
+
+
+def pytest_collection_modifyitems(items):
+  """Runs either the tests of an accelerator or all others: their devices differ."""
+  reasons = {
+      True: 'an accelerator is asked for by CONV_DRAW_ACCELERATOR=gpu or tpu',
+      False: f'only the tests of an accelerator run with CONV_DRAW_ACCELERATOR={ACCELERATOR}'}
+  for item in items:
+    of_accelerator = item.get_closest_marker('accelerator') is not None
+    if of_accelerator != bool(ACCELERATOR):
+      item.add_marker(pytest.mark.skip(reason=reasons[of_accelerator]))
 
 
 @pytest.fixture(autouse=True, scope='module')

@@ -14,7 +14,7 @@ from benchmarks import scaling, work
 from conv_draw import GaussianPixels
 from conv_draw.model import layers, objective
 from conv_draw.model.conv_draw import ConvDraw
-from tests.program import ROOT
+from tests.program import QUICK, ROOT
 
 PEER = '''
 import json, sys
@@ -28,7 +28,7 @@ print(json.dumps({'images_per_second': 50.0 if fast else 40.0, 'torch': 'pretend
 def test_benchmark_prints_one_line_of_json_with_the_ratio(tmp_path):
   peer = tmp_path / 'peer.py'
   peer.write_text(PEER)
-  environment = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+  environment = os.environ | {'XLA_FLAGS': QUICK}
   out = subprocess.run(
       [sys.executable, '-m', 'benchmarks.train_step', '--config=experiments/digits.py',
        '--config.model.features=4', '--config.model.steps=2', '--config.train.batch_size=4',

@@ -13,7 +13,7 @@ import pytest
 
 from conv_draw.errors import Preempted
 from conv_draw.workdir import metrics
-from tests.program import ROOT, TINY, launch, saved, start
+from tests.program import ROOT, TINY, environment, launch, saved, start
 
 
 @pytest.fixture
@@ -107,9 +107,8 @@ def test_full_disk_ends_in_one_line_and_can_be_continued(run, tmp_path):
   """No file may grow beyond 64 KiB, as if the disk were full: metrics fit, checkpoints do not."""
   workdir = str(tmp_path / 'full')
   limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   done = subprocess.run(
-      [sys.executable, 'launch.py', *TINY, f'--workdir={workdir}'], cwd=ROOT, env=environment,
+      [sys.executable, 'launch.py', *TINY, f'--workdir={workdir}'], cwd=ROOT, env=environment(),
       text=True, capture_output=True, timeout=300, preexec_fn=limit)
   assert done.returncode == 2, done.stderr
   line = done.stderr.splitlines()[-1]

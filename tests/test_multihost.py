@@ -8,14 +8,14 @@ import sys
 import numpy as np
 
 from conv_draw.workdir import metrics
-from tests.program import ROOT, TINY, saved
+from tests.program import QUICK, ROOT, TINY, saved
 
 ARGUMENTS = [*TINY, '--config.evaluate.batch_size=16']
 
 
 def start(devices, *arguments):
   environment = os.environ | {
-      'JAX_NUM_CPU_DEVICES': str(devices), 'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+      'JAX_NUM_CPU_DEVICES': str(devices), 'XLA_FLAGS': QUICK}
   return subprocess.Popen(
       [sys.executable, 'launch.py', *ARGUMENTS, *arguments], cwd=ROOT, env=environment, text=True,
       stdout=subprocess.PIPE, stderr=subprocess.PIPE)

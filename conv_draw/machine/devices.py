@@ -8,6 +8,8 @@ from jax.experimental import multihost_utils
 
 from conv_draw.errors import UserError
 
+AXIS = 'devices'  # of all that is mapped over them
+
 
 def check_batch_size(key, batch_size):
   """Raises `UserError` if the devices do not divide the global batch size set by `key`."""
@@ -33,13 +35,18 @@ def split(batch):
 def replicate(tree):
   """Host pytree -> the same on every local device, with a leading device axis (for `jax.pmap`)."""
   count = jax.local_device_count()
-  return jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), tree)
+  return on_devices(
+      jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), tree))
 
 
 @functools.cache
 def _identity():
-  """Made once: another function, even an equal one, would be compiled again."""
-  return jax.pmap(lambda x: x)
+  """Made once: another function, even an equal one, would be compiled again.
+
+  Its axis is the steps' own: otherwise a step would be compiled once for what this returns, and
+  once more for what it has returned itself.
+  """
+  return jax.pmap(lambda x: x, axis_name=AXIS)
 
 
 def on_devices(tree):

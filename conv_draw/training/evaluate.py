@@ -38,7 +38,8 @@ class Result(NamedTuple):
 def _score(model, seed):
   """The mapped `steps.eval_step`, compiled once however often a run evaluates."""
   return jax.pmap(
-      functools.partial(steps.eval_step, model=model, seed=seed), in_axes=(0, 0, 0, None))
+      functools.partial(steps.eval_step, model=model, seed=seed), axis_name=devices.AXIS,
+      in_axes=(0, 0, 0, None))
 
 
 def evaluate(run, report=lambda done: None, should_stop=lambda: False):
@@ -59,7 +60,7 @@ def evaluate(run, report=lambda done: None, should_stop=lambda: False):
   config = run.config.evaluate
   k = config.importance_samples
   score = _score(run.model, config.seed)
-  params = devices.on_devices(devices.replicate(run.params))
+  params = devices.replicate(run.params)
   count = jax.device_count()
   # Rounded up, so that the devices divide it: batches have more images, not padding.
   batch_size = -(-config.batch_size // count) * count

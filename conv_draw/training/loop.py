@@ -38,7 +38,7 @@ def train(config, workdir, load=None):
   initial_state = steps.create_state(config, model, optimizer, images.shape)
   train_step = jax.pmap(
       functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
-      axis_name=steps.AXIS, donate_argnums=0)
+      axis_name=devices.AXIS, donate_argnums=0)
   run_of = lambda state: trained.of_state(config, workdir, model, state, test_images)
 
   total, evaluate_every = config.train.steps, config.train.evaluate_every

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from conv_draw.machine.devices import AXIS
 from conv_draw.model import objective, weights
 from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.pixels import BernoulliPixels
 
-AXIS = 'devices'
 RESTORED = 2  # prefixes of each image, in a step of a model with `restoration`
 
 # All randomness is fold_in(seed, purpose, ...): no two purposes share a stream.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.program import ROOT
+from tests.program import QUICK, ROOT
 
 TINY = (
     '--config=experiments/digits.py', '--config.data.name=folder', '--config.model.features=4',
@@ -19,7 +19,7 @@ TINY = (
 
 def call(*arguments, **variables):
   # Without LLVM's optimisations, which take longer than these models run.
-  environment = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0'} | variables
+  environment = os.environ | {'XLA_FLAGS': QUICK} | variables
   done = subprocess.run(
       [sys.executable, *arguments], cwd=ROOT, env=environment, text=True, capture_output=True,
       timeout=300)

@@ -12,7 +12,7 @@ from conv_draw.data import sets
 from conv_draw.errors import Preempted, UserError
 from conv_draw.machine import preemption
 from conv_draw.report import table
-from conv_draw.training import evaluate, loop
+from conv_draw.training import evaluate, loop, steps
 from conv_draw.workdir import config as config_lib
 from tests.program import restored, saved
 
@@ -98,14 +98,27 @@ def test_last_interval_is_logged_and_evaluations_fall_in_between(config, workdir
   config.train.update(steps=7, log_every=5, checkpoint_every=4, evaluate_every=3)
   loop.train(config, workdir)
   logged = lines(workdir)
-  steps = lambda split: [line['step'] for line in logged if line.get('split') == split]
-  assert steps('train') == [5, 7] and steps('test') == [3, 6]
+  at = lambda split: [line['step'] for line in logged if line.get('split') == split]
+  assert at('train') == [5, 7] and at('test') == [3, 6]
   # What training evaluates on its way can be put into a table.
   assert '24 of 300 images' in table.markdown([workdir])
 
 
-def test_injected_spike_is_reverted_and_training_goes_on(config, tmp_path):
-  config.train.update(steps=60, batch_size=16, checkpoint_every=5, learning_rate=3e-3)
+def traced(monkeypatch, name):
+  """A list that becomes longer each time that a step is traced, and then compiled."""
+  found, step = [], getattr(steps, name)
+
+  def traced_step(*arguments, **settings):
+    found.append(name)
+    return step(*arguments, **settings)
+
+  monkeypatch.setattr(steps, name, traced_step)
+  return found
+
+
+def test_injected_spike_is_reverted_and_training_goes_on(config, tmp_path, monkeypatch):
+  config.train.update(
+      steps=60, batch_size=16, checkpoint_every=5, learning_rate=3e-3, evaluate_every=25)
 
   def spike(call, images):
     return np.full_like(images, 255) if call == 33 else images
@@ -113,7 +126,10 @@ def test_injected_spike_is_reverted_and_training_goes_on(config, tmp_path):
   healthy = str(tmp_path / 'healthy')
   loop.train(config, healthy)
   spiked = str(tmp_path / 'spiked')
+  updates, evaluations = traced(monkeypatch, 'train_step'), traced(monkeypatch, 'eval_step')
+  evaluate._score.cache_clear()
   run = loop.train(config, spiked, load=hooked(config, spike))
+  assert len(updates) == len(evaluations) == 1  # and the step goes on as it was after a revert
   (event,) = [line for line in lines(spiked) if line.get('event') == 'revert']
   assert event['step'] == 33
   assert event['to_step'] == 30  # three healthy losses since, which config.spikes.trust_after asks

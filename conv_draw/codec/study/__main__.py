@@ -27,10 +27,8 @@ from conv_draw import command_line
 from conv_draw.codec import coder as coder_lib
 from conv_draw.codec import files
 from conv_draw.codec.study import comparison, output, quality
-from conv_draw.data import sets
 from conv_draw.errors import UserError
 from conv_draw.report import pictures
-from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import published
 
 PROGRAM = 'conv_draw.codec.study'
@@ -56,17 +54,6 @@ PROTOCOL = flags.DEFINE_enum(
     'protocol', None, comparison.PROTOCOLS, 'Of a test split: this one alone; default both.')
 JSON = flags.DEFINE_bool('json', False, 'Print JSON in place of the tables.')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that are not of a study.')
-
-
-def test_split(workdir):
-  """The data that the run's model was trained on."""
-  data_config = config_lib.load(workdir).data.copy_and_resolve_references()
-  if DATA_DIR.value is not None:
-    data_config.data_dir = os.path.expanduser(DATA_DIR.value)
-  try:
-    return sets.load(data_config, 'test')
-  except UserError as e:
-    raise UserError(str(e).replace('--config.data.data_dir', '--data_dir')) from None
 
 
 def progress(text):
@@ -96,7 +83,7 @@ def main(argv):
       images, protocols = comparison.folder(IMAGES.value, coders[0].model), ('single',)
       what = f'{IMAGES.value}: {len(images)} images'
     else:
-      split = test_split(workdirs[0])
+      split = comparison.test_split(workdirs[0], DATA_DIR.value)
       protocols = (PROTOCOL.value,) if PROTOCOL.value else comparison.PROTOCOLS
       images = list(split.fetch(np.arange(min(int(IMAGES.value), len(split)))))
       what = f'{split.name}: {len(images)} of {len(split)} images'

@@ -16,9 +16,11 @@ import numpy as np
 from conv_draw.codec import image_files, rates, targets
 from conv_draw.codec.format import container
 from conv_draw.codec.study import classical, quality
+from conv_draw.data import sets
 from conv_draw.errors import UserError
 from conv_draw.machine import startup
 from conv_draw.report import pictures
+from conv_draw.workdir import config as config_lib
 
 OURS = 'conv DRAW'
 # What was not stored is drawn from the prior, with full variance: of sheets, at the paper's rates.
@@ -106,6 +108,21 @@ def folder(path, model):
           f'{os.path.join(path, name)} has colours, which the model does not take: name a run of '
           'colour images')
   return images
+
+
+def test_split(workdir, data_dir=None):
+  """The data that a run's model is tested on, in its own data.data_dir or in another one.
+
+  Raises:
+    UserError: it is not there.
+  """
+  data_config = config_lib.load(workdir).data.copy_and_resolve_references()
+  if data_dir is not None:
+    data_config.data_dir = os.path.expanduser(data_dir)
+  try:
+    return sets.load(data_config, 'test')
+  except UserError as e:
+    raise UserError(str(e).replace('--config.data.data_dir', '--data_dir')) from None
 
 
 def _check_sides(parts):

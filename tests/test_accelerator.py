@@ -1,0 +1,246 @@
+"""What a GPU or TPU computes, beside the CPU of the same machine; skipped unless one is asked for:
+
+    CONV_DRAW_ACCELERATOR=gpu python -m pytest -n 0 tests/test_accelerator.py
+
+(or tpu; `cpu` rehearses it on the CPU, with the convolutions that accelerators take).
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from conv_draw import BernoulliPixels, GaussianPixels
+from conv_draw.data import sets
+from conv_draw.machine import devices
+from conv_draw.model import objective
+from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.model.from_config import from_config
+from conv_draw.model.layers import Layer
+from conv_draw.model.local_draw import LocalDraw
+from conv_draw.model.local_pixels import LocalPixels
+from conv_draw.model.pixels import LogisticMixturePixels
+from conv_draw.model.vae import Vae
+from conv_draw.training import evaluate, steps, trained
+from tests.codec import test_exact_everywhere as whole_numbers
+from tests.model import test_integer_pixels as integer_pixels
+from tests.program import ACCELERATOR, ROOT, launch
+
+pytestmark = pytest.mark.accelerator
+
+SIZE = (13, 18)
+SHARED = dict(channels=3, pixels=GaussianPixels(256), features=32, latents=4, image_size=SIZE)
+DRAW = ConvDraw(**SHARED, iterations=4)
+MODELS = {
+    'DRAW': DRAW,
+    'fully connected': ConvDraw(**SHARED, iterations=3, stride=0),
+    'two layers': ConvDraw(**SHARED, iterations=3, upper=(Layer(24, 4, 2),)),
+    'rounded': ConvDraw(**SHARED, iterations=3, posterior='rounded'),
+    'linear paths': ConvDraw(
+        **SHARED | dict(stride=4, kernel=3), iterations=6, posterior='rounded', image_kernel=4,
+        price=3.0, linear=True, encoder_features=8, restoration=16, prefixes=True),
+    'VAE': Vae(**SHARED, stride=0, upper=(Layer(24, 4, 0),)),
+    'local pixels': LocalDraw(DRAW, LocalPixels(
+        LogisticMixturePixels(256, 5), 3, 3, 32, 2,
+        canvas_channels=DRAW.pixels.canvas_channels(3))),
+}
+
+
+@pytest.fixture(autouse=True)
+def convolutions_of_accelerators(monkeypatch):
+  assert jax.default_backend() == ACCELERATOR, f'CONV_DRAW_ACCELERATOR={ACCELERATOR}'
+  if ACCELERATOR == 'cpu':
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+
+
+@pytest.fixture(scope='module')
+def images():
+  steps = np.random.default_rng(0).normal(0, 8, (8, *SIZE, 3))
+  return np.clip(128 + steps.cumsum(1).cumsum(2), 0, 255).astype(np.uint8)
+
+
+@functools.cache
+def params_of(model):
+  key = jax.random.key(1)
+  with jax.default_device(jax.devices('cpu')[0]):
+    params = jax.jit(model.init)(key, key, np.zeros((1, *SIZE, 3), np.uint8))
+  # Biases and first kernels of 0 count in what is compared.
+  noise = np.random.default_rng(0)
+  return jax.tree.map(
+      lambda x: np.asarray(x) + 0.02 * noise.normal(size=x.shape).astype(np.float32), params)
+
+
+def on(platform, function, *arguments):
+  """What a function of arrays returns there, as host arrays."""
+  device = jax.devices(platform)[0]
+  with jax.default_device(device):
+    return jax.tree.map(np.asarray, jax.jit(function)(*jax.device_put(arguments, device)))
+
+
+def loss_and_gradients(model, params, images):
+  def loss(params):
+    terms = objective.elbo(model, images, model.apply(params, jax.random.key(2), images))
+    if terms.prefix_nats is not None:
+      return objective.progressive(terms, objective.betas(1e-3, 0.5, model.iterations)).mean()
+    return objective.loss(terms, 1.0)
+
+  return jax.value_and_grad(loss)(params)
+
+
+def vector(tree):
+  return np.concatenate([np.ravel(x).astype(np.float64) for x in jax.tree.leaves(tree)])
+
+
+def off(tree, reference):
+  """How far a tree is from another one, as a part of its length."""
+  return np.linalg.norm(vector(tree) - vector(reference)) / np.linalg.norm(vector(reference))
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_loss_and_gradients_are_the_cpus(name, images):
+  model, params = MODELS[name], params_of(MODELS[name])
+  function = functools.partial(loss_and_gradients, model)
+  with jax.default_matmul_precision('highest'):
+    loss, gradients = on(ACCELERATOR, function, params, images)
+    expected, reference = on('cpu', function, params, images)
+  assert loss == pytest.approx(expected, rel=1e-5)
+  # A latent on the edge of two bins may be rounded to either: few are, and each changes little.
+  rounds = getattr(model, 'posterior', None) == 'rounded'
+  assert off(gradients, reference) < (0.05 if rounds else 1e-3)
+
+
+def test_products_as_they_are_by_default_and_in_bfloat16_are_close(images):
+  expected, reference = on('cpu', functools.partial(loss_and_gradients, DRAW), params_of(DRAW),
+                           images)
+  for model, most in (DRAW, 0.01), (DRAW.clone(compute_dtype=jnp.bfloat16), 0.1):
+    loss, gradients = on(
+        ACCELERATOR, functools.partial(loss_and_gradients, model), params_of(DRAW), images)
+    assert loss == pytest.approx(expected, rel=most / 10)
+    assert off(gradients, reference) < most
+
+
+def test_remat_changes_memory_and_not_gradients(images):
+  plain, again = (
+      on(ACCELERATOR, functools.partial(loss_and_gradients, model), params_of(DRAW), images)
+      for model in (DRAW, DRAW.clone(remat=True)))
+  assert off(again, plain) < 1e-2  # other convolutions may be chosen for it
+
+
+def test_steps_on_all_devices_learn_one_batch(config):
+  config.model.compute_dtype = 'bfloat16'
+  config.train.learning_rate = 3e-3
+  count = jax.local_device_count()
+  batch = np.random.default_rng(0).integers(0, 17, (4 * count, 8, 8, 1)).astype(np.uint8)
+  model, optimizer = from_config(config, (8, 8, 1), 17), steps.create_optimizer(config)
+  state = devices.replicate(steps.create_state(config, model, optimizer, (8, 8, 1)))
+  step = jax.pmap(
+      functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
+      axis_name=devices.AXIS, donate_argnums=0)
+  losses = []
+  for _ in range(60):
+    state, metrics = step(state, devices.split(batch))
+    losses.append(float(metrics['loss'][0]))
+  assert np.isfinite(losses).all() and np.mean(losses[-5:]) < losses[0] - 20
+  for x in jax.tree.leaves(state.params):
+    copies = np.asarray(x)
+    assert (copies == copies[:1]).all()
+
+
+def test_evaluation_is_the_cpus(config):
+  data = sets.load(config.data, 'test')
+  model = from_config(config, data.shape, data.grey_levels)
+  state = steps.create_state(config, model, steps.create_optimizer(config), data.shape)
+  run = trained.of_state(config, '', model, state, data)
+  with jax.default_matmul_precision('highest'):
+    result = evaluate.evaluate(run)
+    indices = np.arange(config.evaluate.max_images)
+    terms = on(
+        'cpu', functools.partial(steps.eval_step, model=model, seed=config.evaluate.seed),
+        run.params, data.fetch(indices), indices, 0)
+  assert result.count == len(indices)
+  assert result.nats == pytest.approx(terms.nats.astype(np.float64).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize('name', ['DRAW', 'fully connected', 'two layers', 'VAE'])
+def test_samples_are_the_cpus(name):
+  model = MODELS[name]
+  draw = lambda params: model.pixels.mean(
+      model.apply(params, jax.random.key(3), 8, SIZE, method='sample'))
+  with jax.default_matmul_precision('highest'):
+    here, there = (on(platform, draw, params_of(model)) for platform in (ACCELERATOR, 'cpu'))
+  assert here.shape == (8, *SIZE, 3) and here.std() > 0
+  np.testing.assert_allclose(here, there, atol=1e-3)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('head', [integer_pixels.COLOUR, integer_pixels.GREY],
+                         ids=['colour', 'grey'])
+def test_whole_numbers_are_the_same_to_the_last_bit(head, dtype):
+  score = lambda params, images: head.clone(compute_dtype=jnp.dtype(dtype)).apply(
+      params, images, method='cost')
+  numbers = lambda params, images: head.clone(compute_dtype=jnp.dtype(dtype)).apply(
+      params, images, *integer_pixels.everywhere(), method='numbers_at')[0]
+  arguments = integer_pixels.params_of(head), integer_pixels.smooth(head)
+  np.testing.assert_array_equal(
+      on(ACCELERATOR, numbers, *arguments), on('cpu', numbers, *arguments))
+  # Costs are logarithms of the tables' numbers.
+  np.testing.assert_allclose(
+      on(ACCELERATOR, score, *arguments), on('cpu', score, *arguments), rtol=1e-5)
+
+
+def test_lossless_files_of_whole_numbers_are_the_cpus_byte_for_byte(tmp_path):
+  (tmp_path / 'file').write_bytes(whole_numbers.file().data)
+  np.savez(tmp_path / 'params.npz', **integer_pixels.params_of(integer_pixels.COLOUR)['params'])
+  found = subprocess.run(
+      [sys.executable, '-m', 'tests.codec.test_exact_everywhere', tmp_path], cwd=ROOT,
+      env=os.environ | {'JAX_PLATFORMS': 'cpu'}, capture_output=True, text=True)
+  assert found.returncode == 0 and found.stdout.split() == ['the', 'same'], found.stderr
+
+
+@pytest.mark.parametrize('model', ['cifar10_codec', 'cifar10_lossy', 'photos_lossless'])
+def test_packaged_models_files_pass_between_it_and_the_cpu(model, images, tmp_path):
+  for number, image in enumerate(images[:3]):
+    Image.fromarray(np.tile(image, (3, 2, 1))[:32, :32]).save(tmp_path / f'{number}.png')
+  done = subprocess.run(
+      [sys.executable, '-m', 'benchmarks.elsewhere', f'--images={tmp_path}',
+       f'--workdir=conv_draw/pretrained/{model}', '--here=JAX_PLATFORMS=cpu',
+       f'--there=JAX_PLATFORMS={"cuda" if ACCELERATOR == "gpu" else ACCELERATOR}'],
+      cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  found = [json.loads(line) for line in done.stdout.splitlines()]
+  assert {f['files'] for f in found} <= {'lossy', 'lossless'} and len(found) >= 2
+  for direction in found:
+    assert direction['count'] == 3 and not direction['failed'], direction
+    assert direction['off_at_most'] <= (1 if direction['files'] == 'lossy' else 0), direction
+
+
+@pytest.mark.parametrize('pixels', [BernoulliPixels(), LogisticMixturePixels(256, 5)])
+def test_other_pixels_score_as_on_the_cpu(pixels, images):
+  model = dataclasses.replace(DRAW, pixels=pixels, iterations=2)
+  function = functools.partial(loss_and_gradients, model)
+  images = images if pixels.grey_levels == 256 else (images > 127).astype(np.uint8)
+  with jax.default_matmul_precision('highest'):
+    loss, gradients = on(ACCELERATOR, function, params_of(model), images)
+    expected, reference = on('cpu', function, params_of(model), images)
+  assert loss == pytest.approx(expected, rel=1e-5)
+  assert off(gradients, reference) < 1e-3
+
+
+def test_digits_learn_what_they_do_on_a_cpu(tmp_path):
+  """The README's first command: 2.468 bits/dim on CPUs, with a standard error of 0.021."""
+  platform = {'JAX_PLATFORMS': 'cuda' if ACCELERATOR == 'gpu' else ACCELERATOR}
+  status, out, error = launch(
+      '--config=experiments/digits.py', f'--workdir={tmp_path / "digits"}', **platform)
+  assert status == 0, error
+  with open(tmp_path / 'digits' / 'metrics.jsonl') as f:
+    records = [json.loads(line) for line in f]
+  final = [r for r in records if r.get('split') == 'test'][-1]
+  assert abs(final['bits_per_dim'] - 2.468) < 0.021, final
