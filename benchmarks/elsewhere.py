@@ -9,7 +9,8 @@ Each environment is a few variables, of a process of its own. Both write files o
 and lossless as far as the model has such, and both read all files. Prints a line of JSON for each
 kind of file and direction: how many failed, how many of the decoded values differ from those that
 the writer decodes, and by how much the reader's priors are off at most, in units of what the
-corrections in a file allow for (above 1, a file may fail; those of failed ones are not seen).
+corrections in a file allow for (beyond 1, one may be rounded otherwise, and its file then fails;
+the priors of failed files are not seen).
 """
 
 import json
@@ -160,7 +161,7 @@ def differences(folder, writer, reader):
   from conv_draw.codec.image import LOG2_SCALE_ERROR, MEAN_ERROR
   names = [name for name in os.listdir(folder) if name.isdecimal()]
   failed = values = off = most = 0
-  of_means, of_scales = 0.0, 0.0
+  priors, beyond, of_means, of_scales = 0, 0, 0.0, 0.0
   for name in names:
     found = []
     for who in (writer, reader):
@@ -176,13 +177,15 @@ def differences(folder, writer, reader):
     values += image.size
     off += int((image != other).sum())
     most = max(most, int(abs(image - other).max()))
-    if mean.size:
-      of_means = max(of_means, (abs(other_mean - mean) / (
-          MEAN_ERROR * (sigma + abs(mean)))).max())
-      of_scales = max(of_scales, (abs(np.log2(other_sigma / sigma)) / LOG2_SCALE_ERROR).max())
+    means = abs(other_mean - mean) / (MEAN_ERROR * (sigma + abs(mean)))
+    scales = abs(np.log2(other_sigma / sigma)) / LOG2_SCALE_ERROR
+    priors += mean.size
+    beyond += int((np.maximum(means, scales) > 1).sum())
+    of_means, of_scales = means.max(initial=of_means), scales.max(initial=of_scales)
   return {
       'count': len(names), 'failed': failed, 'values': values, 'values_off': off,
-      'off_at_most': most, 'means_off_at_most': round(float(of_means), 3),
+      'off_at_most': most, 'priors': priors, 'priors_beyond': beyond,
+      'means_off_at_most': round(float(of_means), 3),
       'scales_off_at_most': round(float(of_scales), 3)}
 
 

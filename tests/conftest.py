@@ -14,6 +14,8 @@ from tests.program import ACCELERATOR, QUICK, TINY, launch
 if not ACCELERATOR:
   os.environ['JAX_PLATFORMS'] = 'cpu'
   os.environ.setdefault('XLA_FLAGS', f'--xla_force_host_platform_device_count=8 {QUICK}')
+else:
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # child processes need some too
 # What one test (or child process) has compiled, the others load.
 CACHE = tempfile.TemporaryDirectory(prefix='conv_draw_tests_')
 os.environ['JAX_COMPILATION_CACHE_DIR'] = CACHE.name

@@ -22,7 +22,9 @@ TINY = (
 
 
 def environment(**variables):
-  """Other devices than those of the tests' process: as many as on two cores."""
+  """Other devices than those of the tests' process: as many as on two cores, or an accelerator."""
+  if ACCELERATOR:
+    return os.environ | variables
   return os.environ | {'XLA_FLAGS': QUICK, 'JAX_NUM_CPU_DEVICES': '2'} | variables
 
 

@@ -27,7 +27,7 @@ from conv_draw.model.from_config import from_config
 from conv_draw.model.layers import Layer
 from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.local_pixels import LocalPixels
-from conv_draw.model.pixels import LogisticMixturePixels
+from conv_draw.model.pixels import LogisticMixturePixels, SquaredErrorPixels
 from conv_draw.model.vae import Vae
 from conv_draw.training import evaluate, steps, trained
 from tests.codec import test_exact_everywhere as whole_numbers
@@ -35,6 +35,9 @@ from tests.model import test_integer_pixels as integer_pixels
 from tests.program import ACCELERATOR, ROOT, launch
 
 pytestmark = pytest.mark.accelerator
+BY_OTHER_PROCESSES = pytest.mark.skipif(
+    ACCELERATOR == 'tpu', reason='a TPU is held by one process: run launch.py by itself')
+PLATFORM = {'gpu': 'cuda'}.get(ACCELERATOR, ACCELERATOR)  # of JAX_PLATFORMS
 
 SIZE = (13, 18)
 SHARED = dict(channels=3, pixels=GaussianPixels(256), features=32, latents=4, image_size=SIZE)
@@ -45,8 +48,9 @@ MODELS = {
     'two layers': ConvDraw(**SHARED, iterations=3, upper=(Layer(24, 4, 2),)),
     'rounded': ConvDraw(**SHARED, iterations=3, posterior='rounded'),
     'linear paths': ConvDraw(
-        **SHARED | dict(stride=4, kernel=3), iterations=6, posterior='rounded', image_kernel=4,
-        price=3.0, linear=True, encoder_features=8, restoration=16, prefixes=True),
+        **SHARED | dict(pixels=SquaredErrorPixels(256), stride=4, kernel=3), iterations=6,
+        posterior='rounded', image_kernel=4, price=3.0, linear=True, encoder_features=8,
+        restoration=16, prefixes=True),
     'VAE': Vae(**SHARED, stride=0, upper=(Layer(24, 4, 0),)),
     'local pixels': LocalDraw(DRAW, LocalPixels(
         LogisticMixturePixels(256, 5), 3, 3, 32, 2,
@@ -148,7 +152,7 @@ def test_steps_on_all_devices_learn_one_batch(config):
   for _ in range(60):
     state, metrics = step(state, devices.split(batch))
     losses.append(float(metrics['loss'][0]))
-  assert np.isfinite(losses).all() and np.mean(losses[-5:]) < losses[0] - 20
+  assert np.isfinite(losses).all() and np.mean(losses[-5:]) < losses[0] - 5
   for x in jax.tree.leaves(state.params):
     copies = np.asarray(x)
     assert (copies == copies[:1]).all()
@@ -205,6 +209,7 @@ def test_lossless_files_of_whole_numbers_are_the_cpus_byte_for_byte(tmp_path):
   assert found.returncode == 0 and found.stdout.split() == ['the', 'same'], found.stderr
 
 
+@BY_OTHER_PROCESSES
 @pytest.mark.parametrize('model', ['cifar10_codec', 'cifar10_lossy', 'photos_lossless'])
 def test_packaged_models_files_pass_between_it_and_the_cpu(model, images, tmp_path):
   for number, image in enumerate(images[:3]):
@@ -212,7 +217,7 @@ def test_packaged_models_files_pass_between_it_and_the_cpu(model, images, tmp_pa
   done = subprocess.run(
       [sys.executable, '-m', 'benchmarks.elsewhere', f'--images={tmp_path}',
        f'--workdir=conv_draw/pretrained/{model}', '--here=JAX_PLATFORMS=cpu',
-       f'--there=JAX_PLATFORMS={"cuda" if ACCELERATOR == "gpu" else ACCELERATOR}'],
+       f'--there=JAX_PLATFORMS={PLATFORM}'],
       cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   found = [json.loads(line) for line in done.stdout.splitlines()]
@@ -234,11 +239,12 @@ def test_other_pixels_score_as_on_the_cpu(pixels, images):
   assert off(gradients, reference) < 1e-3
 
 
+@BY_OTHER_PROCESSES
 def test_digits_learn_what_they_do_on_a_cpu(tmp_path):
   """The README's first command: 2.468 bits/dim on CPUs, with a standard error of 0.021."""
-  platform = {'JAX_PLATFORMS': 'cuda' if ACCELERATOR == 'gpu' else ACCELERATOR}
   status, out, error = launch(
-      '--config=experiments/digits.py', f'--workdir={tmp_path / "digits"}', **platform)
+      '--config=experiments/digits.py', f'--workdir={tmp_path / "digits"}',
+      JAX_PLATFORMS=PLATFORM)
   assert status == 0, error
   with open(tmp_path / 'digits' / 'metrics.jsonl') as f:
     records = [json.loads(line) for line in f]

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import scaling, work
+from benchmarks import elsewhere, parts, scaling, work
 from conv_draw import GaussianPixels
+from conv_draw.codec import image as image_lib
 from conv_draw.model import layers, objective
 from conv_draw.model.conv_draw import ConvDraw
 from tests.program import QUICK, ROOT
@@ -32,13 +33,16 @@ def test_benchmark_prints_one_line_of_json_with_the_ratio(tmp_path):
   out = subprocess.run(
       [sys.executable, '-m', 'benchmarks.train_step', '--config=experiments/digits.py',
        '--config.model.features=4', '--config.model.steps=2', '--config.train.batch_size=4',
-       '--repeats=1', '--rounds=1', f'--peer={peer}'],
+       '--repeats=1', '--rounds=1', '--parts', f'--peer={peer}'],
       cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
   figures = json.loads(out.strip().splitlines()[-1])
   assert figures['peer_images_per_second'] == 50.0
   assert figures['ratio'] == round(figures['images_per_second'] / 50.0, 3)
   for key in ('gflops', 'fraction_of_matmul', 'compile_seconds', 'peak_memory_mib'):
     assert figures[key] > 0
+  found = figures['parts']
+  assert 0 < found.pop('busy') and sum(found.values()) == pytest.approx(1, abs=0.01)
+  assert found['products'] > 0.02 and found['noise'] > 0 and 'unknown' not in found
 
 
 def test_multiplications_are_those_of_the_compiled_plain_convolutions(config, monkeypatch):
@@ -104,6 +108,34 @@ def test_accelerators_get_bfloat16_convolutions_and_float32_sums(images, monkeyp
   exponentials = [line for line in text.splitlines() if 'stablehlo.exponential' in line]
   assert exponentials and all('f32' in line for line in exponentials)
   assert 'callback' not in text and 'stablehlo.while' in text
+
+
+def test_parts_of_a_program_are_known_by_what_is_fused():
+  def step(a, key):
+    a = jnp.tanh(a @ a)
+    return (a + jax.random.uniform(key, a.shape)).T
+
+  program = jax.jit(step).lower(jnp.ones((64, 64)), jax.random.key(0)).compile().as_text()
+  assert {'products', 'gates_and_costs', 'noise'} <= set(parts.kinds(program).values())
+
+
+def test_files_of_two_environments_are_compared(tmp_path):
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (4, 5, 3)).astype(np.uint8)
+  mean, sigma = rng.normal(size=10), np.full(10, 0.5)
+  for number, ends in {'0': ('here', 'there'), '1': ('here',)}.items():  # the other one has failed
+    (tmp_path / number).write_bytes(b'')
+    for who in ends:
+      there = who == 'there'
+      other_mean = mean + there * (np.arange(10) == 3) * 2 * image_lib.MEAN_ERROR * (
+          sigma + abs(mean))
+      other_sigma = sigma * 2 ** (there * image_lib.LOG2_SCALE_ERROR / 2)
+      np.savez(tmp_path / f'{number}.{who}.npz', image=image ^ there,
+               priors=np.float64([other_mean, other_sigma]))
+  found = elsewhere.differences(str(tmp_path), 'here', 'there')
+  assert found == {
+      'count': 2, 'failed': 1, 'values': 60, 'values_off': 60, 'off_at_most': 1, 'priors': 10,
+      'priors_beyond': 1, 'means_off_at_most': 2.0, 'scales_off_at_most': 0.5}
 
 
 @pytest.mark.parametrize('count', [1, 4])

@@ -468,6 +468,8 @@ def _jax_version():
 def _written_elsewhere(source, header, remedy):
   """What to say of data whose checksums hold, but which do not decode here."""
   said = lambda version: '.'.join(map(str, version)) if version else 'an unknown version'
+  if jax.default_backend() != 'cpu':
+    remedy = f', or on the CPU (JAX_PLATFORMS=cpu){remedy}'
   return UserError(
       f'{source} is not damaged, but does not decode here: it was written on another machine or '
       f'with another JAX (with {said(header.jax)}; here {said(_jax_version())}): decode it there'

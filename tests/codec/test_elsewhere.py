@@ -57,6 +57,10 @@ def test_floats_that_differ_more_are_said_to_be_of_another_machine(coder, images
   assert 'x.cdraw is not damaged' in message and '--partial' in message and '\n' not in message
   version = '.'.join(map(str, jax.__version_info__[:3]))
   assert message.count(version) == 2  # the writer's and this one
+  assert 'JAX_PLATFORMS' not in message
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  with pytest.raises(UserError, match='or on the CPU .JAX_PLATFORMS=cpu.; --partial'):
+    coder.decode(file.data)
   # Without the pixels' segment it is the lossy image.
   monkeypatch.undo()
   elsewhere(monkeypatch, 0.3)
