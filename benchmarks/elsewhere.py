@@ -5,12 +5,13 @@
   python -m benchmarks.elsewhere --workdir=conv_draw/pretrained/photos_lossy --images=FOLDER \\
       --crop=256 --there=XLA_FLAGS=--xla_cpu_max_isa=AVX2
 
-Each environment is a few variables, of a process of its own. Both write files of all images, lossy
-and lossless as far as the model has such, and both read all files. Prints a line of JSON for each
-kind of file and direction: how many failed, how many of the decoded values differ from those that
-the writer decodes, and by how much the reader's priors are off at most, in units of what the
-corrections in a file allow for (beyond 1, one may be rounded otherwise, and its file then fails;
-the priors of failed files are not seen).
+Each environment is a few variables, of a process of its own, and an interpreter: that of the other
+one may have another JAX (--there_python). Both write files of all images, lossy and lossless as far
+as the model has such, and both read all files. Prints a line of JSON for each kind of file and
+direction: how many failed, how many of the decoded values differ from those that the writer
+decodes, and by how much the reader's priors are off at most, in units of what the corrections in a
+file allow for (beyond 1, one may be rounded otherwise, and its file then fails; the priors of files
+that fail are not seen).
 """
 
 import json
@@ -36,7 +37,9 @@ DATA_DIR = flags.DEFINE(
 CROP = flags.DEFINE_integer(
     'crop', 0, 'Only so many pixels a side, in the middle of each; 0: all.', lower_bound=0)
 HERE = flags.DEFINE_string('here', '', 'Variables of one environment: "NAME=VALUE NAME=VALUE".')
-THERE = flags.DEFINE_string('there', None, 'And of the other.')
+THERE = flags.DEFINE_string('there', None, 'And of the other; may be empty.')
+THERE_PYTHON = flags.DEFINE_string(
+    'there_python', sys.executable, 'The interpreter of the other, which may have another JAX.')
 WRITE = flags.DEFINE_string('write', None, 'Of the processes that this starts: files to there.')
 READ = flags.DEFINE_list('read', [], 'Likewise: files from these folders.')
 NAME = flags.DEFINE_string('name', None, 'Likewise: which environment this is.')
@@ -77,10 +80,11 @@ def start(name, what):
   Raises:
     UserError: it failed, and has said why.
   """
-  variables = dict(v.partition('=')[::2] for v in shlex.split(
-      {'here': HERE.value, 'there': THERE.value}[name]))
+  python, variables = {
+      'here': (sys.executable, HERE.value), 'there': (THERE_PYTHON.value, THERE.value)}[name]
+  variables = dict(v.partition('=')[::2] for v in shlex.split(variables))
   status = subprocess.run(
-      [sys.executable, '-m', PROGRAM, *sys.argv[1:], f'--name={name}', what],
+      [python, '-m', PROGRAM, *sys.argv[1:], f'--name={name}', what],
       env=os.environ | variables).returncode
   if status:
     raise UserError(f'what ran --{name} has failed (status {status})')
