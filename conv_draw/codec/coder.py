@@ -7,10 +7,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
-import jax
 import numpy as np
 
-from conv_draw.codec import adapting, bits_back, rates, refining
+from conv_draw.codec import bits_back, rates, refining, refusals
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
 from conv_draw.codec import segments as segments_lib
@@ -21,7 +20,7 @@ from conv_draw.codec.whole_pixels import WholePixels
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
 from conv_draw.model.local_draw import LocalDraw
-from conv_draw.model.pixels import BernoulliPixels, SquaredErrorPixels
+from conv_draw.model.pixels import SquaredErrorPixels
 from conv_draw.report import pictures
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib
@@ -51,6 +50,7 @@ class Coder:
     head: `IntegerPixels` for the pixels of lossless files; None: the canvas's own distribution.
     fingerprint: 8 bytes that files of this model carry.
     name: for messages.
+    fixed_size: (H, W), the only one that it takes if it has fully connected layers.
     clock: the time that its networks have taken.
   """
 
@@ -70,7 +70,7 @@ class Coder:
         model, params = model.draw, {'params': params['params']['draw']}
     self.model, self.params, self.name = model, params, name
     self.clock = network_lib.Clock()
-    self._fixed_size = image_size
+    self.fixed_size = image_size
     self._network = functools.lru_cache(maxsize=4)(
         lambda size, batch: network_lib.Network(model, params, size, batch, self.clock))
     self._whole_pixels = functools.lru_cache(maxsize=4)(
@@ -145,45 +145,14 @@ class Coder:
     Raises:
       UserError: an image that the model cannot code, or another argument that it cannot follow.
     """
-    limited = [x for x in (groups, bits_per_dim, psnr) if x is not None]
-    if lossless and limited:
-      raise UserError(
-          f'{source}: lossless stores everything: leave out groups, bits_per_dim and psnr')
-    if psnr is not None and len(limited) > 1:
-      raise UserError(f'{source}: psnr decides by itself: leave out groups and bits_per_dim')
-    if groups is not None:
-      arguments.number(groups, 'groups', 0, self.model.iterations, whole=True)
-    if bits_per_dim is not None:
-      arguments.number(bits_per_dim, 'bits_per_dim', 0, math.inf)
-    if psnr is not None:
-      arguments.number(psnr, 'psnr', 0, math.inf)
-    if contrast is not None:
-      degrees = network_lib.contrasts(self.model)
-      arguments.number(contrast, 'contrast', degrees[0], degrees[-1], whole=True)
-    arguments.number(effort, 'effort', 0, len(adapting.STEPS) - 1, whole=True)
-    if effort and lossless and not self.head:
-      raise UserError(
-          f'the model {self.name} has no whole-number pixels to be fitted to images: effort=0')
-    if effort and not lossless and not (self.model.iterations and refining.refines(self.model)):
-      raise UserError(
-          f'the model {self.name} has no linear paths with a price, in a single layer, to refine '
-          'latents by: effort=0')
-    if tile_side is not None:
-      arguments.number(tile_side, 'tile_side', 0, limits.MAX_SIDE, whole=True)
+    refusals.request(
+        self, source, lossless, groups, bits_per_dim, psnr, tile_side, effort, contrast)
     self.check_posterior(BINS)
-    if lossless and self.lossy_only:
-      raise UserError(f'the model {self.name} is of lossy files alone: leave out --lossless, or '
-                      'leave out --workdir for the model of lossless ones')
-    if self.lossless_only and not lossless:
-      raise UserError(f'the model {self.name} has no latents and stores pixels: give --lossless')
     image = np.asarray(arguments.images(image, 'HWC', self.model.pixels.grey_levels, source))
-    self._check_image(source, image)
+    refusals.image(self, source, image.shape)
     if lossless:
-      self._check_values(source, image)
+      refusals.values(self, source, image)
     height, width, channels = image.shape
-    if height * width > limits.MAX_PIXELS:
-      raise UserError(
-          f'{source} is {width}x{height}, more than {limits.MAX_PIXELS:,} pixels: cut it up')
     if tile_side is None:
       tile_side = tiles_lib.default_tile_side((height, width), self._at_once)
     tiling = self._tiling((height, width), tile_side, source)
@@ -191,7 +160,7 @@ class Coder:
         container.LOSSLESS if lossless else container.LOSSY, width, height, channels,
         self.model.pixels.grey_levels, self.model.iterations, tile_side,
         container.EACH if self.lossless_only else _grouping(image, lossless), SEED,
-        self.fingerprint, self.name, _jax_version())
+        self.fingerprint, self.name, refusals.jax_version())
     ends = container.ends(header)
     limits.check_image(header, source)
     whole = lossless and self.head is not None
@@ -235,7 +204,7 @@ class Coder:
           f'{source} takes {least:.4f} bits/dim with {what}, more than {bits_per_dim:g}: ask for '
           'that much, or for --groups=0 alone')
     data = container.write(header, segments)
-    self._check_not_empty(source, segments, tiling)
+    refusals.nothing(self, source, segments, tiling)
     decoded = image
     if verify or not lossless:
       decoded = self._decode(
@@ -264,18 +233,18 @@ class Coder:
     arguments.number(temperature, 'temperature', 0, 10)
     self.check_posterior(BINS)
     header, segments = container.read(data, partial, source=source)
-    self._check_header(source, header)
+    refusals.header(self, source, header)
     if header.groups != self.model.iterations:
       raise UserError(f'{source} has {header.groups} groups, its model {self.model.iterations}')
     tiling = self._tiling((header.height, header.width), header.tile_side, source)
-    self._check_not_empty(source, segments, tiling)
+    refusals.nothing(self, source, segments, tiling)
     while True:
       try:
         image = self._decode(header, tiling, segments, temperature, progress)
         return image, header, segments
       except stream.Undecodable as e:
         if len(segments) < 2 or not partial:
-          raise _written_elsewhere(
+          raise refusals.elsewhere(
               source, header, '' if partial else '; --partial gives a coarser image') from e
         segments = segments[:-1]
 
@@ -343,8 +312,8 @@ class Coder:
     images = np.asarray(arguments.images(images, 'NHWC', self.model.pixels.grey_levels, source))
     if len(names) != len(images):
       raise UserError(f'{source}: {len(images)} images and {len(names)} names: give each one')
-    self._check_image(source, images[0])
-    self._check_values(source, images)
+    refusals.image(self, source, images.shape[1:])
+    refusals.values(self, source, images)
     if images.shape[3] < self.model.channels:
       raise UserError(
           f'{source} holds grey images, the model {self.name} takes colour: convert them '
@@ -356,7 +325,7 @@ class Coder:
     count, height, width, channels = images.shape
     header = archive_file.Header(
         count, width, height, channels, self.model.pixels.grey_levels, initial_bits, SEED,
-        self.fingerprint, self.name, _jax_version())
+        self.fingerprint, self.name, refusals.jax_version())
     return archive_file.write(header, names, payload), initial_bits, rates
 
   def extract(
@@ -368,21 +337,21 @@ class Coder:
     """
     self.check_posterior(GAUSSIAN)
     header, names, payload = archive_file.read(data, source=source)
-    self._check_header(source, header)
+    refusals.header(self, source, header)
     network = self._network_of(self._tiling((header.height, header.width), 0, source))
     try:
       return bits_back.decode(network, payload, header.count, header.seed), names
     except stream.Undecodable as e:
-      raise _written_elsewhere(source, header, '') from e
+      raise refusals.elsewhere(source, header, '') from e
 
   def _tiling(self, size, tile_side, source='the image'):
     """`Tiling` of images of (H, W)."""
     tiling = tiles_lib.tiling(size, tile_side, self._at_once)
     height, width = tiling.tile_size
-    if not self._fits((height, width)):
+    if not self.fits((height, width)):
       raise UserError(
           f'{source} would be coded in tiles of {width}x{height}; the model {self.name} has fully '
-          f'connected layers and takes {self._fixed_size[1]}x{self._fixed_size[0]} alone: --tile=0')
+          f'connected layers and takes {self.fixed_size[1]}x{self.fixed_size[0]} alone: --tile=0')
     if height * width > self._at_once:
       raise UserError(
           f'{source} has {width}x{height} pixels in one piece, more than {self._at_once:,}: '
@@ -397,14 +366,6 @@ class Coder:
     """`WholePixels` for its tiles."""
     return self._whole_pixels(tiling.tile_size, tiling.batch, channels)
 
-  def _check_not_empty(self, source, segments, tiling):
-    if self.lossless_only and not segments:
-      raise UserError(f'{source} ends before its pixels, and there is nothing else: get it again')
-    if not segments and tiling.count > tiling.batch:  # hours, for an image of nothing
-      raise UserError(
-          f'{source}: with no groups of latents at all there is nothing of an image that large; '
-          'store one group or more')
-
   def check_posterior(self, wanted: Sequence[str]) -> None:
     """Raises `UserError` unless the model's posterior is one of those `wanted`: BINS, GAUSSIAN."""
     if self.lossless_only:
@@ -417,63 +378,15 @@ class Coder:
           f'{" or ".join(wanted)} (single images: uniform or rounded; archives: gaussian or '
           'constant)')
 
-  def _check_image(self, source, image):
-    height, width, channels = image.shape
-    if channels > self.model.channels:
-      raise UserError(
-          f'{source} has colours, the model {self.name} has not: convert it to grey, or use '
-          'a model of colour images')
-    if not self._fits((height, width)):
-      raise UserError(
-          f'{source} is {width}x{height}; the model {self.name} has fully connected layers '
-          f'and takes {self._fixed_size[1]}x{self._fixed_size[0]} alone')
-
-  def _check_values(self, source, image):
-    """Raises `UserError` for grey values to be coded losslessly with a model of binary pixels."""
-    pixels = self.model.pixels
-    if isinstance(pixels, BernoulliPixels) and not (
-        np.isin(image, (0, pixels.grey_levels - 1)).all()):
-      raise UserError(
-          f'{source} has more values than the two that the model {self.name} knows, 0 and '
-          f'{pixels.grey_levels - 1}: make it black and white, or use another model')
-
-  def _check_header(self, source, header):
-    if header.fingerprint != self.fingerprint:
-      raise UserError(
-          f'{source} was written with another model, {header.name} ({header.fingerprint.hex()}); '
-          f'this is {self.name} ({self.fingerprint.hex()}): give the --workdir of that one')
-    shape = header.height, header.width, header.channels
-    if header.channels > self.model.channels or header.grey_levels != self.model.pixels.grey_levels:
-      raise UserError(
-          f'{source} says {shape}, {header.grey_levels} levels, which its model has not')
-    if not self._fits(shape[:2]):
-      raise UserError(f'{source} says {shape}, a size that its model does not take')
-
-  def _fits(self, size):
+  def fits(self, size: tuple[int, int]) -> bool:
     """Whether the model takes images of (H, W): with fully connected layers, of one size."""
-    return self.lossless_only or size == self._fixed_size or all(
+    return self.lossless_only or size == self.fixed_size or all(
         layer.stride for layer in self.model.all_layers)
 
 
 def _part_of(progress, number, count):
   """`progress` of one of `count` passes over an image; None of None."""
   return progress and (lambda done, total: progress(number * total + done, count * total))
-
-
-def _jax_version():
-  """(major, minor, patch)."""
-  return jax.__version_info__[:3]
-
-
-def _written_elsewhere(source, header, remedy):
-  """What to say of data whose checksums hold, but which do not decode here."""
-  said = lambda version: '.'.join(map(str, version)) if version else 'an unknown version'
-  if jax.default_backend() != 'cpu':
-    remedy = f', or on the CPU (JAX_PLATFORMS=cpu){remedy}'
-  return UserError(
-      f'{source} is not damaged, but does not decode here: it was written on another machine or '
-      f'with another JAX (with {said(header.jax)}; here {said(_jax_version())}): decode it there'
-      f'{remedy}')
 
 
 def _grouping(image, lossless):

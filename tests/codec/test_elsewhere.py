@@ -8,7 +8,7 @@ from conv_draw import BernoulliPixels, GaussianPixels, LogisticMixturePixels
 from conv_draw.codec import coder as coder_lib
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
-from conv_draw.codec import pixels
+from conv_draw.codec import pixels, refusals
 from conv_draw.errors import UserError
 from tests.codec.test_image import SIZE, trained
 
@@ -86,7 +86,7 @@ def test_with_latents_that_do_not_decode_partial_keeps_those_before(coder, image
 
 
 def test_files_of_before_do_not_say_what_wrote_them(coder, images, monkeypatch):
-  monkeypatch.setattr(coder_lib, '_jax_version', lambda: None)
+  monkeypatch.setattr(refusals, 'jax_version', lambda: None)
   file = coder.encode(images[0], lossless=True)
   elsewhere(monkeypatch, 0.3)
   with pytest.raises(UserError, match='an unknown version'):
