@@ -24,6 +24,7 @@ import tempfile
 import numpy as np
 from absl import flags
 
+from benchmarks import apart
 from conv_draw import command_line
 from conv_draw.errors import UserError
 
@@ -71,7 +72,7 @@ def compare():
         if os.path.isdir(path := os.path.join(at[writer], kind)):
           print(json.dumps({
               'files': kind, 'written': environments[writer], 'read': environments[reader],
-              **differences(path, writer, reader)}), flush=True)
+              **apart.differences(path, writer, reader)}), flush=True)
 
 
 def start(name, what):
@@ -124,7 +125,7 @@ def read(folders):
   """Decodes all of them; beside each file, what came of it here, unless it fails."""
   from conv_draw.codec.coder import Coder
   coder = Coder.load(WORKDIR.value)
-  priors = _recorded()
+  priors = apart.recorded_priors()
   for folder in folders:
     for kind in os.listdir(folder):
       numbers = [name for name in os.listdir(os.path.join(folder, kind)) if name.isdecimal()]
@@ -139,58 +140,6 @@ def read(folders):
             continue
         seen = np.concatenate(priors, 1) if priors else np.zeros((2, 0), np.float32)
         np.savez(f'{path}.{NAME.value}.npz', image=image, priors=seen)
-
-
-def _recorded():
-  """A list to which all priors are added from here on, float32 [2, n]: means and sigmas.
-
-  Only of latents that are coded: nobody has to agree about the others.
-  """
-  from conv_draw.codec.network import Network
-  original, found = Network.prior, []
-
-  def prior(self, i, part, t, *rest):
-    mean, sigma = original(self, i, part, t, *rest)
-    coded = self.parts(i, t)[part]
-    by_image = lambda values: values.reshape(self.batch, -1)[:, coded].ravel()
-    found.append(np.float32([by_image(mean), by_image(sigma)]))
-    return mean, sigma
-
-  Network.prior = prior
-  return found
-
-
-def differences(folder, writer, reader):
-  """Of the files in a folder, as `writer` and `reader` have decoded them."""
-  from conv_draw.codec.image import LOG2_SCALE_ERROR, MEAN_ERROR
-  names = [name for name in os.listdir(folder) if name.isdecimal()]
-  failed = values = off = most = 0
-  priors, beyond, of_means, of_scales = 0, 0, 0.0, 0.0
-  for name in names:
-    found = []
-    for who in (writer, reader):
-      try:
-        with np.load(os.path.join(folder, f'{name}.{who}.npz')) as arrays:
-          found.append((arrays['image'].astype(int), *arrays['priors'].astype(np.float64)))
-      except FileNotFoundError:
-        break
-    if len(found) < 2:
-      failed += 1
-      continue
-    (image, mean, sigma), (other, other_mean, other_sigma) = found
-    values += image.size
-    off += int((image != other).sum())
-    most = max(most, int(abs(image - other).max()))
-    means = abs(other_mean - mean) / (MEAN_ERROR * (sigma + abs(mean)))
-    scales = abs(np.log2(other_sigma / sigma)) / LOG2_SCALE_ERROR
-    priors += mean.size
-    beyond += int((np.maximum(means, scales) > 1).sum())
-    of_means, of_scales = means.max(initial=of_means), scales.max(initial=of_scales)
-  return {
-      'count': len(names), 'failed': failed, 'values': values, 'values_off': off,
-      'off_at_most': most, 'priors': priors, 'priors_beyond': beyond,
-      'means_off_at_most': round(float(of_means), 3),
-      'scales_off_at_most': round(float(of_scales), 3)}
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import elsewhere, parts, scaling, work
+from benchmarks import apart, parts, scaling, work
 from conv_draw import GaussianPixels
 from conv_draw.codec import image as image_lib
 from conv_draw.model import layers, objective
@@ -132,7 +132,7 @@ def test_files_of_two_environments_are_compared(tmp_path):
       other_sigma = sigma * 2 ** (there * image_lib.LOG2_SCALE_ERROR / 2)
       np.savez(tmp_path / f'{number}.{who}.npz', image=image ^ there,
                priors=np.float64([other_mean, other_sigma]))
-  found = elsewhere.differences(str(tmp_path), 'here', 'there')
+  found = apart.differences(str(tmp_path), 'here', 'there')
   assert found == {
       'count': 2, 'failed': 1, 'values': 60, 'values_off': 60, 'off_at_most': 1, 'priors': 10,
       'priors_beyond': 1, 'means_off_at_most': 2.0, 'scales_off_at_most': 0.5}

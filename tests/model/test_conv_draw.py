@@ -186,11 +186,11 @@ def test_storing_all_groups_is_inference_and_none_is_sampling(
 def test_generated_groups_can_have_keys_of_their_own(params, images, reconstruct):
   key, one, two = jax.random.split(jax.random.key(5), 3)
   draw = lambda groups, other: reconstruct(params, key, images, groups, generation_key=other)
-  np.testing.assert_allclose(
-      draw(1, key), reconstruct(params, key, images, 1), rtol=1e-4, atol=1e-5)
+  same = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+  same(draw(1, key), reconstruct(params, key, images, 1))
   np.testing.assert_array_equal(draw(3, one), draw(3, two))
   assert abs(draw(1, one) - draw(1, two)).max() > 1e-3
-  np.testing.assert_allclose(draw(0, one), reconstruct(params, one, images, 0), rtol=1e-5)
+  same(draw(0, one), reconstruct(params, one, images, 0))
 
 
 @pytest.mark.parametrize('posterior, gain', [('constant', 0), ('rounded', 0), ('uniform', 3)])
