@@ -88,6 +88,7 @@ def compile_and_run(config, shape, count, steps_done=3):
   import jax
   import numpy as np
 
+  from conv_draw.machine.devices import AXIS
   from conv_draw.model.from_config import from_config
   from conv_draw.training import steps
   model = from_config(config, shape, 256)
@@ -98,7 +99,7 @@ def compile_and_run(config, shape, count, steps_done=3):
       0, 256, (count, config.train.batch_size // count, *shape)).astype(np.uint8)
   step = jax.pmap(
       functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
-      axis_name=steps.AXIS, devices=jax.local_devices()[:count]).lower(state, images).compile()
+      axis_name=AXIS, devices=jax.local_devices()[:count]).lower(state, images).compile()
   for _ in range(steps_done):
     state, _ = step(state, images)
   return all_reduced_bytes(step.as_text()), jax.tree.map(lambda x: np.asarray(x[0]), state.params)

@@ -65,7 +65,7 @@ def measure(config, shape, repeats):
   import jax.numpy as jnp
   import numpy as np
 
-  from benchmarks import parts as parts_lib
+  from benchmarks import parts
   from conv_draw.machine import devices
   from conv_draw.model.from_config import from_config
   from conv_draw.training import steps
@@ -89,14 +89,6 @@ def measure(config, shape, repeats):
     state, metrics = step(state, images)
     jax.block_until_ready(metrics)
     seconds.append(time.perf_counter() - began)
-  parts = {}
-  if PARTS.value:
-    def call():
-      nonlocal state
-      state, metrics = step(state, images)
-      jax.block_until_ready((state, metrics))
-
-    parts = {'parts': parts_lib.measure(step, call)}
   step_seconds = statistics.median(seconds[2:])
   # Forward, and twice as much for the gradients of inputs and kernels.
   gflops = 6e-9 * multiplications(config, shape) * batch_size / step_seconds
@@ -109,7 +101,7 @@ def measure(config, shape, repeats):
              'local_dtype': m.local_dtype}
     dtype = dtype if m.steps else m.local_dtype
   peak = matmul_gflops(jnp.dtype(dtype))
-  return local | parts | {
+  figures = local | {
       'images_per_second': round(batch_size / step_seconds, 3),
       'step_ms': round(1e3 * step_seconds, 2),
       'gflops': round(gflops, 1),
@@ -124,6 +116,14 @@ def measure(config, shape, repeats):
       'device': jax.devices()[0].device_kind, 'jax': jax.__version__,
       'dtype': dtype,
   }
+  if PARTS.value:  # in the end: the profiler takes memory, too
+    def call():
+      nonlocal state
+      state, metrics = step(state, images)
+      jax.block_until_ready((state, metrics))
+
+    figures['parts'] = parts.measure(step, call)
+  return figures
 
 
 def run_peer(config, shape, *layout):

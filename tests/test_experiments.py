@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conv_draw.data import sets
+from conv_draw.machine.devices import AXIS
 from conv_draw.model.from_config import from_config
 from conv_draw.training import steps
 from experiments import default
@@ -64,7 +65,7 @@ def test_experiment_has_the_keys_of_default_and_takes_a_step(name):
   step = jax.pmap(
       lambda state, images: steps.train_step(
           state, images, model=model, optimizer=optimizer, config=config),
-      axis_name=steps.AXIS, devices=jax.devices()[:1])
+      axis_name=AXIS, devices=jax.devices()[:1])
   if not alone:
     of_one_device = lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
     state, metrics = jax.eval_shape(

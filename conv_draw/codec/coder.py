@@ -347,15 +347,7 @@ class Coder:
   def _tiling(self, size, tile_side, source='the image'):
     """`Tiling` of images of (H, W)."""
     tiling = tiles_lib.tiling(size, tile_side, self._at_once)
-    height, width = tiling.tile_size
-    if not self.fits((height, width)):
-      raise UserError(
-          f'{source} would be coded in tiles of {width}x{height}; the model {self.name} has fully '
-          f'connected layers and takes {self.fixed_size[1]}x{self.fixed_size[0]} alone: --tile=0')
-    if height * width > self._at_once:
-      raise UserError(
-          f'{source} has {width}x{height} pixels in one piece, more than {self._at_once:,}: '
-          f'tiles of {math.isqrt(self._at_once)} pixels are the most')
+    refusals.tile(self, source, tiling.tile_size, self._at_once)
     return tiling
 
   def _network_of(self, tiling):

@@ -67,6 +67,19 @@ def image(coder, source, shape):
         f'{source} is {width}x{height}, more than {limits.MAX_PIXELS:,} pixels: cut it up')
 
 
+def tile(coder, source, size, most):
+  """Tiles of (H, W) that the model does not take, or of more than so many pixels."""
+  height, width = size
+  if not coder.fits(size):
+    raise UserError(
+        f'{source} would be coded in tiles of {width}x{height}; the model {coder.name} has fully '
+        f'connected layers and takes {coder.fixed_size[1]}x{coder.fixed_size[0]} alone: --tile=0')
+  if height * width > most:
+    raise UserError(
+        f'{source} has {width}x{height} pixels in one piece, more than {most:,}: '
+        f'tiles of {math.isqrt(most)} pixels are the most')
+
+
 def values(coder, source, images):
   """Grey values to be coded losslessly with a model of binary pixels."""
   pixels = coder.model.pixels
