@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from conv_draw.codec import bits_back, rates, refining, refusals
+from conv_draw.codec import fingerprint as fingerprint_lib
 from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
 from conv_draw.codec import segments as segments_lib
@@ -62,7 +63,7 @@ class Coder:
         the first becomes `model`.
       image_size: (H, W) of the images it was trained on, needed with fully connected layers.
     """
-    self.fingerprint = network_lib.fingerprint(model, params)
+    self.fingerprint = fingerprint_lib.fingerprint(model, params)
     self.head = None
     if isinstance(model, LocalDraw):
       self.head, head_params = model.head, {'params': params['params']['head']}

@@ -6,7 +6,6 @@ the same floats to the last bit. What is flat has the images' values one after t
 
 import contextlib
 import functools
-import hashlib
 import math
 import threading
 import time
@@ -17,7 +16,6 @@ import numpy as np
 
 from conv_draw.errors import UserError
 from conv_draw.model import linear_paths
-from conv_draw.model.local_draw import LocalDraw
 
 LEAST_LOG_MASS = -30.0  # nats
 
@@ -32,38 +30,9 @@ def factor(contrast):
   return 3 ** (-contrast / 64)
 
 
-def fingerprint(model, params):
-  """8 bytes that tell models apart: of the parameters and of all that they are used with."""
-  if isinstance(model, LocalDraw):
-    head = model.head
-    settings = ('whole', head.channels, head.horizon, head.residual_layers, head.mixtures)
-    if model.draw:
-      settings += (fingerprint(model.draw, {}),)
-    return _digest(settings, params)
-  pixels = repr(model.pixels).replace('grey_levels=', 'levels=')  # as the first files have it
-  settings = (
-      model.channels, pixels, model.iterations, model.kernel,
-      [tuple(layer)[:3] for layer in model.all_layers], model.posterior, str(np.dtype(
-          model.compute_dtype)))
-  if model.image_kernel:
-    settings += (model.image_kernel,)
-  if model.linear:
-    settings += (tuple(DEGREES),)
-  return _digest(settings, params)
-
-
 def contrasts(model):
   """Which of `DEGREES` there are for a model: 0 alone, or all."""
   return DEGREES if model.iterations and model.linear else range(1)
-
-
-def _digest(settings, params):
-  digest = hashlib.blake2b(repr(settings).encode(), digest_size=8)
-  for path, value in sorted(
-      jax.tree_util.tree_leaves_with_path(params), key=lambda leaf: jax.tree_util.keystr(leaf[0])):
-    digest.update(jax.tree_util.keystr(path).encode())
-    digest.update(np.asarray(value).astype('<f4').tobytes())
-  return digest.digest()
 
 
 class Clock:

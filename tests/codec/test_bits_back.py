@@ -70,16 +70,6 @@ def test_what_cannot_be_decoded_is_an_error(network, images):
       bits_back.decode(wrong, data, count, seed)
 
 
-def test_fingerprint_tells_parameters_and_settings_apart(network):
-  model, params = network.model, {'params': {'a': np.ones(2, np.float32)}}
-  one = network_lib.fingerprint(model, params)
-  assert one == network_lib.fingerprint(model.clone(), params) and len(one) == 8
-  other = {'params': {'a': np.array([1, np.nextafter(*np.float32([1, 2]))], np.float32)}}
-  assert len({
-      one, network_lib.fingerprint(model, other),
-      network_lib.fingerprint(model.clone(iterations=3), params)}) == 3
-
-
 def test_walking_step_by_step_is_what_apply_does(network, images):
   """The canvas from posterior means, iteration by iteration, and from the whole scan."""
   state, seen = network.begin(), network.see(images[:1])
