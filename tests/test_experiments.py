@@ -38,6 +38,15 @@ def way(config):
           bool(m.steps), bool(o.progressive), o.bound, t.optimizer, t.part, bool(t.ema_decay))
 
 
+def shrink(config):
+  """The model of a config of images of 4x4 pixels, made tiny."""
+  few = tuple(3 for _ in config.model.upper_strides)
+  config.model.update(
+      steps=2, features=3, latents=2, mixtures=2, upper_features=few, upper_latents=few,
+      restoration=min(config.model.restoration, 4))
+  return from_config(config, (4, 4, 1), 256)
+
+
 FIRST = {way(load(name)): name for name in reversed(NAMES)}  # of those that run the same code
 
 
@@ -53,12 +62,8 @@ def test_experiment_has_the_keys_of_default_and_takes_a_step(name):
   key = jax.random.key(0)
   jax.eval_shape(full.init, key, key, image)
   # ... and trained for a step at a tiny one, if no other experiment was that runs the same code.
-  few = tuple(3 for _ in config.model.upper_strides)
   alone = FIRST[way(config)] == name
-  config.model.update(
-      steps=2, features=3, latents=2, mixtures=2, upper_features=few, upper_latents=few,
-      restoration=min(config.model.restoration, 4))
-  model = from_config(config, (4, 4, 1), 256)
+  model = shrink(config)
   optimizer = steps.create_optimizer(config)
   images = np.random.default_rng(0).integers(0, 256, (1, 2, 4, 4, 1)).astype(np.uint8)
   create = functools.partial(steps.create_state, config, model, optimizer, images.shape[2:])
@@ -74,6 +79,53 @@ def test_experiment_has_the_keys_of_default_and_takes_a_step(name):
     return
   state, metrics = step(jax.tree.map(lambda x: np.asarray(x)[None], create()), images)
   assert np.isfinite(metrics['loss'][0]) and state.step[0] == 1
+
+
+def loss_and_gradients(name, counts):
+  """[(loss, {parameter: gradient}, nats of the terms)] of a step on so many devices of each count.
+
+  All with the same images and keys, with parameters of which none is zero.
+  """
+  config = load(name)
+  model = shrink(config)
+  optimizer = steps.create_optimizer(config)
+  rng = np.random.default_rng(0)
+  # Of different means and contrasts, so that no part of the batch is like all of it.
+  images = rng.integers(0, 256, (8, 4, 4, 1)) * rng.random((8, 1, 1, 1))
+  images = (images + rng.random((8, 1, 1, 1)) * (255 - images.max((1, 2, 3), keepdims=True)))
+  images = images.astype(np.uint8)
+  state = jax.jit(functools.partial(steps.create_state, config, model, optimizer, (4, 4, 1)))()
+  state = state.replace(opt_state=None, ema_params=None, params=jax.tree.map(
+      lambda x: x + 0.05 * rng.normal(size=x.shape).astype(np.float32), state.params))
+  found = []
+  for count in counts:
+    function = jax.pmap(
+        lambda state, images: steps.loss_and_gradients(
+            state, images, model=model, config=config)[:2],
+        axis_name=AXIS, devices=jax.devices()[:count], in_axes=(None, 0))
+    loss, gradients = function(state, images.reshape(count, -1, *images.shape[1:]))
+    gradients = {
+        jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(x)[0]
+        for path, x in jax.tree_util.tree_leaves_with_path(gradients['params'])}
+    found.append((float(loss[0]), gradients))
+  return found
+
+
+def largest_difference(found, reference):
+  """Of one gradient's arrays from another's, as a part of the length of the reference's array."""
+  lengths = {name: np.linalg.norm(x) for name, x in reference.items()}
+  return max(
+      np.linalg.norm(found[name] - reference[name]) / length if length else abs(found[name]).max()
+      for name, length in lengths.items())
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_what_is_minimised_does_not_depend_on_the_number_of_devices(name):
+  (loss, gradients), (other, others) = loss_and_gradients(name, (1, 2))
+  print(f'{name:20} loss {loss:12.4f} differs by {abs(other / loss - 1):.1e}, '  # noqa: T201
+        f'gradients by {largest_difference(others, gradients):.1e}')
+  assert other == pytest.approx(loss, rel=1e-5)
+  assert largest_difference(others, gradients) < 1e-3
 
 
 @pytest.mark.parametrize('name, features', [

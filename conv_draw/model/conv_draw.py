@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from conv_draw.model import arguments, layers, linear_paths, recurrence
 from conv_draw.model import geometry as geometry_lib
+from conv_draw.model import noise as noise_lib
 from conv_draw.model import restoration as restoration_lib
 from conv_draw.model import weights as weights_lib
 from conv_draw.model.latents import DiagonalGaussian, QuantisedPosterior
@@ -25,9 +26,14 @@ from conv_draw.model.noise import image_keys, standard_normal
 # the prior's width before a latent that says nothing costs nothing.
 WIDTH_SPEED = 10
 
-# Numbers folded into an image's key from here on are those of dithers.
-DITHER = 2**20
-RESTORED = 2**21  # says which prefixes are restored in training
+
+class Restored(NamedTuple):
+  """Some prefixes of B images that were restored; all arrays are raw, per image."""
+
+  at: jax.Array  # int32 [some, B] t - 1 of prefixes r_t, drawn for each image
+  squared_error: jax.Array  # [some, B] of what is shown of these, as `Inference.squared_error`
+  # Of the canvases of all iterations as they were before `restoration`; has no gradient.
+  canvas_squared_error: jax.Array  # [T, B]
 
 
 class Inference(NamedTuple):
@@ -39,10 +45,11 @@ class Inference(NamedTuple):
   # Of local pixels, which are scored along with them (`local_draw`); of others, `elbo` does that.
   pixel_nats: jax.Array | None = None  # [B] -log p(x | z)
   canvas_nats: jax.Array | None = None  # [B] what the canvas alone would cost
-  # Of a model with `prefixes`, what the canvas r_t of every iteration would cost, and its error.
+  # Of a model with `prefixes`, what the canvas r_t of every iteration would cost, and the error of
+  # what is shown of it (after `restoration`, if there is one), within 0..1, summed over pixels.
   prefix_nats: jax.Array | None = None  # [T, B] L^x(r_t)
-  squared_error: jax.Array | None = None  # [T, B] of what it shows, within 0..1, summed over pixels
-  restored: jax.Array | None = None  # [B] of some of them, relative to that before `restoration`
+  squared_error: jax.Array | None = None  # [T, B]; None if only some prefixes are restored
+  restored: Restored | None = None  # these
 
 
 class ConvDraw(nn.Module):
@@ -194,7 +201,7 @@ class ConvDraw(nn.Module):
     squared_error, restored = outputs.squared_error, None
     if outputs.canvas is not None:
       if some:
-        restored = self._relative_errors(keys, images, outputs, some)
+        squared_error, restored = None, self._restored(keys, images, outputs, some)
       else:
         after = jnp.arange(1, self.iterations + 1)
         squared_error = jax.lax.map(
@@ -209,20 +216,21 @@ class ConvDraw(nn.Module):
     shown = self.pixels.mean(self.canvas(state, images.shape[1:3]))
     return ((self.unit_interval(images) - jnp.clip(shown, 0, 1)) ** 2).sum((1, 2, 3))
 
-  def _relative_errors(self, keys, images, outputs, some):
-    """[B] squared errors of restored prefixes, of those of all images before; a mean of `some`.
+  def _restored(self, keys, images, outputs, some):
+    """`Restored`, of `some` prefixes of each image, drawn from its key.
 
     The canvases are taken as they are: the recurrence does not learn from them.
     """
-    fractions = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, RESTORED)))(keys)
+    fractions = jax.vmap(
+        lambda key: jax.random.uniform(jax.random.fold_in(key, noise_lib.RESTORED)))(keys)
     strata = jnp.arange(some)[:, None] + fractions  # [some, B], one of each part of the iterations
     at = (strata * (self.iterations / some)).astype(jnp.int32).clip(0, self.iterations - 1)
     canvases, before = jax.lax.stop_gradient(
-        (outputs.canvas[at, jnp.arange(len(images))], outputs.squared_error.mean(1)[at]))
+        (outputs.canvas[at, jnp.arange(len(images))], outputs.squared_error))
     repeated = jnp.tile(images, (some, 1, 1, 1))
     error = self._squared_error(
         repeated, canvases.reshape(-1, *canvases.shape[2:]), at.reshape(-1) + 1)
-    return (error.reshape(some, -1) / before).mean(0)
+    return Restored(at, error.reshape(some, -1), before)
 
   def reconstruct(
       self, key: ArrayLike, images: arguments.Array, groups: ArrayLike,
@@ -339,19 +347,20 @@ class ConvDraw(nn.Module):
     dithered = self.posterior == 'uniform'
     bins = QuantisedPosterior(z, self._log_sigma(layer)[t], dithered)
     return bins.at(
-        temperature * self._noise(keys, DITHER + t, layer, prior) if dithered else 0.0)
+        temperature * self._noise(keys, noise_lib.DITHER + t, layer, prior) if dithered else 0.0)
 
   def _noise(self, keys, number, layer, distribution):
     """[B, h, w, Z] draws of N(0, 1): one of those of that layer, as large as a distribution of it.
 
     Args:
       keys: [B], one per image.
-      number: t; DITHER + t for the dither.
+      number: t; `noise.DITHER` + t for the dither.
       layer: 0, 1, ...
       distribution: q_t or p_t of that layer.
     """
     if layer > 0:  # layer 0 draws from the images' keys, the layers above from keys of their own
-      keys = jax.vmap(lambda key: jax.random.fold_in(key, self.iterations + layer))(keys)
+      number_of_layer = noise_lib.layer(self.iterations, layer)
+      keys = jax.vmap(lambda key: jax.random.fold_in(key, number_of_layer))(keys)
     return standard_normal(keys, number, distribution.mean.shape[1:])
 
   def prepare(self, image_size):

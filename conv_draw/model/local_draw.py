@@ -10,10 +10,7 @@ from conv_draw.model import arguments
 from conv_draw.model.conv_draw import Inference
 from conv_draw.model.integer_pixels import IntegerPixels
 from conv_draw.model.local_pixels import LocalPixels
-from conv_draw.model.noise import image_keys
-
-# Folded into an image's key: the pixels that are scored, and those that are drawn.
-PLACES, PIXELS = 2**21, 2**21 + 1
+from conv_draw.model.noise import PIXELS, PLACES, image_keys
 
 
 class LocalDraw(nn.Module):

@@ -1,6 +1,17 @@
 """The noise that latents are drawn with: every image's from a key of its own.
 
 So what is drawn for an image does not depend on the batch around it.
+
+All random numbers of an image come from `jax.random.fold_in(its key, number)`, and this is the one
+table of these numbers: no two purposes share one. Of a model of T iterations
+
+  0 .. T-1   the latents of iteration t, in the layer nearest the pixels
+  T          `binarisation`
+  T + i      `layer` i = 1, 2, ..., the layers above
+  T + 1 + j  `sample` j = 0, 1, ..., a key that takes the image's place where training draws the
+             latents of an image several times: no layer then draws from the image's own key
+
+and, beyond any T, the constants below.
 """
 
 import functools
@@ -9,6 +20,26 @@ import jax
 import jax.numpy as jnp
 
 from conv_draw.model import arguments
+
+DITHER = 2**20  # + t: the dither of the latents of iteration t
+PLACES = 2**21  # which pixels are scored in training, of local pixels
+PIXELS = 2**21 + 1  # the values of local pixels
+RESTORED = 2**22  # which prefixes are restored in training
+
+
+def binarisation(iterations):
+  """The number of the draw that makes grey values binary, of a model of T `iterations`."""
+  return iterations
+
+
+def layer(iterations, i):
+  """The number of layer i = 1, 2, ... above the one nearest the pixels."""
+  return iterations + i
+
+
+def sample(iterations, j):
+  """The number of draw j = 0, 1, ... of an image's latents, if there are several."""
+  return iterations + 1 + j
 
 
 def image_keys(key, count):

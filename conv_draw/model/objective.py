@@ -21,8 +21,8 @@ class Elbo(NamedTuple):
   canvas_nats: jax.Array | None = None  # [B] L^x of the canvas that local pixels see, no term of it
   # Of models with `prefixes`, no terms of it either: of the canvas of every iteration
   prefix_nats: jax.Array | None = None  # [T, B] L^x(r_t)
-  squared_error: jax.Array | None = None  # [T, B] of what it shows, within 0..1, summed over pixels
-  restored: jax.Array | None = None  # [B] of some of them, relative to that before `restoration`
+  squared_error: jax.Array | None = None  # [T, B] of what is shown of it, as of an `Inference`
+  restored: Any = None  # `conv_draw.Restored`, if only some prefixes are restored
 
   @property
   def nats(self) -> jax.Array:
@@ -59,7 +59,9 @@ def betas(first: float, last: float, iterations: int) -> np.ndarray:
   return first * (last / first) ** (np.arange(iterations) / max(iterations - 1, 1))
 
 
-def progressive(terms: Elbo, betas: np.ndarray) -> jax.Array:
+def progressive(
+    terms: Elbo, betas: np.ndarray, axis_name: str | None = None,
+) -> jax.Array:
   """The cost of all prefixes, beyond the paper: each is trained as the codec of its own rate.
 
   With the cost of prefix t being sum_{s <= t} L^z_s + beta_t L^x(r_t), a small part of any counts
@@ -68,17 +70,25 @@ def progressive(terms: Elbo, betas: np.ndarray) -> jax.Array:
   Args:
     terms: `Elbo` of B images, of a model with `prefixes`.
     betas: [T], of `betas`.
+    axis_name: of `jax.pmap`, over whose devices the batch is divided equally, B images on each;
+      None: the B images are the batch.
   Returns:
-    [B] nats: the costs weighted by the inverse of their means over the images, which have no
-    gradients; the mean over images is that of the unweighted costs over t. If prefixes are
-    restored, their relative squared error is added likewise.
+    [B] nats: the costs weighted by the inverse of their means over the images of the batch, which
+    have no gradients; the mean over images is that of the unweighted costs over t. If prefixes are
+    restored, their squared errors are added likewise, relative to the mean squared error that
+    canvases of the same iteration have before `restoration`.
   """
+  def means_over_batch(values):  # [T, B] -> [T, 1]
+    means = jax.lax.stop_gradient(values.mean(1, keepdims=True))
+    return means if axis_name is None else jax.lax.pmean(means, axis_name)
+
   stored = jnp.cumsum(terms.kl_nats.sum(1), 0)  # [T, B]
   costs = stored + betas[:, None] * terms.prefix_nats
-  means = jax.lax.stop_gradient(costs.mean(1, keepdims=True))
+  means = means_over_batch(costs)
   relative = (costs / means).mean(0)
   if terms.restored is not None:
-    relative += terms.restored
+    at, errors, before = terms.restored
+    relative += (errors / means_over_batch(before)[at, 0]).mean(0)
   return relative * means.mean()
 
 

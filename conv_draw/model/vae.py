@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from conv_draw.model import arguments, geometry
+from conv_draw.model import noise as noise_lib
 from conv_draw.model.conv_draw import Inference
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer
@@ -188,8 +189,7 @@ class Vae(nn.Module):
 
   def _noise(self, keys, layer, distribution):
     """[B, h, w, Z] draws of N(0, 1) for a layer, as large as a distribution of it; keys: [B]."""
-    # Number `iterations` is left to binarisation, as `ConvDraw` leaves it.
-    number = self.iterations + layer if layer else 0
+    number = noise_lib.layer(self.iterations, layer) if layer else 0
     return standard_normal(keys, number, distribution.mean.shape[1:])
 
   def _encode(self, stack, images):

@@ -9,11 +9,11 @@ import optax
 from flax import struct
 
 from conv_draw.machine.devices import AXIS
-from conv_draw.model import objective, weights
+from conv_draw.model import noise, objective, weights
 from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.pixels import BernoulliPixels
 
-RESTORED = 2  # prefixes of each image, in a step of a model with `restoration`
+SOME_RESTORED = 2  # prefixes of each image, in a step of a model with `restoration`
 
 # All randomness is fold_in(seed, purpose, ...): no two purposes share a stream.
 INITIALISE, TRAIN, EVALUATE, FIGURES = range(4)
@@ -132,35 +132,36 @@ def binarise(keys, images):
   return jax.vmap(draw)(keys, images).astype(jnp.uint8) * 255
 
 
-def repeat(keys, images, samples, taken):
+def repeat(keys, images, samples, iterations):
   """Keys and images of several draws of the latents per image, an image's side by side.
 
   Args:
     keys: [B], one per image.
     images: [B, ...].
     samples: k, how many draws.
-    taken: numbers below this have been folded into the images' keys for other purposes.
+    iterations: T, of the model.
   Returns:
     ([B k] keys, [B k, ...] images); both as they are if k = 1.
   """
   if samples == 1:
     return keys, images
-  numbers = taken + jnp.arange(samples)
+  numbers = noise.sample(iterations, jnp.arange(samples))
   fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
   return fold(keys, numbers).reshape(-1), jnp.repeat(images, samples, 0)
 
 
-def train_step(state, images, *, model, optimizer, config):
-  """One Adam update on this device's share of the batch.
+def loss_and_gradients(state, images, *, model, config):
+  """What an update of this step minimises: (loss, gradients, `objective.Elbo`).
+
+  Neither loss nor gradients depend on how many devices the batch is divided over, but for rounding.
 
   Args:
     state: `TrainState`; the same on every device.
     images: [B / devices, H, W, C] uint8.
-    model, optimizer, config: static.
+    model, config: static.
   Returns:
-    (new state, metrics): scalars in nats per image, averaged over the whole batch and measured
-    before the update. 'nats' is the loss at beta = 1; 'reconstruction_nats' and 'kl_nats' are
-    averages over all samples.
+    loss, a scalar in nats per image, and gradients of the parameters, both averaged over the whole
+    batch; the terms at beta = 1 of this device's [B / devices * samples] entries.
   """
   share = images.shape[0]
   key = random_key(config.train.seed, TRAIN)
@@ -169,15 +170,16 @@ def train_step(state, images, *, model, optimizer, config):
   places = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
   keys = jax.vmap(functools.partial(jax.random.fold_in, key))(places)
   if isinstance(model.pixels, BernoulliPixels):
-    images = binarise(jax.vmap(lambda k: jax.random.fold_in(k, model.iterations))(keys), images)
+    number = noise.binarisation(model.iterations)
+    images = binarise(jax.vmap(lambda key: jax.random.fold_in(key, number))(keys), images)
   o = config.objective
-  keys, images = repeat(keys, images, o.samples, taken=model.iterations + 1)
+  keys, images = repeat(keys, images, o.samples, model.iterations)
 
   scored = {}
   if isinstance(model, LocalDraw):
     scored = {'places': o.pixels}
   elif config.model.restoration:
-    scored = {'some': RESTORED}
+    scored = {'some': SOME_RESTORED}
 
   def loss_fn(params):
     params = _kept_constant(config.train.part, params)
@@ -188,11 +190,27 @@ def train_step(state, images, *, model, optimizer, config):
       minimised = terms._replace(kl_nats=price * terms.kl_nats)
     if o.progressive:
       betas = objective.betas(o.progressive, o.beta, model.iterations)
-      return objective.progressive(minimised, betas).mean(), terms
+      return objective.progressive(minimised, betas, AXIS).mean(), terms
     return objective.loss(minimised, o.beta, o.samples, o.bound, o.auxiliary), terms
 
   (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-  gradients = jax.lax.pmean(gradients, AXIS)
+  return *jax.lax.pmean((loss, gradients), AXIS), terms
+
+
+def train_step(state, images, *, model, optimizer, config):
+  """One update on this device's share of the batch.
+
+  Args:
+    state: `TrainState`; the same on every device.
+    images: [B / devices, H, W, C] uint8.
+    model, optimizer, config: static.
+  Returns:
+    (new state, metrics): scalars in nats per image, averaged over the whole batch and measured
+    before the update. 'nats' is the loss at beta = 1; 'reconstruction_nats' and 'kl_nats' are
+    averages over all samples.
+  """
+  loss, gradients, terms = loss_and_gradients(state, images, model=model, config=config)
+  o = config.objective
   updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   ema_params = state.ema_params
@@ -201,12 +219,11 @@ def train_step(state, images, *, model, optimizer, config):
     decay = jnp.minimum(config.train.ema_decay, (1 + state.step) / (10 + state.step))
     ema_params = optax.incremental_update(params, ema_params, 1 - decay)
   metrics = jax.lax.pmean({
-      'loss': loss,
       'nats': objective.loss(terms, 1.0, o.samples, o.bound),
       'reconstruction_nats': terms.reconstruction_nats.mean(),
       'kl_nats': terms.kl_nats.sum((0, 1)).mean(),
   }, AXIS)
-  metrics['gradient_norm'] = optax.tree.norm(gradients)
+  metrics |= {'loss': loss, 'gradient_norm': optax.tree.norm(gradients)}
   return TrainState(state.step + 1, state.reverts, params, opt_state, ema_params), metrics
 
 

@@ -84,15 +84,47 @@ def test_the_error_of_a_prefix_is_that_of_what_is_shown():
 
 
 def test_some_prefixes_stand_for_all():
-  """Each image has its own, of all parts of the iterations; their mean is that of all."""
+  """Each image has its own, of all parts of the iterations, with the errors that all have."""
   model, params = stirred()
   some = jax.jit(functools.partial(model.apply, some=2))
-  found = np.mean([
-      some(params, jax.random.key(i), photos()).restored for i in range(6)])
-  errors, plain = (
-      squared_errors(**change).mean(1) for change in ({}, {'restoration': 0}))
-  assert found == pytest.approx(float((errors / plain).mean()), rel=0.02)
-  assert inferred().restored is None
+  after, before = squared_errors(), squared_errors(restoration=0)
+  images, times = np.arange(len(photos())), np.zeros((2, T))
+  for i in range(6):
+    inference = some(params, jax.random.key(i), photos())
+    at, errors, canvases = inference.restored
+    assert inference.squared_error is None and at.shape == errors.shape == (2, len(images))
+    np.testing.assert_allclose(errors, after[at, images], rtol=1e-4)
+    np.testing.assert_allclose(canvases, before, rtol=1e-5)
+    times += [np.bincount(part, minlength=T) for part in at]
+  # T = 7 prefixes, half of the images' draws from either half of them.
+  share = len(images) * 6 * 2 / T
+  assert (times[0, 4:] == 0).all() and (times[1, :3] == 0).all()
+  np.testing.assert_allclose(times.sum(0), share, atol=4 * share**0.5)
+  whole = inferred()
+  assert whole.restored is None and whole.squared_error.shape == (T, len(images))
+
+
+def test_errors_of_restored_prefixes_count_by_what_they_were_before():
+  """In the means over the batch, whose images are divided over the devices of an axis."""
+  model, params = stirred()
+  infer = jax.jit(functools.partial(model.apply, some=2))
+  terms = objective.elbo(model, photos(), infer(params, KEY, photos()))
+  betas = objective.betas(0.01, 0.25, T)
+  added = np.asarray(objective.progressive(terms, betas)
+                     - objective.progressive(terms._replace(restored=None), betas))
+  kl = np.asarray(terms.kl_nats).sum(1).cumsum(0)
+  costs = (kl + betas[:, None] * terms.prefix_nats).mean()
+  at, errors, before = map(np.asarray, terms.restored)
+  np.testing.assert_allclose(
+      added / costs, (errors / before.mean(1)[at]).mean(0), rtol=1e-3)
+  # The last axis of all terms is that of the images.
+  halves = lambda x: x.reshape(*x.shape[:-1], 2, -1)
+  divided = jax.vmap(
+      functools.partial(objective.progressive, betas=betas, axis_name='halves'),
+      in_axes=(jax.tree.map(lambda x: x.ndim - 1, terms),), axis_name='halves')(
+          jax.tree.map(halves, terms))
+  np.testing.assert_allclose(
+      divided.reshape(-1), objective.progressive(terms, betas), rtol=1e-5)
 
 
 @pytest.mark.parametrize('part', ['all', 'restoration'])

@@ -83,13 +83,13 @@ def test_latents_have_their_full_price_after_the_warmup(config, batch):
 
 def test_one_sample_has_the_images_own_key(batch):
   keys = image_keys(jax.random.key(0), 8)
-  same = steps.repeat(keys, batch, 1, taken=4)
+  same = steps.repeat(keys, batch, 1, 3)
   assert same[0] is keys and same[1] is batch
 
 
 def test_samples_of_an_image_lie_side_by_side_with_keys_of_their_own(batch):
   keys = image_keys(jax.random.key(0), 8)
-  own, images = steps.repeat(keys, batch, 3, taken=4)
+  own, images = steps.repeat(keys, batch, 3, 3)
   np.testing.assert_array_equal(images.reshape(8, 3, 8, 8, 1), np.stack(3 * [batch], 1))
   # The numbers before 4 are the latents', the binarisation's.
   taken = [jax.random.fold_in(key, number) for key in keys for number in range(4)]
@@ -103,7 +103,7 @@ def test_samples_train_the_bound_on_any_number_of_devices(config, batch):
   model = from_config(config, batch.shape[1:], 17)
   key = jax.random.fold_in(jax.random.fold_in(
       steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
-  keys, images = steps.repeat(image_keys(key, 8), batch, 3, taken=model.iterations + 1)
+  keys, images = steps.repeat(image_keys(key, 8), batch, 3, model.iterations)
   terms = objective.elbo(model, images, jax.jit(model.apply)(initial.params, keys, images))
   assert metrics['loss'] == pytest.approx(float(objective.loss(terms, 0.5, 3, 'iwae')), rel=1e-5)
   assert metrics['nats'] == pytest.approx(float(objective.loss(terms, 1.0, 3, 'iwae')), rel=1e-5)
