@@ -43,8 +43,8 @@ class Row(NamedTuple):
   keep: float = 1.0  # this share of the file's bytes is kept; cut/ holds those that are less
 
 
-# Name -> (sample image of scikit-learn, rows, columns, grey). To the noisy one, noise is added: it is
-# so unlike photographs that it pays, small as it is, for the change of the model that --effort
+# Name -> (sample image of scikit-learn, rows, columns, grey). To the noisy one, noise is added: it
+# is so unlike photographs that it pays, small as it is, for the change of the model that --effort
 # stores.
 PICTURES = {
     'rgb': ('china.jpg', slice(120, 168), slice(300, 364), False),
