@@ -17,6 +17,8 @@ DOCUMENTS = [
     *glob.glob(os.path.join(ROOT, 'benchmarks', '*.md')),
     os.path.join(ROOT, 'experiments', 'cluster', 'README.md'),
     os.path.join(ROOT, 'conv_draw', 'codec', 'format', 'FORMAT.md')]
+# Those about the present: a changelog also names files of the past.
+CURRENT = [path for path in DOCUMENTS if not path.endswith('CHANGELOG.md')]
 LAUNCH = os.path.join(ROOT, 'conv_draw', 'launch.py')
 OF_ALL = ("'verbosity'", "'help'")  # flags of absl
 each_document = pytest.mark.parametrize(
@@ -75,6 +77,49 @@ def test_commands_name_what_there_is(path):
             command, flag)
       if flag == '--mode':
         assert f"'{value}'" in program, command
+
+
+def _named(text):
+  """Paths that a text names: below a folder of the repository, or Python files by name alone."""
+  paths = re.findall(
+      r'(?<![\w/.<-])((?:tests|conv_draw|docs|experiments|benchmarks)/[\w./*-]*\w)', text)
+  return {*paths, *re.findall(r'`(\w+\.py)`', text)}
+
+
+FILES = {name for folder in ('conv_draw', 'tests', 'experiments', 'benchmarks')
+         for _, _, names in os.walk(os.path.join(ROOT, folder)) for name in names}
+FILES |= set(os.listdir(ROOT))
+
+
+@pytest.mark.parametrize('path', CURRENT, ids=[os.path.relpath(path, ROOT) for path in CURRENT])
+def test_files_that_are_named_exist(path):
+  for name in sorted(_named(_read(path))):
+    assert name in FILES or glob.glob(os.path.join(ROOT, name)), name
+
+
+def test_names_of_files_are_found_in_texts():
+  text = 'see `tests/codec/gone.py` and `other.py`; runs/tests/x.py, my_docs/a.md, docs/*.csv.'
+  assert _named(text) == {'tests/codec/gone.py', 'other.py', 'docs/*.csv'}
+
+
+def test_the_page_about_the_code_has_every_module_in_its_folder():
+  """And no other: a tree by indentation."""
+  tree = re.findall(r'^    ( *)(\S+)', _read(os.path.join(ROOT, 'docs', 'code.md')), re.M)
+  above, listed = [], []
+  for spaces, name in tree:
+    above = above[: len(spaces) // 2]
+    if name.endswith('.py') and above[:1] == ['conv_draw/']:
+      listed.append(''.join(above) + name)
+    above.append(name)
+  package = os.path.join(ROOT, 'conv_draw')
+  there = [
+      os.path.relpath(os.path.join(folder, name), ROOT).replace(os.sep, '/')
+      for folder, _, names in os.walk(package) for name in names
+      if name.endswith('.py') and not name.startswith('__')]
+  assert sorted(listed) == sorted(there)
+  for folder, _, names in os.walk(package):  # folders too
+    if '__init__.py' in names:
+      assert f'{os.path.basename(folder)}/' in {name for _, name in tree}, folder
 
 
 NAMES = {setting.key for setting in settings.SETTINGS}

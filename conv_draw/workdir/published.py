@@ -109,6 +109,8 @@ def earlier_logs(workdir):
 def write(workdir, logs, params, step, out):
   """Makes `out` of a run: its config, what it knows of its data, thinned logs, and `params`.
 
+  By that config the model is scored on all images, whatever the run was content with.
+
   Args:
     logs: paths of metrics.jsonl of the runs it started from, oldest first, and of the run.
   """
@@ -141,6 +143,7 @@ def _fill(workdir, logs, params, step, out):
   with open(os.path.join(workdir, 'config.json')) as f:
     stored = json.load(f)
   stored['data']['data_dir'] = stored['train']['start_from'] = ''  # paths elsewhere
+  stored['evaluate']['max_images'] = 0  # what is published is measured on the whole test split
   write_file(os.path.join(out, 'config.json'), json.dumps(stored, indent=2) + '\n')
   for i, log in enumerate(logs, 1):
     name = 'metrics.jsonl' if i == len(logs) else f'metrics_{i}.jsonl'

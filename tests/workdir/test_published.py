@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -72,6 +74,51 @@ def test_model_loads_is_small_and_says_what_it_is(name):
   assert test['images'] == test['of'], 'measured on a part of the test split'
 
 
+def rows(card):
+  """{what: text} of the table of a model's card."""
+  with open(card) as f:
+    lines = [line.split('|') for line in f if line.startswith('| ')]
+  return {line[1].strip(): '|'.join(line[2:-1]).strip() for line in lines}
+
+
+SCORED = [
+    os.path.relpath(directory, published.path(''))
+    for directory, _, _ in sorted(os.walk(published.path(''))) if published.is_one(directory)]
+
+
+@pytest.mark.parametrize('name', SCORED)
+def test_the_command_of_a_card_gives_its_number(name):
+  """As far as the settings that are stored and those of the command tell."""
+  workdir = published.path(name)
+  card = f'{workdir}/README.md'
+  if not os.path.exists(card):  # one card of several models
+    card = f'{os.path.dirname(workdir)}/README.md'
+  table, config = rows(card), config_lib.load(workdir)
+  bound = next(text for what, text in table.items() if what.startswith('test bound'))
+  test = [e for e in metrics.read(workdir) if e.get('split') == 'test'][-1]
+  figure = f'{test["nats"]:.2f}' if config_lib.is_binary(config) else f'{test["bits_per_dim"]:.3f}'
+  assert re.search(rf'\b{figure}\b', bound), (figure, bound)
+  assert re.search(rf'\b{test["of"]:,} (\w+ )?(images|photographs)', bound), (test['of'], bound)
+  evaluate = dict(config.evaluate)
+  commands = [shlex.split(command) for command in re.findall('`(python [^`]*)`', table['again'])]
+  assert commands
+  for command in commands:
+    given = dict(word[2:].split('=', 1) for word in command if word.startswith('--'))
+    if 'workdir' in given:
+      named = os.path.join(ROOT, given['workdir'])
+      assert published.is_one(named) and os.path.commonpath([named, card]) == os.path.dirname(card)
+    if command[1] == 'launch.py':
+      assert given['mode'] == 'evaluate'
+      evaluate |= {key.removeprefix('config.evaluate.'): int(value)
+                   for key, value in given.items() if key.startswith('config.evaluate.')}
+    elif given['images'].isdigit():
+      assert f'the first {int(given["images"]):,} test images' in table['files']
+  assert evaluate['max_images'] == 0, 'a part of the test split is scored'
+  assert test['images'] == test['of']
+  assert evaluate['importance_samples'] == test['importance_samples']
+  assert evaluate['seed'] == test.get('seed', 0)  # of old logs: there was no other
+
+
 def test_figure_5_is_of_the_models_beside_it_on_all_images():
   with open(f'{ROOT}/docs/omniglot_figure_5.csv', newline='') as f:
     rows = list(csv.DictReader(f))
@@ -137,7 +184,10 @@ def made(run, tmp_path_factory):
 
 def test_made_of_a_run_it_gives_the_runs_figures_and_stays_as_it_is(run, made):
   before = metrics.read(made)
-  status, out, error = launch('--mode=evaluate', f'--workdir={made}')
+  most = config_lib.load(run[0]).evaluate.max_images
+  assert most and not config_lib.load(made).evaluate.max_images  # it is scored on all images
+  status, out, error = launch(
+      '--mode=evaluate', f'--workdir={made}', f'--config.evaluate.max_images={most}')
   assert status == 0, error
   result = [line for line in out.splitlines() if 'Conv DRAW' in line]
   assert result and result == [line for line in run[1].splitlines() if 'Conv DRAW' in line]
