@@ -29,11 +29,11 @@ def decoded(source, check=True):
   with headers.image(source, with_pixels=True) as image:
     image.load()
   if check:
-    _check(image, source)
+    check_whole(image, source)
   return headers.upright(image), headers.others(image, source)
 
 
-def _check(image, source):
+def check_whole(image, source):
   """Raises an exception unless a decoded image is what its file holds."""
   if image.mode == 'P':
     colours, index = len(image.getpalette()) // 3, image.getextrema()[1]
