@@ -5,16 +5,10 @@ properly: the rest of the picture then stays as the canvas was, or is made up. N
 indices that a palette does not have.
 """
 
-import io
-import re
-
 from conv_draw.data import headers
 
-# What a JPEG decoder takes for blocks of pixels, with each of the markers from which it restarts.
-_BLOCKS = bytes((73 * i + 41) % 255 for i in range(255))
-_NOISE = b''.join(_BLOCKS + bytes((0xff, 0xd0 + i % 8)) for i in range(9)) + _BLOCKS
-_JPEG = ('JPEG', 'MPO')
-_COUNTED = ('GIF', 'WEBP', 'AVIF')  # decoders that find a lack of pixels themselves
+# Formats whose decoders find a lack of pixels themselves, or, of JPEG, make pixels up.
+_COUNTED = ('GIF', 'WEBP', 'AVIF', 'JPEG', 'MPO')
 
 
 def decoded(source, check=True):
@@ -56,34 +50,10 @@ def _decoded_otherwise(image, source):
   from PIL import Image
   if image.format in _COUNTED:
     return None
-  if image.format in _JPEG:  # the decoder makes up the rest, unless there are data
-    with headers.opened(source) as f:
-      data = _with_noise(f.read())
-    if data is None:
-      return None
-    again = Image.open(io.BytesIO(data), formats=('JPEG',))
-  else:
-    again = headers.image(source, with_pixels=True)
-    bands = len(again.getbands())
-    again.im = Image.new(
-        again.mode, headers.stored_size(again), (255,) * bands if bands > 1 else 255).im
+  again = headers.image(source, with_pixels=True)
+  bands = len(again.getbands())
+  again.im = Image.new(
+      again.mode, headers.stored_size(again), (255,) * bands if bands > 1 else 255).im
   with again:
     again.load()
   return again
-
-
-def _with_noise(data):
-  """A JPEG file with noise between its last scan and its end: if the scan is whole, it is skipped.
-
-  Returns:
-    bytes; None for arithmetic coding, whose scans may end early, or if there is no end.
-  """
-  at = 2
-  while (marker := re.compile(rb'\xff+([^\x00\xd0-\xd7\xff])').search(data, at)):
-    kind, at = marker[1][0], marker.end()
-    if kind == 0xd9:
-      return data[: marker.start()] + _NOISE + data[marker.start() :]
-    if 0xc9 <= kind <= 0xcf and kind != 0xcc:
-      return None
-    at += int.from_bytes(data[at : at + 2], 'big')
-  return None

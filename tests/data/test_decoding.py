@@ -1,7 +1,6 @@
 """Image files that do not hold all of their pixels, though Pillow decodes them."""
 
 import io
-import itertools
 import struct
 import subprocess
 import sys
@@ -36,12 +35,6 @@ def half_tiff(**options):
     if struct.unpack_from('<H', data, entry)[0] == 257:
       struct.pack_into('<I', data, entry + 8, HEIGHT)
   return data
-
-
-def half_jpeg(**options):
-  data = saved('JPEG', RGB, quality=95, **options)
-  scan = data.rindex(b'\xff\xda')
-  return data[: (scan + len(data)) // 2].rstrip(b'\xff') + b'\xff\xd9'
 
 
 def half_jpeg2000():
@@ -94,8 +87,6 @@ DAMAGED = {
     'checksum': lambda: png(rows(RGB)).replace(
         chunk(b'IDAT', zlib.compress(rows(RGB))), chunk(b'IDAT', zlib.compress(rows(RGB)), 1)),
     'header checksum': lambda: png(rows(RGB))[:29] + b'none' + png(rows(RGB))[33:],
-    'JPEG': half_jpeg, 'JPEG with restarts': lambda: half_jpeg(restart_marker_blocks=1),
-    'progressive JPEG': lambda: half_jpeg(progressive=True),
     'TIFF': half_tiff, 'packed TIFF': lambda: half_tiff(compression='tiff_lzw'),
     'JPEG 2000': half_jpeg2000, 'GIF': half_gif, 'WebP': half_webp,
     'palette of GIF': lambda: few_colours('GIF'), 'palette of BMP': lambda: few_colours('BMP')}
@@ -116,16 +107,6 @@ def test_a_picture_of_which_a_part_is_not_in_the_file_is_refused(tmp_path, kind)
     with pytest.raises(UserError) as error:
       everything(sets.load(config('folder', tmp_path, crop=crop), 'train'))
     one_line(error, path, 'cannot be read')
-
-
-@pytest.mark.parametrize('size', [(1, 1), (7, 9), (16, 16), (17, 33)])
-def test_no_whole_jpeg_is(size):
-  pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
-  for quality, subsampling, progressive, restart, grey in itertools.product(
-      (10, 95), (0, 2), (False, True), (0, 1), (False, True)):
-    data = saved('JPEG', pixels[..., 0] if grey else pixels, quality=quality,
-                 subsampling=subsampling, progressive=progressive, restart_marker_blocks=restart)
-    assert folder.read(io.BytesIO(data + b'behind it'))[0].shape[:2] == size
 
 
 def test_files_are_checked_once(tmp_path, monkeypatch):
