@@ -3,17 +3,35 @@
 import collections
 import functools
 import hashlib
+import itertools
 import os
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from conv_draw.data import headers
+from conv_draw.data import decoding, headers
 from conv_draw.errors import UserError, reason
 
 # Images that crops are taken from are kept decoded if together they have no more bytes.
 KEPT = 2**30
 
+OTHER = {'train': 'test', 'test': 'train'}
+KNOWN_BY = 8  # files, whose digests tell one folder from another
+SHOWN = 5  # names in a message
+
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
+
+
+class Folder(NamedTuple):
+  """One split of a directory of images: fields of `sets.Images`."""
+
+  name: str
+  shape: tuple[int, int, int]  # (H, W, C): C is 1 if all files of both splits are grey, else 3
+  size: int
+  fetch: Callable
+  digests: Callable
+  left_out: str
 
 
 def load(data_dir, split, image_size, hold_out, crop=0):
@@ -31,9 +49,8 @@ def load(data_dir, split, image_size, hold_out, crop=0):
     crop: if not 0, squares of so many pixels are cut out of images of any size.
 
   Returns:
-    name; (H, W, C), where C is 1 if all files of both splits are grey, else 3; number of images;
-    and fetch: int [N] -> uint8 [N, H, W, C], which takes the places of crops as well, [N, 2] in
-    [0, 1): from top to bottom and from left to right; in the middle without.
+    `Folder`. Its `fetch`, int [N] -> uint8 [N, H, W, C], takes the places of crops as well, [N, 2]
+    in [0, 1): from top to bottom and from left to right; in the middle without.
 
   Raises:
     UserError: no images, or one that cannot be used, by name. `fetch` raises it too, for pixels
@@ -46,7 +63,7 @@ def load(data_dir, split, image_size, hold_out, crop=0):
   if image_size and crop:
     raise UserError('--config.data.image_size shrinks images to the square that it cuts out, and '
                     '--config.data.crop does not shrink: set one of them')
-  files = _split_files(data_dir, hold_out)
+  files, special = _split_files(data_dir, hold_out)
   every = files['train'] + files['test']
   found = [_header(path, image_size, crop) for path in every]
   grey = all(mode in ('1', 'L') for mode, _ in found)
@@ -56,27 +73,40 @@ def load(data_dir, split, image_size, hold_out, crop=0):
     width, height = _common_size(every, [size for _, size in found])
   shape = (height, width, 1 if grey else 3)
   paths = files[split]
+  checked = np.zeros(len(paths), bool)  # in each process its own
 
   def fetch(indices, places=None):
     pixels = np.empty((len(indices), *shape), np.uint8)
     for row, index in enumerate(indices):
+      path, check = paths[index], not checked[index]
       if crop:
-        pixels[row] = _cut(whole(paths[index]), crop, (0.5, 0.5) if places is None else places[row])
+        pixels[row] = _cut(whole(path, check), crop, (0.5, 0.5) if places is None else places[row])
       else:
-        pixels[row], _ = _pixels(paths[index], shape, image_size)
+        pixels[row], _ = _pixels(path, shape, image_size, check)
+      checked[index] = True
     return pixels
 
   sizes = dict(zip(every, (size for _, size in found), strict=True))
 
-  def whole(path):
+  def whole(path, check):
     width, height = sizes[path]
-    decode = _kept if total <= KEPT else _whole
-    return decode(path, (height, width, shape[2]))
+    shape_ = height, width, shape[2]
+    return _kept(path, shape_) if total <= KEPT else _pixels(path, shape_, 0, check)[0]
+
+  @functools.cache
+  def by_digest():
+    return {_digest(_relative(path, data_dir)): path for path in paths + files[OTHER[split]]}
+
+  def digests(keys=None):
+    named = by_digest()
+    keys = sorted(itertools.islice(named, len(paths)))[-KNOWN_BY:] if keys is None else keys
+    return {key: _digest_of_file(named[key]) for key in keys if key in named}
 
   total = shape[2] * sum(width * height for width, height in sizes.values())
   kind = 'crops' if crop else 'folder'
   label = f'{kind} {os.path.basename(os.path.abspath(data_dir))}, {height}x{width}, {split}'
-  return label, shape, len(paths), fetch
+  left_out = f'{data_dir}: left out what is no regular file: {_few(special)}' if special else ''
+  return Folder(label, shape, len(paths), fetch, digests, left_out)
 
 
 def _cut(pixels, side, place):
@@ -85,13 +115,9 @@ def _cut(pixels, side, place):
   return pixels[top : top + side, left : left + side]
 
 
-def _whole(path, shape):
-  return _pixels(path, shape, 0)[0]
-
-
 @functools.cache  # in each process its own
 def _kept(path, shape):
-  return _whole(path, shape)
+  return _pixels(path, shape, 0)[0]
 
 
 def read(path):
@@ -115,35 +141,65 @@ def read(path):
 
 
 def _split_files(data_dir, hold_out):
-  """{'train': paths, 'test': paths}, lists in an order that only the files' names decide."""
+  """Which files there are.
+
+  Returns:
+    {'train': paths, 'test': paths}, lists in an order that only the files' names decide; and paths
+    of what is no regular file, though called like an image.
+  """
   roots = {split: os.path.join(data_dir, split) for split in ('train', 'test')}
   if all(os.path.isdir(root) for root in roots.values()):
-    files = {split: _image_files(root) for split, root in roots.items()}
-    for split, paths in files.items():
-      if not paths:
-        raise UserError(f'{roots[split]} holds no images ({", ".join(EXTENSIONS)}): put some '
+    files, special = {}, []
+    for split, root in roots.items():
+      files[split], others = _image_files(root)
+      special += others
+      if not files[split]:
+        raise UserError(f'{root} holds no images ({", ".join(EXTENSIONS)}): put some '
                         'there, or set --config.data.data_dir to another directory')
-    return files
+    return files, special
   if not 0 < hold_out < 1:
     raise UserError(f'{data_dir} has no train and test subdirectories, and of its files a '
                     f'fraction between 0 and 1 can be held out, not {hold_out}: '
                     'set --config.data.hold_out')
-  paths = _image_files(data_dir)
+  paths, special = _image_files(data_dir)
   if len(paths) < 2:
     raise UserError(f'{data_dir} holds {len(paths)} images ({", ".join(EXTENSIONS)}), and both '
                     'splits need one: set --config.data.data_dir to a directory of images')
-  paths.sort(key=lambda path: hashlib.sha256(
-      os.path.relpath(path, data_dir).replace(os.sep, '/').encode('utf-8', 'surrogateescape')
-  ).digest())
+  paths.sort(key=lambda path: hashlib.sha256(_relative(path, data_dir)).digest())
   count = min(max(round(hold_out * len(paths)), 1), len(paths) - 1)
-  return {'train': paths[count:], 'test': paths[:count]}
+  return {'train': paths[count:], 'test': paths[:count]}, special
 
 
 def _image_files(root):
-  """Paths of image files below `root`, sorted; no hidden ones (macOS writes ._NAME.png)."""
-  return sorted(os.path.join(directory, name) for directory, _, names in os.walk(root)
-                for name in names
-                if name.lower().endswith(EXTENSIONS) and not name.startswith('.'))
+  """Paths below `root` called like images, sorted: of files, and of what is none.
+
+  Hidden ones are in neither (macOS writes ._NAME.png). A pipe, a socket or a device could be waited
+  for, or read, for ever.
+  """
+  found = sorted(os.path.join(directory, name) for directory, _, names in os.walk(root)
+                 for name in names
+                 if name.lower().endswith(EXTENSIONS) and not name.startswith('.'))
+  special = [path for path in found if os.path.exists(path) and not os.path.isfile(path)]
+  return sorted(set(found) - set(special)), special
+
+
+def _relative(path, data_dir):
+  """The name of a file in a folder, as bytes that do not depend on where it lies."""
+  return os.path.relpath(path, data_dir).replace(os.sep, '/').encode('utf-8', 'surrogateescape')
+
+
+def _digest(data):
+  return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _digest_of_file(path):
+  with open(path, 'rb') as f:
+    return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
+
+
+def _few(names):
+  more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
+  return ', '.join(names[:SHOWN]) + more
 
 
 def _common_size(paths, sizes):
@@ -167,16 +223,18 @@ def _open(path):
   Raises:
     UserError: not an image.
   """
-  from PIL import Image
   try:
-    return Image.open(path)
+    return headers.image(path)
   except Exception as error:  # PIL raises almost anything on a damaged file.
     raise _unreadable(path, error) from error
 
 
 def _unreadable(path, error):
   """The `UserError` for an exception that PIL has raised."""
-  return UserError(f'{path} cannot be read as an image ({reason(error)}): mend or remove it')
+  from PIL import UnidentifiedImageError
+  unknown = isinstance(error, UnidentifiedImageError)
+  why = 'Pillow does not recognise it' if unknown else reason(error)
+  return UserError(f'{path} cannot be read as an image ({why}): mend or remove it')
 
 
 def _header(path, image_size, crop=0):
@@ -188,7 +246,7 @@ def _header(path, image_size, crop=0):
   """
   with _open(path) as image:
     try:
-      size = headers.upright_size(image, path)
+      size = headers.upright_size(image)
       deep = headers.bits(image, path) > 8
       transparent, pictures = image.has_transparency_data, headers.pictures(image)
     except Exception as error:  # As in _open: the tags of a damaged file.
@@ -207,20 +265,20 @@ def _header(path, image_size, crop=0):
     return image.mode, size
 
 
-def _pixels(path, shape, image_size):
+def _pixels(path, shape, image_size, check=True):
   """Decodes one file to uint8 [H, W, C] = `shape`, and to `headers.others`.
 
+  Args:
+    check: as of `decoding.decoded`.
   Raises:
     UserError: damaged, or changed since the directory was opened.
   """
-  from PIL import Image, ImageOps
-  with _open(path) as image:
-    try:
-      image.load()
-      others = headers.others(image)
-      image = ImageOps.exif_transpose(image).convert('L' if shape[2] == 1 else 'RGB')
-    except Exception as error:
-      raise _unreadable(path, error) from error
+  from PIL import Image
+  try:
+    image, others = decoding.decoded(path, check)
+    image = image.convert('L' if shape[2] == 1 else 'RGB')
+  except Exception as error:
+    raise _unreadable(path, error) from error
   if image_size and image.size != (image_size, image_size):
     width, height = image.size
     side = min(width, height)

@@ -7,6 +7,14 @@ import contextlib
 import io
 import re
 import struct
+import warnings
+
+from conv_draw.data import png
+
+# Pillow says on stderr what it cannot read of metadata, which are not kept anyway, and which images
+# are large. Once for the process: what `warnings.catch_warnings` does, it does to all threads.
+warnings.filterwarnings('ignore', category=UserWarning, module=r'PIL\.\w+ImagePlugin')
+warnings.filterwarnings('ignore', 'Image size .* exceeds limit', RuntimeWarning, r'PIL\.Image')
 
 ORIENTATION = 0x0112  # EXIF's tag: how a camera was held
 TURNED = (5, 6, 7, 8)  # of its values: width and height are exchanged
@@ -17,21 +25,52 @@ OTHERS = {
     'icc_profile': 'ICC profile', 'gamma': 'gamma', 'chromaticity': 'primaries', 'exif': 'EXIF',
     'Raw profile type exif': 'EXIF', 'xmp': 'XMP', 'XML:com.adobe.xmp': 'XMP',
     'photoshop': 'IPTC', 'comment': 'comment'}
+LAST = ('text', 'further pictures')  # more of them, which Pillow has elsewhere
 
 
-def upright_size(image, source):
-  """(width, height) of an image as `ImageOps.exif_transpose` turns it, mostly without decoding."""
-  size = image.size
-  if image.format == 'TIFF':  # Pillow has turned this size already, or not: it has done both.
-    size = image.tag_v2[256], image.tag_v2[257]
-  return size[::-1] if _exif(image, source).get(ORIENTATION) in TURNED else size
+def image(source, with_pixels=False):
+  """PIL image of which only the header has been read; of PNG files, only it if not `with_pixels`.
+
+  Raises:
+    Exception: almost any, as of Pillow, if it is not an image.
+  """
+  from PIL import Image
+  with opened(source) as f:
+    if png.is_one(f):
+      return Image.open(png.essence(f, with_pixels))
+  return Image.open(source)
+
+
+def stored_size(image):
+  """(width, height) of an image's pixels as they are stored."""
+  if image.format == 'TIFF':  # Pillow has turned `size` already, or not: it has done both.
+    return image.tag_v2[256], image.tag_v2[257]
+  return image.size
+
+
+def upright_size(image):
+  """(width, height) of an image as `upright` turns it."""
+  size = stored_size(image)
+  return size[::-1] if _orientation(image) in TURNED else size
+
+
+def upright(image):
+  """A decoded image as its metadata say that it is to be seen; not turned if they are broken."""
+  from PIL import Image, ImageOps
+  orientation = _orientation(image)  # of TIFF, Pillow has applied it and taken it away
+  image = image.copy()
+  exif = Image.Exif()  # that tag alone: whatever else is there need not be writable
+  if orientation in range(1, 9):
+    exif[ORIENTATION] = orientation
+  image.info = {'exif': exif.tobytes()}
+  return ImageOps.exif_transpose(image)
 
 
 def bits(image, source):
   """Bits of one channel in the file, or 16 for more than 8, which Pillow cuts in some formats."""
   if image.mode[0] in 'IF':
     return 16
-  with _opened(source) as f:
+  with opened(source) as f:
     data = f.read(BEGINNING)
   if image.format == 'PNG':
     return data[24]
@@ -72,46 +111,31 @@ def pictures(image):
   return 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
 
 
-def others(image):
+def others(image, source):
   """What a file holds besides pixels, [str] in the order of `OTHERS`; `image` has been decoded."""
-  found = dict.fromkeys(name for key, name in OTHERS.items() if image.info.get(key))
-  if image.format == 'TIFF' and 34665 in image.tag_v2:
-    found['EXIF'] = None
-  if image.format == 'PNG' and set(image.text) - set(OTHERS):
-    found['text'] = None
-  if image.format == 'MPO' and image.n_frames > 1:
-    found['further pictures'] = None
-  return list(found)
-
-
-def _exif(image, source):
-  """Pillow's `Exif` of an image, which for that is decoded if it ends in its metadata."""
   if image.format == 'PNG':
-    from PIL import Image
-    if _ends_in_metadata(source):
-      image.load()
-    return Image.Image.getexif(image)  # PNG's own decodes whatever has no EXIF.
-  return image.getexif()
+    with opened(source) as f:
+      found = set(png.others(f))
+  else:
+    found = {name for key, name in OTHERS.items() if image.info.get(key)}
+  if image.format == 'TIFF' and 34665 in image.tag_v2:
+    found.add('EXIF')
+  if image.format == 'MPO' and image.n_frames > 1:
+    found.add('further pictures')
+  return [name for name in dict.fromkeys([*OTHERS.values(), *LAST]) if name in found]
 
 
-def _ends_in_metadata(source):
-  """Whether behind the pixels of a PNG file is something that may say how it is turned."""
-  behind = False
-  with _opened(source) as f:
-    f.seek(8)
-    while len(head := f.read(8)) == 8:
-      size, kind = struct.unpack('>I4s', head)
-      begin = f.read(min(size, 32))
-      if behind and (kind == b'eXIf' or kind in (b'tEXt', b'zTXt', b'iTXt') and begin.startswith(
-          (b'Raw profile type exif\0', b'XML:com.adobe.xmp\0'))):
-        return True
-      behind |= kind == b'IDAT'
-      f.seek(size - len(begin) + 4, 1)
-  return False
+def _orientation(image):
+  """EXIF's tag of an image, or 1 if that is broken."""
+  from PIL import Image
+  try:
+    return Image.Image.getexif(image).get(ORIENTATION, 1)  # PNG's own decodes whatever has no EXIF
+  except Exception:  # Pillow raises almost anything on broken metadata
+    return 1
 
 
 @contextlib.contextmanager
-def _opened(source):
+def opened(source):
   """A file of its own, whose position nobody else uses."""
   if isinstance(source, io.BytesIO):
     yield io.BytesIO(source.getvalue())

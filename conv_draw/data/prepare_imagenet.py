@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 
+from conv_draw.data import decoding
 from conv_draw.errors import UserError, reason
 from conv_draw.machine import files
 
@@ -186,6 +187,7 @@ def _checked(png, size, name):
     with Image.open(io.BytesIO(png), formats=['PNG']) as image:
       deep = any(';16' in str(tile[3]) for tile in image.tile)
       image.load()
+      decoding.check_whole(image, io.BytesIO(png))
       kind = (image.size, image.mode, deep or image.has_transparency_data)
       if kind == ((size, size), 'RGB', False):
         return png

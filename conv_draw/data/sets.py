@@ -36,6 +36,9 @@ class Images:
     size: number of images.
     on_disk: whether fetch reads and decodes files. If so, it can be sent to another process.
     crops: whether fetch cuts squares out of larger images.
+    digests: list of names' digests -> {name's digest: file's digest} of those that are there; by
+      default of a few files. Of sets that are no folders, none.
+    left_out: what was left out of them, in one line; '' if nothing was.
   """
   name: str
   shape: tuple[int, int, int]
@@ -44,6 +47,8 @@ class Images:
   size: int
   on_disk: bool = False
   crops: bool = False
+  digests: Callable[..., dict] = lambda keys=None: {}
+  left_out: str = ''
 
   def __len__(self):
     return self.size
@@ -81,9 +86,10 @@ def load(data_config, split):
     label, size, fetch = tfds.imagenet(data_dir, split, side)
     images = Images(label, (side, side, 3), 256, fetch, size, on_disk=True)
   elif name == 'folder':
-    label, shape, size, fetch = data_folder.load(
+    found = data_folder.load(
         data_dir, split, data_config.image_size, data_config.hold_out, data_config.crop)
-    images = Images(label, shape, 256, fetch, size, on_disk=True, crops=data_config.crop > 0)
+    images = Images(
+        grey_levels=256, on_disk=True, crops=data_config.crop > 0, **found._asdict())
   else:
     raise UserError(f'unknown data set {name!r}: set --config.data.name to one of '
                     + ', '.join(NAMES))

@@ -221,9 +221,10 @@ def latents(runs, unit, directory):
   rows = []
   for name, config, test in runs:
     scale = test[unit] / test['nats']
-    o = config.objective
+    o, error = config.objective, test['standard_error_nats']
     rows.append((name, o.beta, o.auxiliary, scale * test['kl_nats'], scale * test['nats'],
-                 scale * test['reconstruction_nats'], scale * test['standard_error_nats'],
+                 scale * test['reconstruction_nats'],
+                 scale * error if np.isfinite(error) else np.nan,  # of one image there is none
                  test['images']))
   rows.sort(key=lambda row: (row[0], row[3]))
   for name in sorted({row[0] for row in rows}):
@@ -322,6 +323,7 @@ def _write_csv(path, header, rows):
   writer = csv.writer(text)
   writer.writerow(header)
   writer.writerows(
-      [f'{value:.6g}' if isinstance(value, float) else value for value in row] for row in rows)
+      ['n/a' if value != value else f'{value:.6g}' if isinstance(value, float) else value
+       for value in row] for row in rows)
   write_file(path + '.csv', text.getvalue())
   return path + '.csv'

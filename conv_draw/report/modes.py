@@ -130,6 +130,8 @@ def _evaluate(trained_run, load):
   config, images = trained_run.config, trained_run.images
   total = min(len(images), config.evaluate.max_images or len(images))
   progress = metrics_lib.Progress(total, 0, 'image', hosts.primary())
+  if images.left_out:
+    progress.say(images.left_out)
   result = evaluate.evaluate(trained_run, progress.at)
   progress.close()
   if not hosts.primary():
@@ -139,8 +141,9 @@ def _evaluate(trained_run, load):
   print(f'{images.name}: {result.count} of {len(images)} images, {bound}, after {step} steps')
   error = objective.bits_per_dim(result.standard_error_nats, images.shape)
   _row(table.describe(config), result.nats, images.shape, '<',
-       f' +- {error:.4f}  (reconstruction {result.reconstruction_nats:.2f}, latents '
-       f'{result.kl_nats.sum():.2f}, standard error {result.standard_error_nats:.2f} nats)')
+       f' +- {table.number(error, 4)}  (reconstruction {result.reconstruction_nats:.2f}, latents '
+       f'{result.kl_nats.sum():.2f}, standard error '
+       f'{table.number(result.standard_error_nats, 2)} nats)')
   if result.squared_error is not None:
     print('  ' + evaluate.prefixes(trained_run, result))
   metrics = _metrics(trained_run.workdir)

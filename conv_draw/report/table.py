@@ -1,5 +1,6 @@
 """Table 1 of the paper for runs of one's own, as Markdown, from what their workdirs hold."""
 
+import math
 from typing import NamedTuple
 
 from conv_draw.errors import UserError
@@ -92,7 +93,7 @@ def rows(workdir):
 
   def bound(line):
     error = line['standard_error_nats'] * line[unit] / line['nats']
-    return f'< {line[unit]:.{digits}f} ± {error:.{digits}f}'
+    return f'< {line[unit]:.{digits}f} ± {number(error, digits)}'
 
   test, start = plain[-1], starts[-1]
   before = sum(stage[-1]['step'] for stage in stages[:-1] if stage)
@@ -112,6 +113,11 @@ def rows(workdir):
     if line.get('event') == 'baseline':
       text = f'{line[unit]:.{digits}f}'
       yield Row(_data(line, in_nats), float(text), line['name'], text, '')
+
+
+def number(value, digits):
+  """A number in words: n/a if it is none, as the standard error of a single image."""
+  return f'{value:.{digits}f}' if math.isfinite(value) else 'n/a'
 
 
 def _continued(log):

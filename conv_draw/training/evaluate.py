@@ -17,7 +17,7 @@ class Result(NamedTuple):
 
   count: int  # images
   nats: float  # the bound: ELBO (K = 1) or importance weighted (K > 1)
-  standard_error_nats: float  # of that mean, over images
+  standard_error_nats: float  # of that mean, over images; NaN of one image
   elbo_nats: float
   reconstruction_nats: float
   kl_nats: np.ndarray  # [T, L]
@@ -94,7 +94,7 @@ def evaluate(run, report=lambda done: None, should_stop=lambda: False):
   bounds, reconstructions, kls = map(np.concatenate, (bounds, reconstructions, kls))
   return Result(
       len(bounds), bounds.mean(),
-      bounds.std(ddof=1) / np.sqrt(len(bounds)) if len(bounds) > 1 else np.inf,
+      bounds.std(ddof=1) / np.sqrt(len(bounds)) if len(bounds) > 1 else np.nan,
       (reconstructions + kls.sum((1, 2))).mean(), reconstructions.mean(), kls.mean(0),
       None if errors[0] is None else np.concatenate(errors).mean(0) / np.prod(run.images.shape))
 
@@ -112,13 +112,15 @@ def write(metrics, run, result):
   prefixes = {} if result.squared_error is None else {
       'prefix_kl_nats': result.prefix_kl_nats.tolist(),
       'prefix_psnr_db': result.prefix_psnr_db.tolist()}
+  error = {'standard_error_nats': float(result.standard_error_nats)}
+  known = np.isfinite(result.standard_error_nats)  # not of one image: TensorBoard warns of NaN
   metrics.write(run.step, 'test', {
       'nats': result.nats,
       'bits_per_dim': objective.bits_per_dim(result.nats, images.shape),
-      'standard_error_nats': result.standard_error_nats,
+      **(error if known else {}),
       'elbo_nats': result.elbo_nats,
       'reconstruction_nats': result.reconstruction_nats,
       'kl_nats': result.kl_nats.sum(),
       'images': result.count,
   }, data=images.name, of=len(images), importance_samples=run.config.evaluate.importance_samples,
-      seed=run.config.evaluate.seed, **prefixes)
+      seed=run.config.evaluate.seed, **prefixes, **({} if known else error))

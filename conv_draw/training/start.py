@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from conv_draw.data import identity
 from conv_draw.data.batches import Batches
 from conv_draw.errors import UserError
 from conv_draw.machine import devices, hosts, preemption
@@ -44,9 +45,11 @@ def opened(config, workdir, images):
   """`Opened` for training on `images`, closed at the end.
 
   Raises:
-    UserError: another process trains there, or the workdir cannot be written.
+    UserError: another process trains there, the workdir cannot be written, or the run in it was
+      trained on other images.
   """
   t = config.train
+  changed = _check_images(workdir, images)
   with contextlib.ExitStack() as stack:
     open_ = lambda resource: stack.enter_context(contextlib.closing(resource))
     stopping = stack.enter_context(preemption.noted())  # the last to end: closing is saving, too
@@ -61,7 +64,25 @@ def opened(config, workdir, images):
           config.data.grey, config.data.contrast, jax.process_index(), jax.process_count()))
     progress = open_(metrics_lib.Progress(
         t.steps, max(saved.steps(), default=0), 'step', hosts.primary()))
+    for line in filter(None, (changed, images.left_out)):
+      progress.say(line)
     yield Opened(saved, metrics, batches, progress, stopping)
+
+
+def _check_images(workdir, images):
+  """What `identity.check` says of the images to train on, in each process of its own.
+
+  Raises:
+    UserError: the run in `workdir` was trained on others, or the processes have different ones.
+  """
+  known = lambda: [trained.stored_identity(workdir), identity.of(images)]
+  stored, of_primary = hosts.from_primary(hosts.on_primary(known))
+  with hosts.together():
+    if identity.of(images) | {'name': ''} != of_primary | {'name': ''}:  # folders may be renamed
+      raise UserError(
+          f'{images.name}, {len(images)} images, is not what process 0 has, {of_primary["name"]}, '
+          f'{of_primary["size"]} images: give all processes the same data')
+    return identity.check(stored or of_primary, images, workdir)
 
 
 def start_or_resume(config, workdir, images, initial_state, io):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
-from conv_draw.data import sets
+from conv_draw.data import identity, sets
 from conv_draw.errors import UserError, reason
 from conv_draw.machine import hosts
 from conv_draw.machine.files import write_file
@@ -103,20 +103,38 @@ def logs(workdir):
 
 def store_images(workdir, images):
   """Writes `images.json`, what a model has to know of its data, whole or not at all."""
-  write_file(os.path.join(workdir, 'images.json'), json.dumps(
-      {'name': images.name, 'shape': images.shape, 'levels': images.grey_levels}))
+  write_file(_images_file(workdir), json.dumps(identity.of(images)))
+
+
+def stored_identity(workdir):
+  """The `identity.of` the images that a run was last trained on; None if it has none to be read."""
+  try:
+    return _read_images(workdir)
+  except UserError:
+    return None  # training writes it again
 
 
 def _stored_images(workdir):
   """The `ImageKind` that `store_images` wrote."""
-  path = os.path.join(workdir, 'images.json')
+  stored = _read_images(workdir)
+  return ImageKind(stored['name'], tuple(stored['shape']), stored['levels'])
+
+
+def _read_images(workdir):
+  """The content of `images.json`."""
+  path = _images_file(workdir)
   try:
     with open(path) as f:
       stored = json.load(f)
-    return ImageKind(stored['name'], tuple(stored['shape']), stored['levels'])
+    ImageKind(stored['name'], tuple(stored['shape']), stored['levels'])
+    return stored
   except FileNotFoundError:
     raise UserError(
         f'{path} does not exist: name the workdir of a trained run (if it is one, train it again '
         'with the same command, which adds the file)') from None
   except (OSError, ValueError, KeyError, TypeError) as e:
     raise UserError(f'{path} is not readable ({reason(e)}): restore it') from None
+
+
+def _images_file(workdir):
+  return os.path.join(workdir, 'images.json')

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import socket
 import struct
 import zlib
 
@@ -238,6 +240,31 @@ def test_folder_option_errors(tmp_path):
   with pytest.raises(UserError) as error:
     sets.load(config('folder', tmp_path, image_size=-1), 'train')
   one_line(error, '-1', 'image_size')
+
+
+def test_what_is_no_regular_file_is_left_out_and_named(tmp_path):
+  """A pipe would be waited for, and a device read, for ever."""
+  for i in range(4):
+    save(tmp_path / 'images' / f'{i}.png', noise(8, 8, 3, seed=i))
+  before = sets.load(config('folder', tmp_path / 'images'), 'train')
+  assert before.left_out == ''
+  os.mkfifo(tmp_path / 'images' / 'pipe.png')
+  (tmp_path / 'images' / 'more').mkdir()
+  (tmp_path / 'images' / 'more' / 'device.jpg').symlink_to('/dev/zero')
+  with socket.socket(socket.AF_UNIX) as s:
+    s.bind(str(tmp_path / 'images' / 'socket.bmp'))
+  for split in ('train', 'test'):
+    images = sets.load(config('folder', tmp_path / 'images'), split)
+    assert '\n' not in images.left_out
+    for name in ('pipe.png', 'device.jpg', 'socket.bmp'):
+      assert name in images.left_out
+  np.testing.assert_array_equal(everything(before), everything(
+      sets.load(config('folder', tmp_path / 'images'), 'train')))
+  (tmp_path / 'images' / 'link.png').symlink_to(tmp_path / 'images' / '0.png')  # to an image: one
+  (tmp_path / 'images' / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
+  with pytest.raises(UserError) as error:
+    sets.load(config('folder', tmp_path / 'images'), 'train')
+  one_line(error, 'gone.png')
 
 
 def test_sigterm_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):

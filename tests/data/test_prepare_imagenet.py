@@ -3,9 +3,11 @@
 import gzip
 import io
 import pickle
+import struct
 import subprocess
 import sys
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -21,6 +23,14 @@ def png(pixels, **options):
   out = io.BytesIO()
   Image.fromarray(pixels).save(out, 'PNG', **options)
   return out.getvalue()
+
+
+def half_png():
+  """32x32 pixels, of which the data have the upper half."""
+  data = bytearray(png(np.ones((16, 32, 3), np.uint8)))
+  data[20:24] = struct.pack('>I', 32)
+  data[29:33] = struct.pack('>I', zlib.crc32(data[12:29]))
+  return bytes(data)
 
 
 def write_archive(path, files):
@@ -98,6 +108,7 @@ def test_imagenet_grey_and_palette_images_become_rgb(archives, tmp_path):
     ({'a.png': png(np.zeros((32, 32, 4), np.uint8))}, 'transparent'),
     ({'a.png': png(np.zeros((32, 32), np.uint16))}, '16-bit'),
     ({'a.png': png(np.ones((32, 32, 3), np.uint8))[:60]}, 'a.png'),
+    ({'a.png': half_png()}, 'a.png'),
     ({'a.png': b'not a picture'}, 'a.png'),
     ({'a.txt': b'no picture'}, 'no PNG'),
     (b'not a tar archive' * 100, 'tar'),

@@ -144,13 +144,15 @@ def test_what_latents_cost_is_drawn_by_model(tmp_path):
     config.objective.beta = beta
     runs.append((name, config, {
         'nats': nats, 'bits_per_dim': nats / 50, 'kl_nats': kl_nats, 'images': 7,
-        'reconstruction_nats': nats - kl_nats, 'standard_error_nats': 0.5}))
+        'reconstruction_nats': nats - kl_nats,
+        'standard_error_nats': np.inf if name == 'a' else 0.5}))  # of one image
   picture, path = figures.latents(runs, 'bits_per_dim', str(tmp_path))
   with open(path) as f:
     table = list(csv.DictReader(f))
   assert [(row['model'], row['latents_bits_per_dim'], row['bound_bits_per_dim'],
            row['pixels_bits_per_dim']) for row in table] == [
                ('a', '0', '1.9', '1.9'), ('b', '0.2', '2', '1.8'), ('b', '0.6', '1.96', '1.36')]
+  assert [row['standard_error_bits_per_dim'] for row in table] == ['n/a', '0.01', '0.01']
   assert np.asarray(Image.open(picture)).std() > 0
 
 

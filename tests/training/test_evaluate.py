@@ -1,4 +1,6 @@
 import functools
+import json
+import math
 
 import jax
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 from conv_draw.data import sets
 from conv_draw.model import objective
 from conv_draw.model.from_config import from_config
-from conv_draw.report import baselines
+from conv_draw.report import baselines, modes
 from conv_draw.training import evaluate, steps, trained
+from conv_draw.workdir import metrics as metrics_lib
 
 
 @pytest.fixture
@@ -38,6 +41,26 @@ def test_every_image_counts_once_whatever_the_batch(config, run):
     np.testing.assert_allclose(result.kl_nats, terms.kl_nats.mean(-1), rtol=1e-4)
     assert result.nats == pytest.approx(
         result.reconstruction_nats + result.kl_nats.sum(), rel=1e-9)
+
+
+def test_of_one_image_there_is_no_standard_error(config, run, tmp_path, capsys, caplog):
+  config.evaluate.max_images = 1
+  metrics = metrics_lib.Metrics(str(tmp_path))
+  result = evaluate.evaluate(run)
+  evaluate.write(metrics, run, result)
+  metrics.close()
+  assert not caplog.records  # tensorboardX warns of NaN
+  assert result.count == 1 and math.isnan(result.standard_error_nats)
+
+  def no_number(name):
+    raise AssertionError(f'{name} is not JSON')
+
+  line, = [json.loads(line, parse_constant=no_number)
+           for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert line['images'] == 1 and line['standard_error_nats'] == 'nan'
+  modes._evaluate(run._replace(workdir=str(tmp_path)), lambda split: sets.load(config.data, split))
+  said = capsys.readouterr().out
+  assert '+- n/a' in said and 'standard error n/a' in said and 'nan' not in said
 
 
 def test_more_importance_samples_do_not_loosen_the_bound(config, run):

@@ -36,9 +36,13 @@ def test_what_a_workdir_knows_of_its_images_is_there_and_whole(config, tmp_path)
   trained.store_images(workdir, sets.load(config.data, 'train'))
   assert os.listdir(workdir) == ['images.json']
   stored = json.loads(path.read_text())
+  assert stored == {'name': 'digits (scikit-learn), train', 'shape': [8, 8, 1], 'levels': 17,
+                    'size': 1497, 'files': {}}
+  assert trained.stored_identity(workdir) == stored
   with pytest.raises(UserError, match='train first'):  # images.json is as it must be
     trained.load(config, workdir)
   for damage in (path.read_text()[:20], '[]', json.dumps({'name': stored['name']})):
     path.write_text(damage)
     with pytest.raises(UserError, match='images.json is not readable'):
       trained.load(config, workdir)
+    assert trained.stored_identity(workdir) is None  # training writes it again
