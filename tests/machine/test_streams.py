@@ -19,10 +19,10 @@ def main(argv):
   with command_line.errors_in_one_line('it', 'the output'):
     print('said')
     print('noted', file=sys.stderr)
-    with open('%s', 'rb') as f:
+    with open(os.devnull, 'rb') as f:
       command_line.fail('it', 'a  mistake') if f.fileno() < 3 or 'fail' in argv else None
 command_line.start('it', main)
-''' % os.devnull
+'''
 
 
 def shell(line, *arguments):
