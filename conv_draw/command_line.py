@@ -8,7 +8,7 @@ import traceback
 from absl import app, flags, logging
 
 from conv_draw.errors import Preempted, UserError, reason, remedy, said
-from conv_draw.machine import ending, preemption, quiet
+from conv_draw.machine import ending, preemption, quiet, streams
 
 # What a mistake in --config and --config.KEY raises, besides flags.Error.
 MISTAKES = (AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
@@ -33,12 +33,14 @@ def start(program, main, parse=None):
   """Runs a program: what stands below `if __name__ == '__main__'`.
 
   SIGTERM and Ctrl-C are heard from here on; --help is no error; `| head -1` is nothing to speak of;
-  stdout takes file names that are not UTF-8, and every letter whatever the terminal's encoding.
+  standard streams may be closed; stdout takes file names that are not UTF-8, and every letter
+  whatever the terminal's encoding.
 
   Args:
     main: called with the arguments that are no flags.
     parse: an absl `flags_parser`; default `parse_flags(program)`.
   """
+  streams.complete()
   preemption.leave_at_once(program)
   _help_is_about(sys.modules[main.__module__])
   for stream in (sys.stdout, sys.stderr):
@@ -49,8 +51,7 @@ def start(program, main, parse=None):
     finally:
       sys.stdout.flush()
   except BrokenPipeError:
-    for stream in (sys.stdout, sys.stderr):  # what they still hold goes nowhere
-      os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    streams.discard_output()
     sys.exit(CLOSED)
 
 
@@ -63,13 +64,27 @@ def _help_is_about(module):
 
 
 def fail(program, message, error=None):
-  """Ends the program, with `message` in one line; with --verbosity=1, all there is of `error`."""
+  """Ends the program, with `message` in one line; with --verbosity=1, all there is of `error`.
+
+  Raises:
+    BrokenPipeError: no one reads stdout or stderr any more: `start` ends the program then.
+  """
+  if isinstance(error, BrokenPipeError):
+    raise error
   ending.wait_if_begun()
   if error is not None and _all_of_it():
     traceback.print_exception(error)
   if ending.others_wait and not getattr(error, 'everywhere', False):
     ending.end(program, message, 2)  # in order, it would wait for processes that wait for it
-  print(f'{program}:', ' '.join(str(message).split()), file=sys.stderr)
+  line = ' '.join((f'{program}:', *map(str.strip, str(message).splitlines())))
+  for stream, text in ((sys.stdout, ''), (sys.stderr, line + '\n')):  # what came before comes first
+    try:
+      stream.write(text)
+      stream.flush()
+    except BrokenPipeError:
+      raise
+    except OSError:  # no room for it
+      streams.discard_output(stream)
   sys.exit(2)
 
 
@@ -83,6 +98,12 @@ def parse_flags(program):
       return fail(program, said(e), e)
 
   return parse
+
+
+def split(argv):
+  """(arguments that may be flags; `--` and what stands behind it, which are none), of `argv`."""
+  end = argv.index('--') if '--' in argv else len(argv)
+  return argv[:end], argv[end:]
 
 
 def check_given(argv, *holders):
@@ -168,11 +189,13 @@ def parse_experiment(program, argv, config):
     if first.config:  # experiments begin from those beside them, which only a clone has
       path = os.path.abspath(os.path.expanduser(first.config.partition(':')[0]))
       sys.path.append(os.path.dirname(os.path.dirname(path)))
-    named = [a for a in rest[1:] if not a.startswith('-')]
+    given, names = split(rest[1:])
+    named = [a for a in given if not a.startswith('-')] + names[1:]
     of_runs = first.mode in ('figures', 'report')
-    if of_runs and len(named) == 1 and not (first.config or first.workdir):
+    one_run = of_runs and len(named) == 1 and not (first.config or first.workdir)
+    if one_run:
       first.workdir = named[0]
-      argv = [f'--workdir={a}' if a == named[0] else a for a in argv]
+      argv = [argv[0], f'--workdir={named[0]}', *argv[1:]]
     if not (first.config or first.workdir) and (
         first.mode == 'table' or of_runs and rest[1:]):
       return flags.FLAGS(argv)  # several runs, each with its own config
@@ -183,12 +206,13 @@ def parse_experiment(program, argv, config):
         raise UserError('name a trained run: --workdir=runs/NAME')
       config_lib.load(first.workdir)
       argv = [argv[0], f'--config={config_lib.__file__}:{first.workdir}', *argv[1:]]
+    given, names = split(argv)
     argv = [a.replace('=~', '=' + os.path.expanduser('~'), 1) if a.startswith('--config=~/') else a
-            for a in argv]
-    positional = flags.FLAGS(argv)
+            for a in given]
+    positional = flags.FLAGS([*argv, *names])
     config_lib.check(config.value)
     config.value.train.start_from = os.path.expanduser(config.value.train.start_from)
-    return positional
+    return positional[:1] if one_run else positional
   except UserError as e:
     return fail(program, e, e)
   except Exception as e:  # pylint: disable=broad-except; what an experiment raises can be anything

@@ -110,6 +110,8 @@ def test_killed_and_started_again_ends_with_the_same_bits(run, tmp_path):
     (['--config=experiments/digits.py', '--coordinator=localhost:1'],
      ['--coordinator', '--multihost']),
     (['--mode=figures', 'NOWHERE'], ['NOWHERE', 'train first']),
+    (['--mode', 'figures', 'figures'], ['figures', 'train first']),  # a run of the mode's name
+    (['--mode=report', '--', '--my-run'], ['--my-run', 'train first']),
     (['--config=experiments/digits.py', '--mode=paint'], ['paint']),
     (['--config=experiments/digits.py', 'train.steps=3'], ['train.steps=3', '--config.KEY']),
     ([], ['--config=experiments/digits.py']),

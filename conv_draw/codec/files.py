@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from conv_draw.codec import coder as coder_lib
-from conv_draw.codec import image_files, targets, viewing
+from conv_draw.codec import image_files, rates, targets, viewing
 from conv_draw.codec.format import archive_file, container, reading
 from conv_draw.errors import UserError
 from conv_draw.machine import startup
@@ -18,8 +18,9 @@ from conv_draw.report import pictures
 from conv_draw.workdir import published
 
 EXTENSION = '.cdraw'
-# The models that come with the package and code where no run is named.
 ERASED = '\r\x1b[K'  # what stands in a terminal's line
+USED = 0.9  # of a rate that was asked for; a file of all groups that takes less is said to
+# The models that come with the package and code where no run is named.
 LOSSY_MODEL, LOSSLESS_MODEL = 'photos_lossy', 'photos_lossless'
 
 
@@ -37,11 +38,13 @@ def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim
   """Writes the image file `source` to the coded file `path`; or those of a folder into a folder.
 
   What is written has been decoded before; lossless, it was the image. Images in a folder that
-  cannot be coded are said, and left.
+  cannot be coded are said, and left. What a limit asks for beyond all groups of a model is said.
 
   Args:
     workdir: of the model; None: the one that comes with the package.
-    lossless, groups, bits_per_dim, psnr, tile_side, verify, effort: as of `coder.Coder.encode`.
+    lossless, groups, bits_per_dim, psnr, tile_side, verify, effort: as of `coder.Coder.encode`; but
+      where no limit is given, of a model whose files are good at all rates, as few groups as have
+      `rates.USUAL_PSNR`.
     overwrite: whether files that exist may be replaced; those that are read never are.
   Yields:
     `Line`s: of every file how large it is, as it is written.
@@ -57,23 +60,30 @@ def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim
     raise UserError(
         f'{groups} groups were asked for, and the model {coder.name} has {coder.model.iterations}: '
         'ask for no more')
-  sizes, dropped = [], {}
+  sizes, dropped, unmet = [], {}, []
+  wanted = dict(groups=groups, bits_per_dim=bits_per_dim, psnr=psnr)
+  if not lossless and coder.model.prefixes and set(wanted.values()) == {None}:
+    wanted |= dict(psnr=rates.USUAL_PSNR, contrast=0)  # a search would take ten times as long
 
   def encode_one(image_path, coded_path):
     image, dropped[image_path] = image_files.read(image_path)
     coded = coder.encode(
-        image, lossless, groups, bits_per_dim, psnr, tile_side, verify=verify, effort=effort,
-        progress=_progress(image_path, plan), source=image_path)
+        image, lossless, tile_side=tile_side, verify=verify, effort=effort,
+        progress=_progress(image_path, plan), source=image_path, **wanted)
     reading.check_size(coded_path, coded.data)
     targets.write(coded_path, coded.data, plan.folder, overwrite)
     sizes.append((image.size, len(coded.data)))
-    return _report(coded_path, image, coded, coder.model, lossless)
+    text, fields = _report(coded_path, image, coded, coder.model, lossless)
+    unmet.extend(_unmet(fields, coder.model.iterations, groups, bits_per_dim, psnr))
+    return text, fields
 
   def summary(count):
     dims, size = map(sum, zip(*sizes, strict=True)) if sizes else (1, 0)
     return f'{count} images, {size:,} bytes, {8 * size / dims:.4f} bits/dim'
 
   yield from _each(plan, encode_one, source, summary, _at_once(coder))
+  if unmet:
+    yield Line(unmet[0] + (f'; {len(unmet) - 1} more likewise' if unmet[1:] else ''), note=True)
   yield from _not_kept({path: dropped[path] for path, _ in plan.pairs if path in dropped})
 
 
@@ -147,7 +157,6 @@ def archive(folder, path, workdir, overwrite=False):
   """
   folder, path = os.fspath(folder), os.fspath(path)
   names, others = targets.listing(folder, image_files.extensions())
-  targets.renamed(folder, names, '.png')  # as they will be extracted
   sources = [os.path.join(folder, name) for name in names]
   targets.check(sources, [path], overwrite)
   images, others_of = zip(*map(image_files.read, sources), strict=True)
@@ -157,16 +166,17 @@ def archive(folder, path, workdir, overwrite=False):
           f'{source} is {_kind(image)} where {names[0]} is {_kind(images[0])}: '
           'an archive holds images of one size and kind')
   images = np.stack(images)
-  data, initial_bits, rates = coder_lib.Coder.load(workdir).archive(images, names, source=folder)
+  data, initial_bits, costs = coder_lib.Coder.load(workdir).archive(images, names, source=folder)
   reading.check_size(path, data)
   targets.write(path, data, None, overwrite)
   count, height, width, channels = images.shape
-  dims = height * width * channels
+  dims, piped = height * width * channels, path == targets.PIPE
   yield Line(
       f'{path}: {count} images of {width}x{height}, {len(data):,} bytes; bits/dim: '
-      f'{rates.net / dims:.4f} net, {8 * len(data) / count / dims:.4f} gross (whole file, with '
-      f'{initial_bits:,} initial bits), {rates.expected / dims:.4f} expected')
-  yield from map(Line, targets.left_out(folder, others))
+      f'{costs.net / dims:.4f} net, {8 * len(data) / count / dims:.4f} gross (whole file, with '
+      f'{initial_bits:,} initial bits), {costs.expected / dims:.4f} expected', note=piped)
+  for text in targets.left_out(folder, others):
+    yield Line(text, note=piped)
   yield from _not_kept(dict(zip(sources, others_of, strict=True)))
 
 
@@ -183,7 +193,7 @@ def extract(path, folder, workdir, overwrite=False):
   path, folder = os.fspath(path), os.fspath(folder)
   data = reading.read_file(path)
   _, names, _ = archive_file.read(data, source=path)
-  paths = [os.path.join(folder, name) for name in targets.renamed(path, names, '.png')]
+  paths = [os.path.join(folder, name) for name in targets.renamed(names, '.png')]
   targets.check([path], paths, overwrite, folder)
   images, _ = coder_lib.Coder.load(workdir).extract(data, source=path)
   for target, image in zip(paths, images, strict=True):
@@ -280,6 +290,25 @@ def _report(path, image, coded, model, lossless):
           'file': path, 'width': width, 'height': height, 'channels': channels,
           'lossless': lossless, 'segments': len(coded.segments), 'bytes': len(coded.data),
           'bits_per_dim': rate, 'psnr_db': psnr_db if math.isfinite(psnr_db) else None}
+
+
+def _unmet(fields, most, groups, bits_per_dim, psnr):
+  """Yields what to say of a limit that a lossy file misses, or leaves unused.
+
+  Args:
+    fields: of `_report`.
+    most: how many groups its model has.
+    groups, bits_per_dim, psnr: what was asked for, or None.
+  """
+  file, stored, rate = fields['file'], fields['segments'], fields['bits_per_dim']
+  reached = fields['psnr_db']  # None: exact
+  everything = f'all {most} groups have no more: --lossless stores every pixel'
+  if psnr is not None and reached is not None and psnr - reached > 1e-6:
+    yield f'{file} has {reached:.2f} dB, not {psnr:g}: {everything}'
+  elif bits_per_dim is not None and stored == most and rate < USED * bits_per_dim:
+    yield f'{file} takes {rate:.4f} bits/dim, not {bits_per_dim:g}: {everything}'
+  elif bits_per_dim is not None and groups is not None and stored < groups:
+    yield f'{file} has {stored} groups, not {groups}: no more fit into {bits_per_dim:g} bits/dim'
 
 
 def _kind(image):

@@ -5,6 +5,10 @@ from typing import NamedTuple
 
 from conv_draw.codec.network import DEGREES
 
+# The quality in dB of what is encoded without any limit, with a model that is good at all rates:
+# photographs of 481x321 pixels have 36.6 and 37.7 dB as JPEG of quality 85 and 90, and 37.2 dB, in
+# three quarters of the bytes, with as few groups as have this.
+USUAL_PSNR = 36.0
 FURTHER = 7  # groups that are tried beyond those that serve with most contrast: more than a third
 CONTRASTS = DEGREES[::8]  # that are tried first
 HALVINGS = 3  # then of the degrees between two of these
@@ -83,7 +87,7 @@ def _promise(tried, limit, psnr):
   """
   if psnr is None:
     points = [(math.log(one.size), one.psnr_db) for one in tried]
-    target = math.log(limit)
+    target = math.log(limit) if limit > 0 else -math.inf
   else:
     points = [(-one.psnr_db, -math.log(one.size)) for one in tried]
     target = -psnr

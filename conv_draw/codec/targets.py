@@ -6,6 +6,7 @@ import sys
 from typing import NamedTuple
 
 from conv_draw.errors import UserError, reason
+from conv_draw.machine import streams
 from conv_draw.machine.files import write_file
 
 SHOWN = 5  # file names in a message
@@ -36,12 +37,13 @@ def plan(source, target, extensions, new_extension, overwrite=False):
   if target == PIPE:
     if os.path.isdir(source):
       raise UserError(f'{source} is a folder: name another one for what becomes of its files')
+    check([source], [PIPE])
     return Plan([(source, PIPE)], None, [])
   if os.path.isdir(source):
     names, others = listing(source, extensions)
     pairs = [
         (os.path.join(source, old), os.path.join(target, new))
-        for old, new in zip(names, renamed(source, names, new_extension), strict=True)]
+        for old, new in zip(names, renamed(names, new_extension), strict=True)]
   elif os.path.isdir(target) or _ends_in_slash(target):
     stem = os.path.splitext(os.path.basename(source))[0]
     pairs = [(source, os.path.join(target, stem + new_extension))]
@@ -54,6 +56,9 @@ def plan(source, target, extensions, new_extension, overwrite=False):
 def listing(folder, extensions):
   """(names of the files in `folder` that end so, names of what else is there); hidden ones neither.
 
+  Pipes, sockets and devices are no files: reading them might never end. A link to nothing is one,
+  for whoever reads it to refuse.
+
   Raises:
     UserError: no folder, or no such files in it.
   """
@@ -64,7 +69,7 @@ def listing(folder, extensions):
   except OSError as e:
     raise UserError(f'{folder} is no folder that can be read ({reason(e)}): name another') from None
   names = [name for name in every if name.lower().endswith(extensions)
-           and not os.path.isdir(os.path.join(folder, name))]
+           and not _is_special(os.path.join(folder, name))]
   others = sorted(set(every) - set(names))
   if not names:
     instead = f', but {_few(others)}' if others else ''
@@ -73,13 +78,20 @@ def listing(folder, extensions):
   return names, others
 
 
-def renamed(source, names, extension):
-  """File names with another extension, which must leave them different."""
-  found = [os.path.splitext(name)[0] + extension for name in names]
-  for name, count in collections.Counter(found).items():
-    if count > 1:
-      raise UserError(f'two files in {source} would become {name}: rename one of them')
-  return found
+def renamed(names, extension):
+  """Different file names with that extension: in place of their own, or behind it.
+
+  Behind it of those that would become the same name, also where upper and lower case are one:
+  a.jpg and a.png become a.jpg.cdraw and a.png.cdraw.
+  """
+  found = {name: os.path.splitext(name)[0] + extension for name in names}
+  while True:
+    count = collections.Counter(new.casefold() for new in found.values())
+    same = [name for name, new in found.items()
+            if count[new.casefold()] > 1 and new != name + extension]
+    if not same:
+      return list(found.values())
+    found |= {name: name + extension for name in same}
 
 
 def check(sources, targets, overwrite=False, folder=None):
@@ -102,9 +114,14 @@ def check(sources, targets, overwrite=False, folder=None):
   read = {_identity(path): path for path in sources if os.path.exists(path)}
   existing = []
   for path in targets:
+    if path == PIPE:
+      streams.check_for_bytes('stdout')
+      continue
     parent = os.path.dirname(path) or '.'
     if _ends_in_slash(path) or os.path.isdir(path):
       raise UserError(f'{path} is a folder: name a file')
+    if _is_special(path):
+      raise UserError(f'{path} is not a regular file: name another')
     if folder is None and not os.path.isdir(parent):
       raise UserError(f'{path} cannot be written: there is no folder {parent}, make it first')
     if os.path.exists(path) and _identity(path) in read:
@@ -151,6 +168,11 @@ def _identity(path):
   """What the links, hard or not, to a file have in common."""
   status = os.stat(path)
   return status.st_dev, status.st_ino
+
+
+def _is_special(path):
+  """Whether something is there that is no file: a folder, pipe, socket or device."""
+  return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _ends_in_slash(path):

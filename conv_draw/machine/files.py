@@ -1,9 +1,11 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
+import stat
 import threading
 
 from conv_draw.errors import UserError, reason
@@ -15,6 +17,9 @@ _scratch = set()  # paths of files and directories that no one would miss
 def write_file(path, data, overwrite=True):
   """Writes bytes or text (as UTF-8) to a file, whole or not at all, and on the disk on return.
 
+  A file that is replaced keeps its permissions, and its owner and group if the process may set
+  them.
+
   Args:
     overwrite: whether it may replace a file.
   Raises:
@@ -23,16 +28,20 @@ def write_file(path, data, overwrite=True):
   if not overwrite and os.path.lexists(path):
     raise UserError(f'{path} would be overwritten: name another place, or say --overwrite')
   target = os.path.realpath(path)  # a link stays one
-  if os.path.exists(target) and not os.path.isfile(target):
+  before = os.stat(target) if os.path.exists(target) else None
+  if before and not stat.S_ISREG(before.st_mode):
     raise UserError(f'{path} is not a regular file: name another')  # /dev/null would be replaced
   data = data.encode() if isinstance(data, str) else data
-  # Not tempfile: its files are the owner's alone, and stay so.
+  # A new file is for whom the umask says; one that replaces another is at first the owner's alone.
+  opener = functools.partial(os.open, mode=0o600 if before else 0o666)
   temporary = os.path.join(os.path.dirname(target), f'.cdraw-{secrets.token_hex(8)}.tmp')
   try:
     with scratch(temporary):
       with _guard:
-        f = open(temporary, 'xb')
+        f = open(temporary, 'xb', opener=opener)
       with f:
+        if before:
+          _permit(f.fileno(), before)
         f.write(data)
         f.flush()
         os.fsync(f.fileno())
@@ -42,6 +51,23 @@ def write_file(path, data, overwrite=True):
     raise UserError(
         f'{path} cannot be written ({reason(e)}): name a place that can be written to and '
         'has room') from None
+
+
+def _permit(fd, like):
+  """Gives an open file the owner, group and permissions of a stat result.
+
+  Permissions of an owner or group that it cannot be given are left out, and where file systems have
+  none it stays as it is.
+  """
+  mode = stat.S_IMODE(like.st_mode)
+  for owner, group, theirs in (
+      (like.st_uid, -1, stat.S_ISUID), (-1, like.st_gid, stat.S_ISGID | stat.S_IRWXG)):
+    try:
+      os.fchown(fd, owner, group)
+    except OSError:
+      mode &= ~theirs
+  with contextlib.suppress(OSError):
+    os.fchmod(fd, mode)
 
 
 @contextlib.contextmanager

@@ -227,7 +227,7 @@ def test_rates_and_numbers_of_groups(tmp_path, coder):
   source, coded = picture(tmp_path / 'a.png'), tmp_path / 'a.cdraw'
   sizes = []
   for options, words in ((dict(groups=0), '0 of 3 groups'), (dict(groups=1), '1 of 3 groups'),
-                         (dict(bits_per_dim=100.0), '3 of 3 groups')):
+                         (dict(groups=3), '3 of 3 groups')):
     line, = encode(source, coded, overwrite=True, **options)
     assert words in line.text
     sizes.append(coded.stat().st_size)
@@ -242,6 +242,30 @@ def test_rates_and_numbers_of_groups(tmp_path, coder):
   assert coded.read_bytes() == before
   line, = encode(source, coded, bits_per_dim=least, overwrite=True)
   assert '1 of 3 groups' in line.text and coded.stat().st_size == sizes[1]
+
+
+def test_limits_that_are_not_met_are_said(tmp_path):
+  source, coded = picture(tmp_path / 'a.png'), tmp_path / 'a.cdraw'
+  [line] = encode(source, coded)
+  most = line.fields
+  for limits, numbers in (
+      (dict(psnr=most['psnr_db'] + 1), (most['psnr_db'], most['psnr_db'] + 1)),
+      (dict(psnr=1e9), (most['psnr_db'], 1e9)),
+      (dict(bits_per_dim=100.0), (round(most['bits_per_dim'], 4), 100)),
+      (dict(bits_per_dim=most['bits_per_dim'] * 0.99, groups=3), (2, 3))):
+    line, note = encode(source, coded, overwrite=True, **limits)
+    assert note.note and not note.failed and not line.note and str(coded) in note.text
+    for number in numbers:
+      assert re.search(rf'\b{re.escape(f"{number:.2f}".rstrip("0").rstrip("."))}', note.text) or (
+          f'{number:g}' in note.text)
+  for limits in (dict(psnr=most['psnr_db']), dict(psnr=0.0), dict(groups=3), dict(groups=0),
+                 dict(bits_per_dim=most['bits_per_dim']), dict(lossless=True)):
+    assert len(encode(source, coded, overwrite=True, **limits)) == 1
+  (tmp_path / 'some').mkdir()
+  for i in range(3):
+    picture(tmp_path / 'some' / f'{i}.png', i)
+  *_, note = encode(tmp_path / 'some', tmp_path / 'new', psnr=1e9)
+  assert note.note and '0.cdraw' in note.text and note.text.endswith('; 2 more likewise')
 
 
 def test_what_a_format_cannot_hold_is_refused_before_decoding(tmp_path, coder, monkeypatch):
@@ -267,11 +291,16 @@ def test_formats_that_change_pixels_are_said_to(tmp_path):
     assert line.text.endswith('lossless' if exact else 'decoded exactly, but JPEG changes pixels')
 
 
-def test_what_could_not_be_extracted_is_not_archived(tmp_path):
-  for name in ('1.png', '1.bmp'):
-    picture(tmp_path / name)
-  with pytest.raises(UserError, match='two files.*1.png'):
-    list(files.archive(tmp_path, tmp_path / 'a.cdrawa', 'none'))
+def test_two_files_of_one_name_are_both_coded(tmp_path):
+  folder, coded, back = (tmp_path / name for name in ('in', 'out', 'back'))
+  folder.mkdir()
+  for seed, name in enumerate(('a.png', 'a.bmp', 'b.png')):
+    picture(folder / name, seed)
+  encode(folder, coded, lossless=True)
+  assert sorted(contents(coded)) == ['a.bmp.cdraw', 'a.png.cdraw', 'b.cdraw']
+  decode(coded, back)
+  for old, new in (('a.png', 'a.png.png'), ('a.bmp', 'a.bmp.png'), ('b.png', 'b.png')):
+    assert same_pixels(folder / old, back / new)
 
 
 @pytest.mark.parametrize('error, words', [(0, 'PSNR inf dB'), (1, 'PSNR 24.08 dB')])

@@ -130,3 +130,30 @@ def test_flags_may_be_spelt_with_dashes():
     status, _, error = python('-m', 'conv_draw.codec', 'encode', 'a-b', 'c', '--lossless', spelling)
     assert status == 2 and len(error.splitlines()) == 1
     assert ('bits_per_dim' if spelling.endswith('=-1') else '--bits-per-dim') in error
+
+
+# Parses its arguments, and prints those that are no flags, and --model.
+NAMES = '''
+import sys
+from conv_draw.codec import __main__ as program
+names = program.parse(['', *sys.argv[1:]])
+print(*names[1:], program.MODEL.value, program.NO_VERIFY.value, sep='\\n')
+'''
+
+
+@pytest.mark.parametrize('before, names', [
+    ([], ['--two-dashes.png', '--no-verify', '--bits-per-dim=1', '-', '--']),
+    (['--no-verify', 'a-b'], ['--my-out.cdraw', '~'])])
+def test_names_are_left_as_they_are(before, names):
+  """Behind --, and where they are the value of a flag."""
+  status, out, error = python(
+      '-c', NAMES, 'encode', '--model', '--my-run', *before, '--', *names)
+  assert status == 0, error
+  assert out.splitlines() == [
+      'encode', *before[1:], *names, '--my-run', str('--no-verify' in before)]
+
+
+def test_a_stream_is_no_folder():
+  status, _, error = python(
+      '-m', 'conv_draw.codec', 'extract', 'a', '-', '--workdir=x')
+  assert status == 2 and 'name a folder' in error and len(error.splitlines()) == 1

@@ -5,8 +5,9 @@ import functools
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from conv_draw.codec import network, rates
+from conv_draw.codec import files, network, rates
 from conv_draw.codec.coder import Coder
 from conv_draw.codec.entropy import stream
 from conv_draw.codec.entropy.distributions import Uniform
@@ -110,6 +111,20 @@ def test_a_quality_is_met_by_as_few_groups_as_possible():
     coder().encode(photos()[0], psnr=30, groups=2)
 
 
+def test_without_a_limit_the_command_stores_a_usual_quality(tmp_path, monkeypatch):
+  """And `Coder.encode` all groups."""
+  monkeypatch.setattr(Coder, 'load', lambda workdir: coder())
+  monkeypatch.setattr(rates, 'USUAL_PSNR', 24.0)
+  Image.fromarray(photos()[0]).save(tmp_path / 'a.png')
+  sizes = {}
+  for name, limits in (('usual', {}), ('few', dict(groups=1)), ('all', dict(groups=6)),
+                       ('rate', dict(bits_per_dim=1.5))):
+    list(files.encode(tmp_path / 'a.png', tmp_path / name, 'linear', **limits))
+    sizes[name] = (tmp_path / name).read_bytes()
+  assert sizes['usual'] == coder().encode(photos()[0], psnr=24.0, contrast=0).data
+  assert sizes['all'] == file().data and len(set(sizes.values())) == 4
+
+
 def test_a_model_of_squared_errors_codes_no_pixels():
   with pytest.raises(UserError, match='lossy files alone'):
     coder().encode(photos()[0], lossless=True)
@@ -118,8 +133,9 @@ def test_a_model_of_squared_errors_codes_no_pixels():
 def test_what_does_not_fit_is_left_out():
   assert rates.fitting(35, sum, [10, 10, 20, 5]) == 2 and rates.fitting(5, sum, [10, 10]) == 1
   assert rates.fitting(50, sum, [10, 10, 20, 5]) == 4 and rates.fitting(50, sum, []) == 1
-  with pytest.raises(UserError, match='takes 0.* bits/dim with its first group'):
-    coder().encode(photos()[0], bits_per_dim=0.01)
+  for rate in (0.01, 0.0):
+    with pytest.raises(UserError, match='takes 0.* bits/dim with its first group'):
+      coder().encode(photos()[0], bits_per_dim=rate)
 
 
 @functools.cache
@@ -193,7 +209,9 @@ def test_the_smallest_file_of_a_quality_is_found(psnr):
 
 
 def test_what_cannot_be_met_is_met_as_nearly_as_possible():
-  assert search(limit=60) == (63, 1) and search(psnr=99) == (-8, GROUPS)
+  for limit in (60, 1e-300, 0.0):
+    assert search(limit=limit) == (63, 1)
+  assert search(psnr=99) == (-8, GROUPS)
   assert search(limit=1e6) == (-8, GROUPS)
   assert rates.enough(21, [20, 22, 30]) == 2 and rates.enough(99, [10, 20]) == 2
 

@@ -25,6 +25,47 @@ def test_files_are_written_whole_with_the_usual_permissions(tmp_path):
   assert link.is_symlink() and path.read_bytes() == b'through'
 
 
+@pytest.mark.parametrize('mode', [0o600, 0o644, 0o640, 0o444, 0o755])
+def test_what_is_replaced_keeps_its_permissions(tmp_path, mode):
+  path = tmp_path / 'x'
+  path.write_bytes(b'before')
+  path.chmod(mode)
+  (tmp_path / 'link').symlink_to(path)
+  before = path.stat()
+  for written in (path, tmp_path / 'link'):
+    write_file(written, DATA)
+    after = path.stat()
+    assert path.read_bytes() == DATA and stat.S_IMODE(after.st_mode) == mode
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+
+
+def test_another_group_or_owner_gets_no_permissions(tmp_path, monkeypatch):
+  """Where the process may not give the file away; and at no time may others read it."""
+  path, modes = tmp_path / 'x', []
+  path.write_bytes(b'before')
+  path.chmod(0o6664)
+  fsync = os.fsync
+
+  def fail(fd, *_):
+    modes.append(stat.S_IMODE(os.fstat(fd).st_mode))
+    raise PermissionError(1, 'Operation not permitted')
+
+  monkeypatch.setattr(os, 'fchown', fail)
+  monkeypatch.setattr(
+      os, 'fsync', lambda fd: (modes.append(stat.S_IMODE(os.fstat(fd).st_mode)), fsync(fd)))
+  write_file(path, DATA)
+  assert modes == [0o600, 0o600, 0o604] and stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+def test_new_files_are_as_the_umask_says(tmp_path):
+  before = os.umask(0o027)
+  try:
+    write_file(tmp_path / 'x', DATA)
+  finally:
+    os.umask(before)
+  assert stat.S_IMODE((tmp_path / 'x').stat().st_mode) == 0o640
+
+
 @pytest.mark.parametrize('function', ['replace', 'fsync'])
 @pytest.mark.parametrize('error, shown', [
     (OSError(28, 'No space left on device'), UserError), (KeyboardInterrupt(), KeyboardInterrupt)])
