@@ -35,6 +35,7 @@ from absl import app, flags
 from conv_draw import command_line
 from conv_draw.data.batches import Batches
 from conv_draw.errors import Preempted, UserError
+from conv_draw.machine import streams
 from conv_draw.training import loop, steps
 from conv_draw.workdir import metrics
 from experiments import digits
@@ -230,4 +231,5 @@ def run():
 
 
 if __name__ == '__main__':
+  streams.complete()
   app.run(main, flags_parser=command_line.parse_flags(PROGRAM))

@@ -308,7 +308,7 @@ def _unmet(fields, most, groups, bits_per_dim, psnr):
   elif bits_per_dim is not None and stored == most and rate < USED * bits_per_dim:
     yield f'{file} takes {rate:.4f} bits/dim, not {bits_per_dim:g}: {everything}'
   elif bits_per_dim is not None and groups is not None and stored < groups:
-    yield f'{file} has {stored} groups, not {groups}: no more fit into {bits_per_dim:g} bits/dim'
+    yield f'{file} has {stored} of {groups} groups: the best of {bits_per_dim:g} bits/dim'
 
 
 def _kind(image):
