@@ -29,6 +29,7 @@ from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.pixels import LogisticMixturePixels, SquaredErrorPixels
 from conv_draw.model.vae import Vae
 from conv_draw.training import evaluate, steps, trained
+from tests import test_experiments as experiments
 from tests.codec import test_exact_everywhere as whole_numbers
 from tests.model import test_integer_pixels as integer_pixels
 from tests.program import ACCELERATOR, ROOT, launch
@@ -157,6 +158,16 @@ def test_steps_on_all_devices_learn_one_batch(config):
   for x in jax.tree.leaves(state.params):
     copies = np.asarray(x)
     assert (copies == copies[:1]).all()
+
+
+@pytest.mark.parametrize('name', ['digits', 'photos_lossy'])
+def test_what_is_minimised_is_the_same_on_one_device_and_on_two(name):
+  if jax.local_device_count() < 2:
+    pytest.skip('there is one device')
+  with jax.default_matmul_precision('highest'):
+    _, (loss, gradients), (other, others) = experiments.gradients_of(name)
+  assert other == pytest.approx(loss, rel=1e-5)
+  assert off(others, gradients) < 1e-3
 
 
 def test_evaluation_is_the_cpus(config):

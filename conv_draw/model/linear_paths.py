@@ -235,7 +235,8 @@ def begin(blocks, betas, latents):
   """
   blocks = blocks.astype(np.float64) - GREY / 2  # mid grey, where the canvas begins
   variances, vectors = np.linalg.eigh(blocks.T @ blocks / len(blocks))
-  variances, vectors = variances[::-1], vectors[:, ::-1]  # the large ones first
+  # The large ones first; of fewer blocks than values some are 0, or by rounding less.
+  variances, vectors = np.maximum(variances[::-1], 0), vectors[:, ::-1]
   t, d = len(betas), blocks.shape[1]
   matrix, width, used = np.zeros((t, d, latents)), np.ones((t, latents)), np.zeros((t, latents))
   log_sigma, component = np.zeros((t, latents)), np.zeros((t, latents))
