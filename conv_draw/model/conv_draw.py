@@ -187,7 +187,7 @@ class ConvDraw(nn.Module):
 
     def draw_latent(t, layer, posterior, prior):
       if self.price:
-        return posterior.thrifty(prior, self.price * self.worth(layer)[t])
+        return posterior.thrifty(prior, self.prices(layer, t))
       return posterior.at(temperature * self._noise(keys, t, layer, posterior))
 
     canvas, outputs = self._unroll(images.shape, images, draw_latent)
@@ -215,7 +215,8 @@ class ConvDraw(nn.Module):
     The canvases are taken as they are: the recurrence does not learn from them.
     """
     fractions = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, RESTORED)))(keys)
-    strata = jnp.arange(some)[:, None] + fractions  # [some, B], one of each part of the iterations
+    # [some, B], one of each part of the iterations
+    strata = jnp.arange(some, dtype=jnp.float32)[:, None] + fractions[None]
     at = (strata * (self.iterations / some)).astype(jnp.int32).clip(0, self.iterations - 1)
     canvases, before = jax.lax.stop_gradient(
         (outputs.canvas[at, jnp.arange(len(images))], outputs.squared_error.mean(1)[at]))
@@ -253,7 +254,7 @@ class ConvDraw(nn.Module):
       stored = t < groups
       its_keys = jnp.where(stored, keys, others)
       noise = self._noise(its_keys, t, layer, prior)
-      kept = (posterior.thrifty(prior, self.price * self.worth(layer)[t]) if self.price
+      kept = (posterior.thrifty(prior, self.prices(layer, t)) if self.price
               else posterior.at(posterior_temperature * noise))
       return jnp.where(
           stored[:, None, None, None], kept,
@@ -337,7 +338,7 @@ class ConvDraw(nn.Module):
     if self.posterior in ('gaussian', 'constant'):
       return z
     dithered = self.posterior == 'uniform'
-    bins = QuantisedPosterior(z, self._log_sigma(layer)[t], dithered)
+    bins = QuantisedPosterior(z, self._log_sigma(layer)[t][None, None, None], dithered)
     return bins.at(
         temperature * self._noise(keys, DITHER + t, layer, prior) if dithered else 0.0)
 
@@ -375,7 +376,8 @@ class ConvDraw(nn.Module):
       x = 0.5 + contrast * (x - 0.5)
     x = layers.space_to_depth(x, here.block)
     kernel = weights_lib.prepared(here, self.all_layers[0], 'encoder_image', self.encoder_image)
-    gates = here.grid.convolve([(here.read(x), kernel)]) + self.raw[0].encoder_bias
+    gates = layers.add_bias(
+        here.grid.convolve([(here.read(x), kernel)]), self.raw[0].encoder_bias)
     return recurrence.Image(
         x.reshape(*x.shape[:3], here.block[0] * here.block[1], -1), gates)
 
@@ -413,7 +415,7 @@ class ConvDraw(nn.Module):
       (`recurrence.State`, `recurrence.Output`).
     """
     geometry = self.geometry(image_size)
-    inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), geometry[0].block)[0, ..., None]
+    inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), geometry[0].block)[..., None]
     return recurrence.step(
         geometry, weights, self.pixels, inside, t, image, state, self._posterior_of, draw_latent,
         self.prefixes)
@@ -422,12 +424,12 @@ class ConvDraw(nn.Module):
     """q_t (3) of maps [B, h, w, 2 Z], or [B, h, w, Z] where its widths are parameters."""
     if self.posterior == 'gaussian':
       return DiagonalGaussian.split(maps)
-    mean, log_sigma = maps.astype(jnp.float32), self._log_sigma(layer)[t]
+    mean, log_sigma = maps.astype(jnp.float32), self._log_sigma(layer)[t][None, None, None]
     if self.posterior == 'constant':
       return DiagonalGaussian(mean, jnp.broadcast_to(log_sigma, mean.shape))
     log_gain = self.raw[layer].posterior_log_gain
     if log_gain is not None:
-      mean = jnp.exp(WIDTH_SPEED * log_gain[t]) * mean
+      mean = jnp.exp(WIDTH_SPEED * log_gain[t])[None, None, None] * mean
     return QuantisedPosterior(mean, log_sigma, dithered=self.posterior == 'uniform')
 
   def canvas(self, state, image_size):
@@ -460,6 +462,10 @@ class ConvDraw(nn.Module):
     if worth is None:
       return jnp.ones_like(self.raw[layer].posterior_log_sigma)
     return jax.lax.stop_gradient(worth)
+
+  def prices(self, layer, t):
+    """[1, 1, 1, Z]: the same in nats, of iteration t."""
+    return (self.price * self.worth(layer)[t])[None, None, None]
 
   @property
   def _width_speed(self):

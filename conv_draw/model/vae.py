@@ -8,7 +8,7 @@ from flax import linen as nn
 from conv_draw.model import arguments, geometry
 from conv_draw.model.conv_draw import Inference
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
-from conv_draw.model.layers import Layer
+from conv_draw.model.layers import Layer, add_bias
 from conv_draw.model.noise import image_keys, standard_normal
 
 
@@ -180,8 +180,8 @@ class Vae(nn.Module):
     # linear layer, which would be rounded to `compute_dtype`.
     initial_canvas = self.param('initial_canvas', lambda key: jnp.broadcast_to(
         self.pixels.initial_canvas(self.channels), (r,) if self.stride else (*sizes[0], r)))
-    canvas = initial_canvas + self._write(
-        'write_0', stack[0], r, hidden, sizes[0], SMALL, use_bias=False)
+    written = self._write('write_0', stack[0], r, hidden, sizes[0], SMALL, use_bias=False)
+    canvas = add_bias(written, initial_canvas)
     if images is None:
       return Inference(canvas, None, None)
     return Inference(canvas, jnp.stack(kl_nats)[None], log_ratio_nats)

@@ -226,7 +226,7 @@ def prepare(geometry, all_layers, raw):
     own = w.linear_prior[:, None, None]  # [T, 1, 1, F, 2 Z]: what each iteration adds in the middle
     side = (w.prior.shape[0] // 2,) * 2
     own = jnp.pad(own, ((0, 0), side, side, (0, 0), (0, 0)))
-    return ready._replace(prior=jax.vmap(here.grid.prepare)(w.prior + own))
+    return ready._replace(prior=jax.vmap(here.grid.prepare)(w.prior[None] + own))
 
   return tuple(map(of_layer, geometry, all_layers, raw))
 

@@ -193,7 +193,8 @@ def train_step(state, images, *, model, optimizer, config):
 
   (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
   gradients = jax.lax.pmean(gradients, AXIS)
-  updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+  with jax.numpy_dtype_promotion('standard'):  # Optax raises floats to the power of a count
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   ema_params = state.ema_params
   if ema_params is not None:
