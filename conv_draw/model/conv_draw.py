@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
+from conv_draw.errors import UserError
 from conv_draw.model import arguments, layers, linear_paths, recurrence
 from conv_draw.model import geometry as geometry_lib
 from conv_draw.model import restoration as restoration_lib
@@ -45,7 +46,7 @@ class Inference(NamedTuple):
   restored: jax.Array | None = None  # [B] of some of them, relative to that before `restoration`
 
 
-class ConvDraw(nn.Module):
+class ConvDraw(weights_lib.Float32Parameters, nn.Module):
   """Convolutional DRAW with one layer or more, for images of any size.
 
   `apply(params, key, images)` infers; the other entry points are methods:
@@ -146,22 +147,21 @@ class ConvDraw(nn.Module):
           self.iterations if self.linear and not i else 0,
           math.log(self.gain) / WIDTH_SPEED if self.gain else None))
       below = (layer.encoded, layer.features)  # channels that go up from here, and down to here
-    # `weights.Weights` of each layer, as created; of NumPy, t could not be an index of them.
-    self.raw = jax.tree.map(jnp.asarray, tuple(raw))
+    self.raw = tuple(raw)  # `weights.Weights` of each layer, as created
     # r_0: a bias of all pixels, [R]; or of each, [H, W, R], where they have weights of their own.
     pixels = () if self.stride else tuple(self.image_size)
     self.initial_canvas = self.param('initial_canvas', lambda key: jnp.broadcast_to(
         self.pixels.initial_canvas(c), (*pixels, r)))
     self.restores = None
     if self.restoration:
-      self.restores = jax.tree.map(jnp.asarray, restoration_lib.create(
-          self.param, c, self.restoration, self.iterations, self.stride))
+      self.restores = restoration_lib.create(
+          self.param, c, self.restoration, self.iterations, self.stride)
 
   def _check_size(self, image_size):
-    """Raises a ValueError if a layer is fully connected and not to images of that size."""
+    """Raises a UserError if a layer is fully connected and not to images of that size."""
     if any(not layer.stride for layer in self.all_layers) and (
         image_size is None or tuple(image_size) != tuple(self.image_size or ())):
-      raise ValueError(
+      raise UserError(
           f'fully connected layers (stride 0) fit images of one size: image_size is '
           f'{self.image_size}, the images are {image_size}')
 
@@ -183,6 +183,7 @@ class ConvDraw(nn.Module):
       `Inference`.
     """
     self._check_images(images)
+    arguments.temperature(temperature)
     keys = image_keys(key, len(images))
 
     def draw_latent(t, layer, posterior, prior):
@@ -245,6 +246,8 @@ class ConvDraw(nn.Module):
       group that is kept, for what that is trained to be.
     """
     self._check_images(images)
+    arguments.temperature(temperature)
+    arguments.temperature(posterior_temperature, 'posterior_temperature')
     groups = jnp.broadcast_to(
         arguments.groups(groups, len(images), self.iterations), images.shape[:1])
     keys = image_keys(key, len(images))
@@ -276,6 +279,8 @@ class ConvDraw(nn.Module):
     Returns:
       [B, H, W, R] the canvas r_T.
     """
+    arguments.temperature(temperature)
+    count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
     keys = image_keys(key, count)
 
     def draw_latent(t, layer, posterior, prior):
@@ -359,7 +364,7 @@ class ConvDraw(nn.Module):
     """`weights.Weights` of each layer as `iterate` wants them, for images of (H, W).
 
     Raises:
-      ValueError: fully connected layers do not fit that size.
+      UserError: fully connected layers do not fit that size.
     """
     self._check_size(image_size)
     return weights_lib.prepare(self.geometry(image_size), self.all_layers, self.raw)

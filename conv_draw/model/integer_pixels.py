@@ -37,6 +37,7 @@ from conv_draw.model.local_pixels import (
   put,
 )
 from conv_draw.model.pixels import LogisticMixture, LogisticMixturePixels
+from conv_draw.model.weights import Float32Parameters
 
 UNIT = 32  # of what is seen and of hidden units: 1 is 1/32
 MOST = 255  # of them in a product
@@ -48,7 +49,7 @@ FINEST = 2.0**-19  # unit: a half, which rounding adds, is at most 2^18 of them
 BITS = (10, 9, 8, 7)  # of a column's largest weight, in units of the smallest: the first that fits
 
 
-class IntegerPixels(nn.Module):
+class IntegerPixels(Float32Parameters, nn.Module):
   """p(x) by pixel; `apply` it with method `cost`, `cost_at`, `describe_at` or `draw`.
 
   Images are values 0..255, of any size.

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from conv_draw.model import products
 from conv_draw.model.pixels import LogisticMixturePixels
+from conv_draw.model.weights import Float32Parameters
 
 OUTSIDE = -1.0  # what is seen where there is no pixel; grey values are 0 and more
 
@@ -170,7 +171,7 @@ def layers(param, inputs, features, residual_layers, outputs):
       layer('last', features, outputs, gain=0.1))
 
 
-class LocalPixels(nn.Module):
+class LocalPixels(Float32Parameters, nn.Module):
   """p(x | z) by pixel; `apply` it with method `cost`, `cost_at`, `describe_at` or `draw`.
 
   Images are values 0..grey_levels-1 here, of any size; shapes as in `recurrence`.

@@ -5,14 +5,16 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from conv_draw.errors import UserError
 from conv_draw.model import arguments, geometry
 from conv_draw.model.conv_draw import Inference
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer, add_bias
 from conv_draw.model.noise import image_keys, standard_normal
+from conv_draw.model.weights import Float32Parameters
 
 
-class Vae(nn.Module):
+class Vae(Float32Parameters, nn.Module):
   """Variational auto-encoder with layers of latents, each convolutional or fully connected.
 
   With two fully connected layers it is the VAE / IWAE of Burda et al. (2016), which on 28x28 has
@@ -67,6 +69,7 @@ class Vae(nn.Module):
       `Inference`, its layers from the pixels up.
     """
     self._check_images(images)
+    arguments.temperature(temperature)
     keys = image_keys(key, len(images))
 
     def draw_latent(t, layer, posterior, prior):
@@ -90,6 +93,8 @@ class Vae(nn.Module):
       [B, H, W, R] the canvas.
     """
     self._check_images(images)
+    arguments.temperature(temperature)
+    arguments.temperature(posterior_temperature, 'posterior_temperature')
     groups = jnp.broadcast_to(
         arguments.groups(groups, len(images), self.iterations), images.shape[:1])
     keys = image_keys(key, len(images))
@@ -115,6 +120,8 @@ class Vae(nn.Module):
     Returns:
       [B, H, W, R] the canvas.
     """
+    arguments.temperature(temperature)
+    count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
     keys = image_keys(key, count)
 
     def draw_latent(t, layer, posterior, prior):
@@ -255,13 +262,13 @@ class Vae(nn.Module):
     dense = [not layer.stride for layer in stack]
     if any(dense):
       if self.image_size is None:
-        raise ValueError('a Vae with a fully connected layer (stride 0) needs image_size=(H, W)')
+        raise UserError('a Vae with a fully connected layer (stride 0) needs image_size=(H, W)')
       if tuple(self.image_size) != image_size:
-        raise ValueError(
+        raise UserError(
             f'this Vae has a fully connected layer for image_size={tuple(self.image_size)}: it '
             f'cannot be applied to {image_size}')
       if dense != sorted(dense):
-        raise ValueError(
+        raise UserError(
             'above a fully connected layer (stride 0) only such can be, but the strides are '
             f'{[layer.stride for layer in stack]}')
     return geometry.sizes(stack, image_size)
