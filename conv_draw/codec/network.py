@@ -85,8 +85,12 @@ class Clock:
 
 @contextlib.contextmanager
 def as_everywhere():
-  """Types and precision are these, whatever the user's environment or program has set."""
-  with jax.enable_x64(False), jax.default_matmul_precision('highest'):
+  """Types and precision are these, whatever the user's environment or program has set.
+
+  So is the guard of transfers: what is coded comes from the host and goes there, at every step.
+  """
+  with (jax.enable_x64(False), jax.default_matmul_precision('highest'),
+        jax.transfer_guard('allow')):
     yield
 
 

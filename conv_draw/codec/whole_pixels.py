@@ -52,7 +52,8 @@ class WholePixels:
   @property
   def nothing(self):
     """The bytes of a tile of no pixels."""
-    return lanes_lib.to_bytes(lanes_lib.empty(1, self._lanes, 0))[0]
+    with as_everywhere():
+      return lanes_lib.to_bytes(lanes_lib.empty(1, self._lanes, 0))[0]
 
   @property
   def changes(self):
