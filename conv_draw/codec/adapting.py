@@ -69,7 +69,9 @@ def _step(head, channels, params, shown, view, change, state, number, rate):
         changed(params, change), shown, at // width, at % width, view, method='cost_at')
     return found[..., :channels].mean()
 
-  update, state = optax.scale_by_adam().update(jax.grad(cost)(change), state)
+  gradient = jax.grad(cost)(change)
+  with jax.numpy_dtype_promotion('standard'):  # Optax raises floats to the power of a count
+    update, state = optax.scale_by_adam().update(gradient, state)
   return change - rate * update, state
 
 

@@ -30,6 +30,7 @@ SEED = 0  # of the dither and of the initial bits
 BINS = ('uniform', 'rounded')  # posteriors that code single images
 CUTTABLE = 2**14  # pixels from which a lossless file can be cut: each segment costs 7 bytes or so
 GAUSSIAN = ('gaussian', 'constant')  # and those for bits-back coding
+Buffer = Any  # what holds bytes: `arguments.file_bytes`
 Progress = Callable[[int, int], None]  # how much is done, of how much
 
 
@@ -63,6 +64,7 @@ class Coder:
         the first becomes `model`.
       image_size: (H, W) of the images it was trained on, needed with fully connected layers.
     """
+    refusals.model(model)
     self.fingerprint = fingerprint_lib.fingerprint(model, params)
     self.head = None
     if isinstance(model, LocalDraw):
@@ -71,7 +73,7 @@ class Coder:
         model, params = model.draw, {'params': params['params']['draw']}
     self.model, self.params, self.name = model, params, name
     self.clock = network_lib.Clock()
-    self.fixed_size = image_size
+    self.fixed_size = image_size or getattr(model, 'image_size', None)
     self._network = functools.lru_cache(maxsize=4)(
         lambda size, batch: network_lib.Network(model, params, size, batch, self.clock))
     self._whole_pixels = functools.lru_cache(maxsize=4)(
@@ -100,6 +102,7 @@ class Coder:
     Raises:
       UserError: no run there, or of a model that codes nothing.
     """
+    workdir = arguments.path(workdir, 'workdir')
     config = config_lib.load(workdir)
     if config.model.kind != 'draw':
       raise UserError(
@@ -215,12 +218,13 @@ class Coder:
     return Encoded(data, header, segments, decoded, bits[: len(segments)])
 
   def decode(
-      self, data: bytes, partial: bool = False, temperature: float = 0.0,
+      self, data: Buffer, partial: bool = False, temperature: float = 0.0,
       progress: Progress | None = None, source: str = 'the file',
   ) -> tuple[np.ndarray, container.Header, list[container.Segment]]:
     """The bytes of a file to an image.
 
     Args:
+      data: bytes, or what holds some: bytearray, memoryview, uint8 of NumPy or JAX.
       partial: accept a file cut anywhere, and leave out the last segments of one that another
         machine wrote until the rest decodes here.
       temperature: of the prior that generates the groups that are missing, 0..10.
@@ -231,6 +235,7 @@ class Coder:
     Raises:
       UserError: damaged data, of another model, or of a machine whose floats differ too much.
     """
+    data = arguments.file_bytes(data, source)
     arguments.number(temperature, 'temperature', 0, 10)
     self.check_posterior(BINS)
     header, segments = container.read(data, partial, source=source)
@@ -311,6 +316,7 @@ class Coder:
     """
     self.check_posterior(GAUSSIAN)
     images = np.asarray(arguments.images(images, 'NHWC', self.model.pixels.grey_levels, source))
+    names = arguments.strings(names, 'names')
     if len(names) != len(images):
       raise UserError(f'{source}: {len(images)} images and {len(names)} names: give each one')
     refusals.image(self, source, images.shape[1:])
@@ -330,12 +336,13 @@ class Coder:
     return archive_file.write(header, names, payload), initial_bits, rates
 
   def extract(
-      self, data: bytes, source: str = 'the archive') -> tuple[np.ndarray, Sequence[str]]:
-    """The bytes of an archive to ([N, H, W, C] uint8, names).
+      self, data: Buffer, source: str = 'the archive') -> tuple[np.ndarray, Sequence[str]]:
+    """The bytes of an archive, as `decode` takes them, to ([N, H, W, C] uint8, names).
 
     Raises:
       UserError: damaged data, or of another model.
     """
+    data = arguments.file_bytes(data, source)
     self.check_posterior(GAUSSIAN)
     header, names, payload = archive_file.read(data, source=source)
     refusals.header(self, source, header)

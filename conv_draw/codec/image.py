@@ -17,7 +17,7 @@ import numpy as np
 from conv_draw.codec import pixels, refining
 from conv_draw.codec.entropy import distributions, snapping, stream
 from conv_draw.codec.format import container
-from conv_draw.codec.network import contrasts
+from conv_draw.codec.network import as_everywhere, contrasts
 from conv_draw.model import latents
 
 # How far another machine's priors may be off, relative to the scale and the mean, and log2 of the
@@ -247,7 +247,8 @@ class _Bins:
     nearest = np.rint(position)
     if self._price:
       prior = latents.DiagonalGaussian(expected, np.log(np.maximum(scale, 1e-6)))
-      nearest = np.asarray(_thrifty_bin(position, prior, self._price * self._worth[at]))
+      with as_everywhere():
+        nearest = np.asarray(_thrifty_bin(position, prior, self._price * self._worth[at]))
     return nearest.astype(np.int64)
 
   def cells(self, mean, sigma, at):

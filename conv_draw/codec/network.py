@@ -54,8 +54,12 @@ class Clock:
 
 @contextlib.contextmanager
 def as_everywhere():
-  """Types and precision are these, whatever the user's environment or program has set."""
-  with jax.enable_x64(False), jax.default_matmul_precision('highest'):
+  """Types and precision are these, whatever the user's environment or program has set.
+
+  So is the guard of transfers: what is coded comes from the host and goes there, at every step.
+  """
+  with (jax.enable_x64(False), jax.default_matmul_precision('highest'),
+        jax.transfer_guard('allow')):
     yield
 
 
@@ -65,10 +69,11 @@ class Network:
   def __init__(self, model, params, image_size, batch=1, clock=None):
     """For B = `batch` images of (H, W); `clock` is to measure the time that calls take."""
     size = tuple(image_size)
-    self.model, self.params, self.image_size, self.batch = model, params, size, batch
+    self.model, self.image_size, self.batch = model, size, batch
+    self.params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
     self._clock = Clock() if clock is None else clock
     with self._as_everywhere():
-      self._compile(params, size, batch)
+      self._compile(self.params, size, batch)
 
   @contextlib.contextmanager
   def _as_everywhere(self):
@@ -77,7 +82,6 @@ class Network:
 
   def _compile(self, params, size, batch):
     model = self.model
-    params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
     shapes = [g.size for g in model.apply(params, size, method='geometry')]
     self.shapes = [  # of each layer's latents
         (*shape, layer.latents) for shape, layer in zip(shapes, model.all_layers, strict=True)]

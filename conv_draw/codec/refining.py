@@ -162,7 +162,7 @@ def _costs(model, size, params, seen, scale, moves):
   """
   def apply(model):
     weights = model.prepare(size)
-    first, _ = linear_paths.in_halves(seen.x.shape[1:3])
+    first, _ = linear_paths.in_halves(seen.x.shape[1:3])[:, None]
 
     def iterate(state, t):
       nats = []
@@ -170,7 +170,7 @@ def _costs(model, size, params, seen, scale, moves):
       def draw_latent(t, layer, posterior, prior):
         mean = jax.lax.stop_gradient(posterior.mean) + moves[t] * posterior.width
         moved = posterior._replace(mean=mean)
-        z = moved.thrifty(prior, model.price * model.worth(layer)[t])
+        z = moved.thrifty(prior, model.prices(layer, t))
         z = jax.lax.stop_gradient(z - mean) + mean  # straight through the rounding
         nats.append(latents.latent_nats(moved, prior, z)[0])
         return z

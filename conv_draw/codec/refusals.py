@@ -13,6 +13,9 @@ from conv_draw.codec import network as network_lib
 from conv_draw.codec.format import limits
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
+from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.model.integer_pixels import IntegerPixels
+from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.pixels import BernoulliPixels
 
 
@@ -49,6 +52,18 @@ def request(coder, source, lossless, groups, bits_per_dim, psnr, tile_side, effo
                     'leave out --workdir for the model of lossless ones')
   if coder.lossless_only and not lossless:
     raise UserError(f'the model {name} has no latents and stores pixels: give --lossless')
+
+
+def model(model):
+  """What is no model that codes."""
+  head = None
+  if isinstance(model, LocalDraw):
+    model, head = model.draw, model.head
+  if not (isinstance(model, ConvDraw) or model is None and head) or not (
+      head is None or isinstance(head, IntegerPixels) and head.whole):
+    raise UserError(
+        'model: what codes is a ConvDraw, or a LocalDraw of one, or of none, with IntegerPixels '
+        'that are whole')
 
 
 def image(coder, source, shape):

@@ -52,7 +52,8 @@ class WholePixels:
   @property
   def nothing(self):
     """The bytes of a tile of no pixels."""
-    return lanes_lib.to_bytes(lanes_lib.empty(1, self._lanes, 0))[0]
+    with as_everywhere():
+      return lanes_lib.to_bytes(lanes_lib.empty(1, self._lanes, 0))[0]
 
   @property
   def changes(self):
@@ -102,7 +103,8 @@ class WholePixels:
       h = self._head.horizon
       lanes = lanes_lib.from_bytes(data, self._lanes)
       inside = _inside(self.size, sizes)
-      nothing = np.full((self.batch, *self.size, self._head.channels), local_pixels.OUTSIDE)
+      shape = self.batch, *self.size, self._head.channels
+      nothing = np.full(shape, local_pixels.OUTSIDE, np.float32)
       images = jnp.where(inside[..., None], 0.0, nothing)
       images = local_pixels.surrounded(images, h)
       view = _view(pictures, inside)
@@ -138,7 +140,8 @@ def _view(pictures, inside):
   if pictures is None:
     return None
   outside = np.float32(local_pixels.OUTSIDE)
-  return local_pixels.View(jnp.where(inside[..., None], pictures, outside), None)
+  return local_pixels.View(
+      jnp.where(inside[..., None], jnp.asarray(pictures, jnp.float32), outside), None)
 
 
 def _intervals(head, c, params, images, view):
@@ -165,8 +168,8 @@ def _slots(head, size, sizes, lanes, number):
   missing = -len(rows) % lanes
   rows, columns = (jnp.pad(a, (0, missing), constant_values=-1).reshape(-1, lanes)
                    for a in (rows, columns))
-  there = (columns >= 0)[:, None] & (rows[:, None] < sizes[:, 0, None]) & (
-      columns[:, None] < sizes[:, 1, None])
+  there = (columns >= 0)[:, None] & (rows[:, None] < sizes[None, :, 0, None]) & (
+      columns[:, None] < sizes[None, :, 1, None])
   return jnp.maximum(rows, 0), jnp.maximum(columns, 0), there
 
 

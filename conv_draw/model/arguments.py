@@ -5,8 +5,11 @@ Arrays may be NumPy's, JAX's, or those that JAX traces a function with, whose va
 
 import math
 import numbers
+import operator
+import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from conv_draw.errors import UserError
@@ -37,10 +40,12 @@ def images(value, axes, grey_levels, name, channels=None):
     raise UserError(f'{name}: the shape is {value.shape}, and has to be {wanted}')
   if not value.size:
     raise UserError(f'{name}: there are no pixels in {wanted} = {value.shape}')
-  if grey_levels < 256 and _is_known(value) and (highest := int(value.max())) >= grey_levels:
-    raise UserError(
-        f'{name} has pixels up to {highest}, but the model knows {grey_levels} values: use a model '
-        'of 8-bit images')
+  if grey_levels < 256 and _is_known(value):
+    highest = int(jax.device_get(value).max())
+    if highest >= grey_levels:
+      raise UserError(
+          f'{name} has pixels up to {highest}, but the model knows {grey_levels} values: use a '
+          'model of 8-bit images')
   return value
 
 
@@ -64,12 +69,112 @@ def groups(value, count, most):
   Raises:
     UserError: something else.
   """
-  if not (isinstance(value, jax.Array) and not _is_known(value)):
-    numbers_ = np.asarray(value)
-    whole = numbers_.dtype.kind in 'iu' and numbers_.shape in ((), (count,))
-    if not whole or numbers_.min() < 0 or numbers_.max() > most:
-      raise UserError(f'groups: {value!r} is no number in 0..{most}, and no {count} of them')
+  found = value
+  if not isinstance(value, jax.Array):
+    try:
+      found = np.asarray(value)
+    except ValueError:  # lists of lists of several lengths
+      found = np.zeros(0)
+  good = found.dtype.kind in 'iu' and found.shape in ((), (count,))
+  if good and _is_known(found):
+    found = jax.device_get(found)
+    good = found.min() >= 0 and found.max() <= most
+  if not good:
+    raise UserError(f'groups: {value!r} is no number in 0..{most}, and no {count} of them')
   return value
+
+
+def temperature(value, name='temperature'):
+  """The number from 0 that it was given, which may be an array without axes.
+
+  Raises:
+    UserError: something else.
+  """
+  found = value
+  if isinstance(value, Array) and value.ndim == 0 and (
+      jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+    if not _is_known(value):
+      return value
+    found = float(jax.device_get(value))
+  number(found, name, 0, math.inf)
+  return value
+
+
+def size(value, axes, name):
+  """The whole numbers from 1 that it was given, as a tuple of ints.
+
+  Args:
+    value: as many as there are letters in `axes`.
+    axes: what they are, a letter each: 'HW', 'HWC'.
+  Raises:
+    UserError: something else.
+  """
+  try:
+    found = tuple(0 if isinstance(n, bool) else operator.index(n) for n in value)
+  except TypeError:
+    found = ()
+  if len(found) != len(axes) or min(found) < 1:
+    raise UserError(
+        f'{name}: {value!r} is no ({", ".join(axes)}): give {len(axes)} whole numbers from 1')
+  return found
+
+
+def file_bytes(value, name):
+  """What holds bytes as `bytes`: bytearray, memoryview, uint8 arrays of NumPy or JAX.
+
+  Raises:
+    UserError: something else.
+  """
+  if isinstance(value, bytes):
+    return value
+  if isinstance(value, jax.Array):
+    value = jax.device_get(value)
+  if isinstance(value, str | os.PathLike):
+    raise UserError(f'{name}: {value!r} is a path, or text: give the bytes that '
+                    'pathlib.Path(...).read_bytes() returns')
+  try:
+    view = memoryview(value)
+  except TypeError:
+    raise UserError(f'{name}: a {type(value).__name__} holds no bytes: give what '
+                    'pathlib.Path(...).read_bytes() returns') from None
+  if view.format not in ('B', 'b', 'c'):
+    raise UserError(f'{name}: {type(value).__name__} of {view.format!r} are no bytes: give uint8')
+  return view.tobytes()
+
+
+def strings(value, name):
+  """The strings that it was given, as a list.
+
+  Raises:
+    UserError: something else.
+  """
+  try:
+    found = [value] if isinstance(value, str) else list(value)
+  except TypeError:
+    found = [None]
+  if not all(isinstance(one, str) for one in found):
+    raise UserError(f'{name}: {value!r} are no strings: give a list of them')
+  return found
+
+
+def path(value, name):
+  """The path that it was given, as a string.
+
+  Raises:
+    UserError: something else.
+  """
+  if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+    raise UserError(f'{name}: a {type(value).__name__} is neither a name nor a path: give a string')
+  return os.fspath(value)
+
+
+def count(value):
+  """The whole number from 1 that it was given: how many images.
+
+  Raises:
+    UserError: something else.
+  """
+  return number(value, 'count', 1, math.inf, whole=True)
 
 
 def number(value, name, least, most, whole=False):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
+from conv_draw.errors import UserError
 from conv_draw.model import arguments, layers, linear_paths, recurrence
 from conv_draw.model import geometry as geometry_lib
 from conv_draw.model import noise as noise_lib
@@ -52,7 +53,7 @@ class Inference(NamedTuple):
   restored: Restored | None = None  # these
 
 
-class ConvDraw(nn.Module):
+class ConvDraw(weights_lib.Float32Parameters, nn.Module):
   """Convolutional DRAW with one layer or more, for images of any size.
 
   `apply(params, key, images)` infers; the other entry points are methods:
@@ -153,22 +154,21 @@ class ConvDraw(nn.Module):
           self.iterations if self.linear and not i else 0,
           math.log(self.gain) / WIDTH_SPEED if self.gain else None))
       below = (layer.encoded, layer.features)  # channels that go up from here, and down to here
-    # `weights.Weights` of each layer, as created; of NumPy, t could not be an index of them.
-    self.raw = jax.tree.map(jnp.asarray, tuple(raw))
+    self.raw = tuple(raw)  # `weights.Weights` of each layer, as created
     # r_0: a bias of all pixels, [R]; or of each, [H, W, R], where they have weights of their own.
     pixels = () if self.stride else tuple(self.image_size)
     self.initial_canvas = self.param('initial_canvas', lambda key: jnp.broadcast_to(
         self.pixels.initial_canvas(c), (*pixels, r)))
     self.restores = None
     if self.restoration:
-      self.restores = jax.tree.map(jnp.asarray, restoration_lib.create(
-          self.param, c, self.restoration, self.iterations, self.stride))
+      self.restores = restoration_lib.create(
+          self.param, c, self.restoration, self.iterations, self.stride)
 
   def _check_size(self, image_size):
-    """Raises a ValueError if a layer is fully connected and not to images of that size."""
+    """Raises a UserError if a layer is fully connected and not to images of that size."""
     if any(not layer.stride for layer in self.all_layers) and (
         image_size is None or tuple(image_size) != tuple(self.image_size or ())):
-      raise ValueError(
+      raise UserError(
           f'fully connected layers (stride 0) fit images of one size: image_size is '
           f'{self.image_size}, the images are {image_size}')
 
@@ -190,11 +190,12 @@ class ConvDraw(nn.Module):
       `Inference`.
     """
     self._check_images(images)
+    arguments.temperature(temperature)
     keys = image_keys(key, len(images))
 
     def draw_latent(t, layer, posterior, prior):
       if self.price:
-        return posterior.thrifty(prior, self.price * self.worth(layer)[t])
+        return posterior.thrifty(prior, self.prices(layer, t))
       return posterior.at(temperature * self._noise(keys, t, layer, posterior))
 
     canvas, outputs = self._unroll(images.shape, images, draw_latent)
@@ -223,7 +224,8 @@ class ConvDraw(nn.Module):
     """
     fractions = jax.vmap(
         lambda key: jax.random.uniform(jax.random.fold_in(key, noise_lib.RESTORED)))(keys)
-    strata = jnp.arange(some)[:, None] + fractions  # [some, B], one of each part of the iterations
+    # [some, B], one of each part of the iterations
+    strata = jnp.arange(some, dtype=jnp.float32)[:, None] + fractions[None]
     at = (strata * (self.iterations / some)).astype(jnp.int32).clip(0, self.iterations - 1)
     canvases, before = jax.lax.stop_gradient(
         (outputs.canvas[at, jnp.arange(len(images))], outputs.squared_error))
@@ -252,6 +254,8 @@ class ConvDraw(nn.Module):
       group that is kept, for what that is trained to be.
     """
     self._check_images(images)
+    arguments.temperature(temperature)
+    arguments.temperature(posterior_temperature, 'posterior_temperature')
     groups = jnp.broadcast_to(
         arguments.groups(groups, len(images), self.iterations), images.shape[:1])
     keys = image_keys(key, len(images))
@@ -261,7 +265,7 @@ class ConvDraw(nn.Module):
       stored = t < groups
       its_keys = jnp.where(stored, keys, others)
       noise = self._noise(its_keys, t, layer, prior)
-      kept = (posterior.thrifty(prior, self.price * self.worth(layer)[t]) if self.price
+      kept = (posterior.thrifty(prior, self.prices(layer, t)) if self.price
               else posterior.at(posterior_temperature * noise))
       return jnp.where(
           stored[:, None, None, None], kept,
@@ -283,6 +287,8 @@ class ConvDraw(nn.Module):
     Returns:
       [B, H, W, R] the canvas r_T.
     """
+    arguments.temperature(temperature)
+    count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
     keys = image_keys(key, count)
 
     def draw_latent(t, layer, posterior, prior):
@@ -345,7 +351,7 @@ class ConvDraw(nn.Module):
     if self.posterior in ('gaussian', 'constant'):
       return z
     dithered = self.posterior == 'uniform'
-    bins = QuantisedPosterior(z, self._log_sigma(layer)[t], dithered)
+    bins = QuantisedPosterior(z, self._log_sigma(layer)[t][None, None, None], dithered)
     return bins.at(
         temperature * self._noise(keys, noise_lib.DITHER + t, layer, prior) if dithered else 0.0)
 
@@ -367,7 +373,7 @@ class ConvDraw(nn.Module):
     """`weights.Weights` of each layer as `iterate` wants them, for images of (H, W).
 
     Raises:
-      ValueError: fully connected layers do not fit that size.
+      UserError: fully connected layers do not fit that size.
     """
     self._check_size(image_size)
     return weights_lib.prepare(self.geometry(image_size), self.all_layers, self.raw)
@@ -384,7 +390,8 @@ class ConvDraw(nn.Module):
       x = 0.5 + contrast * (x - 0.5)
     x = layers.space_to_depth(x, here.block)
     kernel = weights_lib.prepared(here, self.all_layers[0], 'encoder_image', self.encoder_image)
-    gates = here.grid.convolve([(here.read(x), kernel)]) + self.raw[0].encoder_bias
+    gates = layers.add_bias(
+        here.grid.convolve([(here.read(x), kernel)]), self.raw[0].encoder_bias)
     return recurrence.Image(
         x.reshape(*x.shape[:3], here.block[0] * here.block[1], -1), gates)
 
@@ -422,7 +429,7 @@ class ConvDraw(nn.Module):
       (`recurrence.State`, `recurrence.Output`).
     """
     geometry = self.geometry(image_size)
-    inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), geometry[0].block)[0, ..., None]
+    inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), geometry[0].block)[..., None]
     return recurrence.step(
         geometry, weights, self.pixels, inside, t, image, state, self._posterior_of, draw_latent,
         self.prefixes)
@@ -431,12 +438,12 @@ class ConvDraw(nn.Module):
     """q_t (3) of maps [B, h, w, 2 Z], or [B, h, w, Z] where its widths are parameters."""
     if self.posterior == 'gaussian':
       return DiagonalGaussian.split(maps)
-    mean, log_sigma = maps.astype(jnp.float32), self._log_sigma(layer)[t]
+    mean, log_sigma = maps.astype(jnp.float32), self._log_sigma(layer)[t][None, None, None]
     if self.posterior == 'constant':
       return DiagonalGaussian(mean, jnp.broadcast_to(log_sigma, mean.shape))
     log_gain = self.raw[layer].posterior_log_gain
     if log_gain is not None:
-      mean = jnp.exp(WIDTH_SPEED * log_gain[t]) * mean
+      mean = jnp.exp(WIDTH_SPEED * log_gain[t])[None, None, None] * mean
     return QuantisedPosterior(mean, log_sigma, dithered=self.posterior == 'uniform')
 
   def canvas(self, state, image_size):
@@ -469,6 +476,10 @@ class ConvDraw(nn.Module):
     if worth is None:
       return jnp.ones_like(self.raw[layer].posterior_log_sigma)
     return jax.lax.stop_gradient(worth)
+
+  def prices(self, layer, t):
+    """[1, 1, 1, Z]: the same in nats, of iteration t."""
+    return (self.price * self.worth(layer)[t])[None, None, None]
 
   @property
   def _width_speed(self):

@@ -32,7 +32,7 @@ class IntegerMixture(NamedTuple):
     mean = self.means[c]
     for e, value in enumerate(earlier):
       slope = self.slopes[c * (c - 1) // 2 + e]
-      mean += slope * (value * tables.SUBPIXEL - self.means[e]) >> NATURAL_BITS
+      mean += slope * ((value * tables.SUBPIXEL)[None] - self.means[e]) >> NATURAL_BITS
     return jnp.clip(mean, -MEAN_MOST, MEAN_MOST)
 
 
@@ -40,14 +40,14 @@ def normalise(values):
   """Not negative int32 [K, N], sums below 2^31 -> the same in proportion, adding up to WEIGHTS."""
   total = values.sum(0)
   excess = jnp.maximum(13 - jax.lax.clz(total), 0)  # bits above 2^19
-  values = values >> excess
-  weights = values * tables.WEIGHTS // jnp.maximum(values.sum(0), 1)
+  values = values >> excess[None]
+  weights = values * tables.WEIGHTS // jnp.maximum(values.sum(0, keepdims=True), 1)
   return weights.at[0].add(tables.WEIGHTS - weights.sum(0))
 
 
 def from_logits(logits):
   """Weights of int32 logits [K, N] in 1 / NATURAL nats."""
-  below = jnp.minimum(logits.max(0) - logits, tables.REACH * tables.NATURAL - 1)
+  below = jnp.minimum(logits.max(0, keepdims=True) - logits, tables.REACH * tables.NATURAL - 1)
   return normalise(look_up(tables.exponentials(), below))
 
 
@@ -102,6 +102,7 @@ class Channel(NamedTuple):
 
   def given(self, value):
     """The components' weights once the value is known, [K, N]."""
+    value = value[None]
     mass = below(value + 1, self.mean, self.scale) - below(value, self.mean, self.scale)
     return normalise(self.weights * (mass + tables.ONE // tables.TOTAL))
 

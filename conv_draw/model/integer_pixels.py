@@ -37,6 +37,7 @@ from conv_draw.model.local_pixels import (
   put,
 )
 from conv_draw.model.pixels import LogisticMixture, LogisticMixturePixels
+from conv_draw.model.weights import Float32Parameters
 
 UNIT = 32  # of what is seen and of hidden units: 1 is 1/32
 MOST = 255  # of them in a product
@@ -48,7 +49,7 @@ FINEST = 2.0**-19  # unit: a half, which rounding adds, is at most 2^18 of them
 BITS = (10, 9, 8, 7)  # of a column's largest weight, in units of the smallest: the first that fits
 
 
-class IntegerPixels(nn.Module):
+class IntegerPixels(Float32Parameters, nn.Module):
   """p(x) by pixel; `apply` it with method `cost`, `cost_at`, `describe_at` or `draw`.
 
   Images are values 0..255, of any size.
@@ -220,7 +221,7 @@ class IntegerPixels(nn.Module):
     scaled = lambda a: jnp.clip(
         straight_through.nearest(a * gain[:, None, None]), -MOST, MOST).reshape(n, -1)
     parts = [scaled(difference), edges * UNIT, jnp.round((reference - 128) / 4),
-             4.0 * spread[:, None] - 64]
+             4.0 * spread[:, None].astype(jnp.float32) - 64]
     if picture is not None:
       parts.append(scaled(jnp.where(picture == OUTSIDE, 0.0, picture - reference[:, None])))
     return Seen(jnp.concatenate(parts, -1), reference, spread)
@@ -233,7 +234,7 @@ class IntegerPixels(nn.Module):
       kernel, bias = _whole_layer(kernel, bias)
     multiply = products.bfloat16 if self.compute_dtype == jnp.bfloat16 else functools.partial(
         jnp.matmul, precision='highest')
-    return self._floor(multiply(x, kernel) + bias + 0.5)
+    return self._floor(multiply(x, kernel) + bias[None] + 0.5)
 
   def _rectify(self, hidden):
     return jnp.clip(hidden, 0, MOST)
@@ -252,16 +253,16 @@ class IntegerPixels(nn.Module):
     """By channel [K, N], in 1/16 grey values, with the earlier channels at their means."""
     k = self.mixtures
     unit = integer_mixture.look_up(tables.units(), seen.spread)
-    apart = (jnp.arange(k) * 2 + 1 - k)[:, None] * (tables.NATURAL // k)
+    apart = (jnp.arange(k, dtype=jnp.float32) * 2 + 1 - k)[:, None] * (tables.NATURAL // k)
     return [
-        seen.reference[:, c] * tables.SUBPIXEL
-        + self._floor((self._clip(row + apart, 2**10)) * unit / tables.NATURAL)
+        seen.reference[None, :, c] * tables.SUBPIXEL
+        + self._floor((self._clip(row + apart, 2**10)) * unit[None] / tables.NATURAL)
         for c, row in enumerate(rows[1 : self.channels + 1])]
 
   def _scales(self, rows, seen):
     """By channel [K, N]: places in `tables.widths`."""
     first = seen.spread * tables.SPREAD_STEP + tables.SCALE_OF_1 - tables.NATURAL
-    return [jnp.clip(row + first, 0, tables.SCALES - 1)
+    return [jnp.clip(row + first[None].astype(jnp.float32), 0, tables.SCALES - 1)
             for row in rows[self.channels + 1 : 2 * self.channels + 1]]
 
   def _slopes(self, rows):
@@ -345,7 +346,7 @@ def whole_kernel(kernel):
 
   def in_units(bits):
     smallest = jnp.maximum(jnp.ldexp(1.0, exponent - bits), FINEST)
-    numbers = kernel / smallest
+    numbers = kernel / smallest[None]
     _, size = jnp.frexp(jax.lax.stop_gradient(numbers))
     step = jnp.ldexp(1.0, jnp.maximum(size - 8, 0))
     largest = 2.0**bits - 2.0 ** (bits - 8) if bits > 8 else 2.0**bits - 1
@@ -356,5 +357,6 @@ def whole_kernel(kernel):
     finer, unit = in_units(bits)
     # Whole numbers are added up: the outcome is the same everywhere.
     fits = abs(jax.lax.stop_gradient(finer)).astype(jnp.int32).sum(0) <= COLUMN_MOST
-    numbers, smallest = jnp.where(fits, finer, numbers), jnp.where(fits, unit, smallest)
-  return numbers * smallest, smallest
+    numbers = jnp.where(fits[None], finer, numbers)
+    smallest = jnp.where(fits, unit, smallest)
+  return numbers * smallest[None], smallest

@@ -91,9 +91,10 @@ def thrifty_bin(position, p, price):
   tails = [_log_tail((away + edge) * per_sigma) for edge in (0.5, -0.5, -1.5)]
   from_middle = abs(middle - p.mean)
   edges = [_log_tail((from_middle + edge) * per_sigma) for edge in (0.5, -0.5)]
+  next_one = nearest - sign * (away > 0.5).astype(sign.dtype)
   chosen, least = nearest, jnp.inf
   for bins, outer, inner in (
-      (nearest, *tails[:2]), (nearest - sign * (away > 0.5), *tails[1:]), (middle, *edges)):
+      (nearest, *tails[:2]), (next_one, *tails[1:]), (middle, *edges)):
     cost = price * (bins - position) ** 2 - _log_difference(inner, outer)
     chosen, least = jnp.where(cost < least, bins, chosen), jnp.minimum(cost, least)
   return chosen

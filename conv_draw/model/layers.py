@@ -154,6 +154,11 @@ def grid(size, kernel, dtype):
   return PlainGrid(size, dtype)
 
 
+def add_bias(x, bias):
+  """x + bias, [..., C] and [C]; or, of a map of cells, [B, h, w, C] and [h, w, C]."""
+  return x + jax.lax.broadcast_to_rank(bias, x.ndim)
+
+
 def lstm(gates, cell):
   """Convolutional LSTM (Hochreiter & Schmidhuber, 1997) after its linear part.
 

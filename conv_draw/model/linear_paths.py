@@ -72,10 +72,15 @@ def nothing(batch, size, cell):
 def remember(memory, z, components, width):
   """`Memory` with z_t [B, h, w, Z], of components int32 [Z] in grey levels' widths [Z]."""
   z = jax.lax.stop_gradient(z)  # latents need not please the priors of later ones
-  added = jnp.matmul(z * width, _choice(memory, components), precision='highest')
+  added = jnp.matmul(z * _of_maps(width), _choice(memory, components), precision='highest')
   return Memory(
       memory.components + added,
       FORGET * memory.activity + abs(z).sum(-1, keepdims=True))
+
+
+def _of_maps(values):
+  """[Z] -> [1, 1, 1, Z], one for each of maps [B, h, w, Z]."""
+  return values[None, None, None]
 
 
 def _choice(memory, components):
@@ -92,9 +97,9 @@ def context(prior, memory, weights, components, width):
     width: [Z] in grey levels.
   """
   stored = jnp.matmul(
-      memory.components, _choice(memory, components).T, precision='highest') / width
+      memory.components, _choice(memory, components).T, precision='highest') / _of_maps(width)
   around = _around(stored)
-  rows = CONTEXT * weights
+  rows = CONTEXT * weights[:, None, None, None]
   everywhere = memory.activity.mean((1, 2), keepdims=True)  # how much there is to be seen at all
   log_sigma = sum(row * jnp.log1p(feature) for row, feature in zip(
       rows, (abs(stored), _around(abs(stored)), memory.activity, _around(memory.activity),
@@ -150,7 +155,7 @@ def read(maps, error, matrix, width):
     matrix: [D, Z] A_t / MATRIX.
     width: [Z] in grey levels.
   """
-  seen = jnp.matmul(error, matrix * (MATRIX * GREY / width))
+  seen = jnp.matmul(error, matrix * (MATRIX * GREY / width)[None])
   return maps + jnp.pad(seen, ((0, 0),) * 3 + ((0, maps.shape[-1] - seen.shape[-1]),))
 
 
@@ -188,13 +193,15 @@ def of_use(t, size, worth):
   Args:
     worth: [Z] of iteration t, 0 of latents that it has no use for.
   """
-  return in_turn(t, size) & (worth > 0)
+  return in_turn(t, size) & (worth > 0)[None, None]
 
 
 def settled(prior, use):
   """A prior that is never too sure, but surely 0 where latents are not `of_use`."""
   log_sigma = jnp.logaddexp(2 * prior.log_sigma, 2 * math.log(LEAST_SIGMA)) / 2
-  return prior._replace(mean=prior.mean * use, log_sigma=jnp.where(use, log_sigma, NEVER))
+  return prior._replace(
+      mean=prior.mean * use[None].astype(prior.mean.dtype),
+      log_sigma=jnp.where(use[None], log_sigma, NEVER))
 
 
 def in_turn(t, size):

@@ -1,5 +1,6 @@
 """A model of this package whose canvas feeds `local_pixels`; or these alone, without latents."""
 
+import math
 from typing import Any
 
 import jax
@@ -56,7 +57,9 @@ class LocalDraw(nn.Module):
     Returns:
       `Inference`, with the canvas's own cost beside that of the pixels.
     """
-    arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
+    self._check_images(images)
+    arguments.temperature(temperature)
+    arguments.number(places, 'places', 0, math.inf, whole=True)
     keys = image_keys(key, len(images))
     inference = self._infer(keys, images, temperature)
     view, canvas_nats = self.view(inference.canvas), None
@@ -73,6 +76,9 @@ class LocalDraw(nn.Module):
       cost = self.head.cost(images, view).sum((1, 2, 3))
     return inference._replace(pixel_nats=cost, canvas_nats=canvas_nats)
 
+  def _check_images(self, images):
+    arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
+
   def _infer(self, keys, images, temperature):
     if self.draw:
       return self.draw(keys, images, temperature)
@@ -85,12 +91,15 @@ class LocalDraw(nn.Module):
     if self.draw:
       return self.draw.reconstruct(
           key, images, groups, temperature, posterior_temperature, generation_key)
+    self._check_images(images)
+    arguments.groups(groups, len(images), 0)
     return jnp.zeros((*images.shape[:3], 0))
 
   def sample(self, key, count, image_size, temperature=1.0):
     """The canvas [B, H, W, R], as the model's that it is of; R = 0 without one."""
     if self.draw:
       return self.draw.sample(key, count, image_size, temperature)
+    count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
     return jnp.zeros((count, *image_size, 0))
 
   def view(self, canvas):

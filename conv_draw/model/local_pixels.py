@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from conv_draw.model import products
 from conv_draw.model.pixels import LogisticMixturePixels
+from conv_draw.model.weights import Float32Parameters
 
 OUTSIDE = -1.0  # what is seen where there is no pixel; grey values are 0 and more
 
@@ -121,13 +122,13 @@ def look(values, offsets, rows, columns, margin=0):
   batch, height, width, k = values.shape
   places = jnp.array([(dy + margin) * width + dx + margin for dy, dx in offsets])
   first = jnp.arange(batch)[:, None] * (height * width) + rows * width + columns
-  return jnp.take(values.reshape(-1, k), first[..., None] + places, axis=0, mode='clip')
+  return jnp.take(values.reshape(-1, k), first[..., None] + places[None, None], axis=0, mode='clip')
 
 
 def place(rows, columns, image_size):
   """Where pixels (rows, columns) [B, N] of images (H, W) are: [B, N, 2 WAVES] in [-1, 1]."""
-  waves = jnp.pi * jnp.arange(1, WAVES + 1)
-  y, x = ((a + 0.5)[..., None] * waves / n
+  waves = jnp.pi * jnp.arange(1, WAVES + 1, dtype=jnp.float32)[None, None]
+  y, x = ((a.astype(jnp.float32) + 0.5)[..., None] * waves / n
           for a, n in zip((rows, columns), image_size, strict=True))
   return jnp.cos(jnp.concatenate([y, x], -1))
 
@@ -170,7 +171,7 @@ def layers(param, inputs, features, residual_layers, outputs):
       layer('last', features, outputs, gain=0.1))
 
 
-class LocalPixels(nn.Module):
+class LocalPixels(Float32Parameters, nn.Module):
   """p(x | z) by pixel; `apply` it with method `cost`, `cost_at`, `describe_at` or `draw`.
 
   Images are values 0..grey_levels-1 here, of any size; shapes as in `recurrence`.
@@ -296,7 +297,7 @@ class LocalPixels(nn.Module):
   def _linear(self, x, layer):
     kernel, bias = layer
     multiply = products.bfloat16 if self.compute_dtype == jnp.bfloat16 else jnp.matmul
-    return multiply(x, kernel) + bias
+    return multiply(x, kernel) + bias[None]
 
   def _see(self, near, view):
     """What the network sees of N pixels.
@@ -324,7 +325,8 @@ class LocalPixels(nn.Module):
     west, north = places.index((0, -1)), places.index((-1, 0))
     count = inside[:, west] + inside[:, north]
     total = sum(inside[:, i, None] * scaled[:, i] for i in (west, north))
-    reference = (total + 0.5 * (count == 0)[:, None]) / jnp.maximum(count, 1)[:, None]
+    none = (count == 0).astype(jnp.float32)
+    reference = (total + 0.5 * none[:, None]) / jnp.maximum(count, 1)[:, None]
     difference = (scaled - reference[:, None]) * inside[..., None]
     # One grey level more, so that flat patches have a unit too.
     spread = (
@@ -343,8 +345,10 @@ class LocalPixels(nn.Module):
     k, c = self.pixels.mixtures, self.channels
     reference, spread = seen.reference.T, seen.spread.T
     rows = jnp.split(rows, len(rows) // k)  # of [K, N], as the canvas has them
-    apart = (2 * (jnp.arange(k) + 0.5) / k - 1)[:, None]  # what began as one would stay one
-    means = [reference[i] + spread * (apart + row) for i, row in enumerate(rows[1 : c + 1])]
+    # What began as one would stay one.
+    apart = (2 * (jnp.arange(k, dtype=jnp.float32) + 0.5) / k - 1)[:, None]
+    means = [
+        reference[i : i + 1] + spread * (apart + row) for i, row in enumerate(rows[1 : c + 1])]
     log_scales = [jnp.log(spread) + row - 1 for row in rows[c + 1 : 2 * c + 1]]
     slopes = [row + 1 for row in rows[2 * c + 1 :]]  # channels resemble each other
     # A slope acts on the distance of a channel to mid grey: make it that to its own mean.

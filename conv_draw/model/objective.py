@@ -131,4 +131,4 @@ def loss(
 
 def bits_per_dim(nats: Any, image_shape: Sequence[int]) -> Any:
   """Nats per image of shape (H, W, C) -> bits per dimension: nats / (H W C ln 2)."""
-  return nats / (math.prod(image_shape) * math.log(2))
+  return nats / (math.prod(arguments.size(image_shape, 'HWC', 'image_shape')) * math.log(2))

@@ -151,7 +151,8 @@ class LogisticMixturePixels:
   def initial_canvas(self, channels: int) -> jax.Array:
     """r_0 before training, [R]: equal weights, broad components spread over the grey values."""
     k = self.mixtures
-    means = (jnp.arange(k) + 0.5) / k  # components that began as one would stay one
+    # Components that began as one would stay one.
+    means = (jnp.arange(k, dtype=jnp.float32) + 0.5) / k
     return jnp.concatenate([
         jnp.zeros(k), jnp.tile(means, channels), jnp.full(k * channels, math.log(0.1)),
         jnp.zeros(k * channels * (channels - 1) // 2)])
@@ -189,8 +190,9 @@ class LogisticMixturePixels:
     _, log_weights = self.observe(mixture, earlier)
     c = earlier.shape[-1]
     mean = mixture.mean_given([earlier[..., i : i + 1] for i in range(c)])
+    values = jnp.arange(self.grey_levels, dtype=jnp.float32)[:, None]
     log_masses = logistic_log_mass(
-        jnp.arange(self.grey_levels, dtype=jnp.float32)[:, None], mean[..., None, :],
+        jax.lax.broadcast_to_rank(values, mean.ndim + 1), mean[..., None, :],
         mixture.log_scales[c][..., None, :], self.grey_levels)
     return jax.nn.logsumexp(log_weights[..., None, :] + log_masses, -1)
 

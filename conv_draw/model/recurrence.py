@@ -93,7 +93,7 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
     geometry: `geometry.Geometry` of each layer, the layer nearest the pixels first.
     weights: `weights.Weights` of each layer, prepared.
     pixels: the pixel distribution, for mu(r).
-    inside: [h, w, s*s, 1], 0 on the padding of images whose size the stride does not divide, 1
+    inside: [1, h, w, s*s, 1], 0 on the padding of images whose size the stride does not divide, 1
       elsewhere: the padding reads as zero, like all that lies outside an image.
     t: which iteration, 0..T-1; only handed on to the two functions.
     image: `Image`, or None to run the generative half alone.
@@ -118,18 +118,19 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
     for i, (here, w, old) in enumerate(zip(geometry, weights, state.layers, strict=True)):
       if i > 0:
         below = layers.space_to_depth(geometry[i - 1].grid.leave(below), here.block)
-      gates = (image.gates if i == 0 else w.encoder_bias) + here.grid.convolve([
+      gates = here.grid.convolve([
           (here.read(below), w.encoder_below), (old.h_e, w.encoder_h_e), (old.h_d, w.encoder_h_d),
           *_above(old.above, w.encoder_above)])
+      gates = image.gates + gates if i == 0 else layers.add_bias(gates, w.encoder_bias)
       below, c_e = layers.lstm(gates, old.c_e)  # (2)
       h_e = here.grid.transform(below)
       states[i] = old._replace(h_e=h_e, c_e=c_e)
 
       # Posterior.
-      maps = here.maps([(h_e, w.posterior)]) + w.posterior_bias
+      maps = layers.add_bias(here.maps([(h_e, w.posterior)]), w.posterior_bias)
       if linear and i == 0:
         use = linear_paths.of_use(t, here.size, w.linear_worth[t])
-        maps = use * linear_paths.read(
+        maps = use[None].astype(maps.dtype) * linear_paths.read(
             linear_paths.POSTERIOR * maps, error, w.linear_read[t], w.linear_width[t])
       posteriors[i] = posterior_of(t, i, maps)  # (3)
 
@@ -143,8 +144,8 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
     if linear and i == 0:
       kernel = jax.tree.map(lambda of_all: of_all[t], kernel)  # noqa: B023
       bias = bias + w.linear_prior_bias[t]
-    prior = DiagonalGaussian.split(here.maps([
-        (old.h_d, kernel), *_above(above, w.prior_above)]) + bias)  # (4)
+    prior = DiagonalGaussian.split(layers.add_bias(here.maps([
+        (old.h_d, kernel), *_above(above, w.prior_above)]), bias))  # (4)
 
     # Latents, and what they cost.
     if linear and i == 0:
@@ -166,7 +167,8 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
       read = ((linear_paths.seen(canvas) if linear else canvas) * inside).reshape(
           *canvas.shape[:3], -1)
       terms.append((here.read(read), w.decoder_canvas))
-    gates = w.decoder_bias + here.grid.convolve([*terms, *_above(above, w.decoder_above)])
+    gates = layers.add_bias(
+        here.grid.convolve([*terms, *_above(above, w.decoder_above)]), w.decoder_bias)
     h_d, c_d = layers.lstm(gates, old.c_d)  # (6)
     h_d = here.grid.transform(h_d)
     states[i] = old._replace(h_d=h_d, c_d=c_d, above=above)
@@ -203,7 +205,7 @@ def _by_halves(here, w, t, prior, memory, draw):
   Returns:
     (z_t [B, h, w, Z], the prior that either half had).
   """
-  first, second = linear_paths.in_halves(here.size)
+  first, second = linear_paths.in_halves(here.size)[:, None]
   use = linear_paths.of_use(t, here.size, w.linear_worth[t])
   of_latents = w.linear_component[t], w.linear_width[t]
 
@@ -213,7 +215,7 @@ def _by_halves(here, w, t, prior, memory, draw):
     return jax.lax.optimization_barrier(linear_paths.settled(seen, use))
 
   prior_1 = settled(prior, memory)
-  z_1 = draw(prior_1) * first
+  z_1 = draw(prior_1) * first.astype(jnp.float32)
   prior_2 = settled(
       linear_paths.beside(prior, z_1, w.linear_beside[t]),
       linear_paths.remember(memory, z_1, *of_latents))

@@ -94,11 +94,11 @@ def restore(weights, r, t):
     x = _convolved(x, KERNEL * kernel)
     repeats = [-(-n // m) for n, m in zip(x.shape[1:3], places.shape[:2], strict=True)]
     places = jnp.tile(places, (*repeats, 1))[: x.shape[1], : x.shape[2]]
-    x = x + BIAS * (by_image(bias) + places)
+    x = x + BIAS * (by_image(bias) + places[None])
     if i < len(weights.gains):
       x = jax.nn.relu(x) * jnp.exp(BIAS * by_image(weights.gains[i]))
   written = _pixels(x)[:, :height, :width]
-  return r + WRITTEN * size * written * done[:, None, None, None]
+  return r + WRITTEN * size * written * done[:, None, None, None].astype(r.dtype)
 
 
 def _convolved(x, kernel):

@@ -5,15 +5,17 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from conv_draw.errors import UserError
 from conv_draw.model import arguments, geometry
 from conv_draw.model import noise as noise_lib
 from conv_draw.model.conv_draw import Inference
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
-from conv_draw.model.layers import Layer
+from conv_draw.model.layers import Layer, add_bias
 from conv_draw.model.noise import image_keys, standard_normal
+from conv_draw.model.weights import Float32Parameters
 
 
-class Vae(nn.Module):
+class Vae(Float32Parameters, nn.Module):
   """Variational auto-encoder with layers of latents, each convolutional or fully connected.
 
   With two fully connected layers it is the VAE / IWAE of Burda et al. (2016), which on 28x28 has
@@ -68,6 +70,7 @@ class Vae(nn.Module):
       `Inference`, its layers from the pixels up.
     """
     self._check_images(images)
+    arguments.temperature(temperature)
     keys = image_keys(key, len(images))
 
     def draw_latent(t, layer, posterior, prior):
@@ -91,6 +94,8 @@ class Vae(nn.Module):
       [B, H, W, R] the canvas.
     """
     self._check_images(images)
+    arguments.temperature(temperature)
+    arguments.temperature(posterior_temperature, 'posterior_temperature')
     groups = jnp.broadcast_to(
         arguments.groups(groups, len(images), self.iterations), images.shape[:1])
     keys = image_keys(key, len(images))
@@ -116,6 +121,8 @@ class Vae(nn.Module):
     Returns:
       [B, H, W, R] the canvas.
     """
+    arguments.temperature(temperature)
+    count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
     keys = image_keys(key, count)
 
     def draw_latent(t, layer, posterior, prior):
@@ -181,8 +188,8 @@ class Vae(nn.Module):
     # linear layer, which would be rounded to `compute_dtype`.
     initial_canvas = self.param('initial_canvas', lambda key: jnp.broadcast_to(
         self.pixels.initial_canvas(self.channels), (r,) if self.stride else (*sizes[0], r)))
-    canvas = initial_canvas + self._write(
-        'write_0', stack[0], r, hidden, sizes[0], SMALL, use_bias=False)
+    written = self._write('write_0', stack[0], r, hidden, sizes[0], SMALL, use_bias=False)
+    canvas = add_bias(written, initial_canvas)
     if images is None:
       return Inference(canvas, None, None)
     return Inference(canvas, jnp.stack(kl_nats)[None], log_ratio_nats)
@@ -255,13 +262,13 @@ class Vae(nn.Module):
     dense = [not layer.stride for layer in stack]
     if any(dense):
       if self.image_size is None:
-        raise ValueError('a Vae with a fully connected layer (stride 0) needs image_size=(H, W)')
+        raise UserError('a Vae with a fully connected layer (stride 0) needs image_size=(H, W)')
       if tuple(self.image_size) != image_size:
-        raise ValueError(
+        raise UserError(
             f'this Vae has a fully connected layer for image_size={tuple(self.image_size)}: it '
             f'cannot be applied to {image_size}')
       if dense != sorted(dense):
-        raise ValueError(
+        raise UserError(
             'above a fully connected layer (stride 0) only such can be, but the strides are '
             f'{[layer.stride for layer in stack]}')
     return geometry.sizes(stack, image_size)

@@ -9,6 +9,17 @@ from flax import linen as nn
 from conv_draw.model import layers, linear_paths
 
 
+class Float32Parameters:
+  """A Flax module that computes in float32 whatever type its parameters have: bfloat16, NumPy's.
+
+  To be named before `nn.Module` among the bases. Its submodules convert theirs themselves.
+  """
+
+  def param(self, *args, **kwargs):
+    """`nn.Module.param`, as a float32 array of JAX."""
+    return jnp.asarray(super().param(*args, **kwargs), jnp.float32)
+
+
 class Weights(NamedTuple):
   """One layer's parameters: as created, or as `step` reads them, prepared once outside the loop."""
 
@@ -226,7 +237,7 @@ def prepare(geometry, all_layers, raw):
     own = w.linear_prior[:, None, None]  # [T, 1, 1, F, 2 Z]: what each iteration adds in the middle
     side = (w.prior.shape[0] // 2,) * 2
     own = jnp.pad(own, ((0, 0), side, side, (0, 0), (0, 0)))
-    return ready._replace(prior=jax.vmap(here.grid.prepare)(w.prior + own))
+    return ready._replace(prior=jax.vmap(here.grid.prepare)(w.prior[None] + own))
 
   return tuple(map(of_layer, geometry, all_layers, raw))
 

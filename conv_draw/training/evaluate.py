@@ -72,7 +72,8 @@ def evaluate(run, report=lambda done: None, should_stop=lambda: False):
     mean = lambda total, new: new / k if total is None else total + new / k
     reconstruction = kl = error = None
     for sample in range(k):
-      terms = score(params, *shares, sample)
+      with jax.transfer_guard('allow'):  # the sample's number, to all devices
+        terms = score(params, *shares, sample)
       # [devices, T, L, B / devices] -> [B, T, L], in float64 so that the sums are exact enough
       kl_nats = np.moveaxis(devices.of_all(terms.kl_nats).astype(np.float64), -1, 1)
       kl_nats = kl_nats.reshape(len(batch), *kl_nats.shape[2:])[real]

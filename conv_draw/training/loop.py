@@ -39,6 +39,11 @@ def train(config, workdir, load=None):
   train_step = jax.pmap(
       functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
       axis_name=devices.AXIS, donate_argnums=0)
+
+  def update(state, batch):
+    with jax.transfer_guard('allow'):  # the batch's, to the devices
+      return train_step(state, batch)
+
   run_of = lambda state: trained.of_state(config, workdir, model, state, test_images)
 
   total, evaluate_every = config.train.steps, config.train.evaluate_every
@@ -49,7 +54,7 @@ def train(config, workdir, load=None):
     unread = []  # (step, metrics still on their way from the devices)
     interval = Interval(images.shape, config.train.batch_size)
     while step < total:
-      state, values = train_step(state, io.batches.take(step, reverts))
+      state, values = update(state, io.batches.take(step, reverts))
       unread.append((step, values))
       step += 1
       stopping = io.stopping(step)
@@ -58,7 +63,7 @@ def train(config, workdir, load=None):
       if checkpointing or evaluating:
         host_state = devices.unreplicate(state)
       if step == total:  # the last update too must show a healthy loss; this one is dropped
-        state, values = train_step(state, io.batches.take(step, reverts))
+        state, values = update(state, io.batches.take(step, reverts))
         unread.append((step, values))
 
       # Read one step late, so that the devices never wait for the host.

@@ -211,7 +211,8 @@ def train_step(state, images, *, model, optimizer, config):
   """
   loss, gradients, terms = loss_and_gradients(state, images, model=model, config=config)
   o = config.objective
-  updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+  with jax.numpy_dtype_promotion('standard'):  # Optax raises floats to the power of a count
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   ema_params = state.ema_params
   if ema_params is not None:

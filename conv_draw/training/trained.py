@@ -13,6 +13,7 @@ from conv_draw.data import identity, sets
 from conv_draw.errors import UserError, reason
 from conv_draw.machine import hosts
 from conv_draw.machine.files import write_file
+from conv_draw.model import arguments
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.from_config import from_config
 from conv_draw.model.vae import Vae
@@ -76,6 +77,7 @@ def read(config, workdir, images=None):
 
 def named(name):
   """The `Run` that comes with the package under that name, or of the workdir of that path."""
+  name = arguments.path(name, 'name')
   workdir = published.path(name) if name in published.names() else name
   return read(config_lib.load(workdir), workdir)
 

@@ -1,6 +1,7 @@
 """The codec as a library: what it takes, and what it says of what it does not."""
 
 import math
+import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 from conv_draw import BernoulliPixels
 from conv_draw.codec import coder as coder_lib
 from conv_draw.errors import UserError
+from conv_draw.model.integer_pixels import IntegerPixels
+from conv_draw.model.local_draw import LocalDraw
+from conv_draw.model.vae import Vae
 from conv_draw.training import loop
 from conv_draw.workdir import config as config_lib
 from tests.codec.test_image import SIZE, trained
@@ -48,11 +52,34 @@ def test_other_arguments_too(coder, options, words):
       coder.decode(b'', temperature=temperature)
 
 
+def test_the_bytes_of_a_file_are_taken_in_any_form(coder):
+  data = coder.encode(IMAGE, lossless=True).data
+  for held in (bytearray(data), memoryview(data), np.frombuffer(data, np.uint8)):
+    np.testing.assert_array_equal(coder.decode(held)[0], IMAGE)
+  for value in ('file.cdraw', pathlib.Path('file.cdraw'), None, [1], np.zeros(3)):
+    for method in (coder.decode, coder.extract):
+      with pytest.raises(UserError, match='^mine: .*bytes') as error:
+        method(value, source='mine')
+      assert '\n' not in str(error.value)
+
+
+def test_what_codes_is_asked_of_the_library():
+  vae = Vae(channels=1, pixels=BernoulliPixels())
+  for model in (None, 'photos_lossless', vae, LocalDraw(vae, IntegerPixels(1)),
+                LocalDraw(None, IntegerPixels(1, whole=False)), LocalDraw(None, None)):
+    with pytest.raises(UserError, match='^model: '):
+      coder_lib.Coder(model, {})
+  for workdir in (None, 3, b'runs', ['runs']):
+    with pytest.raises(UserError, match='^workdir: '):
+      coder_lib.Coder.load(workdir)
+
+
 def test_what_is_not_archived():
   coder = coder_lib.Coder(*trained(posterior='gaussian'), 'tiny')
   for images, names, words in (
       (IMAGE, ['a'], 'shape'), (IMAGE[None] / 16, ['a'], 'float64'), (
-          IMAGE[None][:0], [], 'no pixels'), (IMAGE[None], ['a', 'b'], '1 images and 2 names')):
+          IMAGE[None][:0], [], 'no pixels'), (IMAGE[None], ['a', 'b'], '1 images and 2 names'),
+      (IMAGE[None], None, '^names: '), (IMAGE[None], [3], '^names: ')):
     with pytest.raises(UserError, match=words):
       coder.archive(images, names)
 

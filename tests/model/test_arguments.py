@@ -1,16 +1,22 @@
 """What is handed to models and objective: one line for what they do not take."""
 
+import io
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conv_draw import GaussianPixels, elbo
+from conv_draw import GaussianPixels, LogisticMixturePixels, bits_per_dim, elbo
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
-from conv_draw.model.conv_draw import Inference, image_keys
+from conv_draw.model.conv_draw import ConvDraw, Inference, image_keys
+from conv_draw.model.integer_pixels import IntegerPixels
+from conv_draw.model.local_draw import LocalDraw
+from conv_draw.model.local_pixels import LocalPixels
+from conv_draw.model.pixels import SquaredErrorPixels
 from conv_draw.model.vae import Vae
 
 IMAGES = np.zeros((2, 7, 9, 2), np.uint8)
@@ -64,7 +70,8 @@ def test_what_are_no_keys_is_said_in_one_line(key):
 
 
 @pytest.mark.parametrize('groups', [
-    -1, 4, 1.0, True, 'all', None, [1, 2, 3, 1], [0, 3, -1], [[1]], jnp.array(4)])
+    -1, 4, 1.0, True, 'all', None, [1, 2, 3, 1], [0, 3, -1], [[1]], [[1], [1, 2]], [],
+    jnp.array(4), jnp.array(1.0), jnp.array([1, 2])])
 def test_numbers_of_groups_that_there_are_not(model, params, images, groups):
   with pytest.raises(UserError, match='groups: .*0..3') as error:
     model.apply(params, jax.random.key(0), images, groups, method='reconstruct')
@@ -81,3 +88,118 @@ def test_numbers_in_their_range_are_taken():
       arguments.number(value, 'rate', 0, most)
   with pytest.raises(UserError, match='whole'):
     arguments.number(1.0, 'rate', 0, 3, whole=True)
+
+
+VAE = Vae(channels=2, pixels=GaussianPixels(17), features=3, latents=2)
+ALONE = LocalDraw(None, IntegerPixels(2, 1, 3, 0, 2))  # without latents: nothing is computed
+
+
+@pytest.mark.parametrize('count, size, words', [
+    (0, (7, 9), 'count: 0'), (-1, (7, 9), 'count: -1'), (1.0, (7, 9), 'count: 1.0 .*whole'),
+    (True, (7, 9), 'count: True'), (None, (7, 9), 'count: None'), ('1', (7, 9), "count: '1'"),
+    (1, (0, 9), r'image_size: \(0, 9\)'), (1, (7, -9), 'image_size'),
+    (1, (7.0, 9.0), r'image_size: \(7.0, 9.0\) .*whole'), (1, 7, 'image_size: 7'),
+    (1, (7,), r'image_size: \(7,\) .*give 2'), (1, (7, 9, 2), 'image_size'),
+    (1, '79', 'image_size'), (1, None, 'image_size: None'), (1, (True, 9), 'image_size')])
+def test_what_cannot_be_sampled_is_said_in_one_line(model, params, count, size, words):
+  key = jax.random.key(0)
+  for call in (
+      lambda: model.apply(params, key, count, size, method='sample'),
+      lambda: VAE.apply({}, key, count, size, method='sample'),
+      lambda: ALONE.apply({}, key, count, size, method='sample')):
+    with pytest.raises(UserError, match=words) as error:
+      call()
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('temperature', [-1, math.nan, 'hot', None, True, [1.0], jnp.array(-0.5),
+                                         np.array([1.0, 1.0])])
+def test_what_is_no_temperature_is_said_in_one_line(model, params, images, temperature):
+  key = jax.random.key(0)
+  for call in (
+      lambda: model.apply(params, key, images, temperature),
+      lambda: model.apply(params, key, images, 1, temperature, method='reconstruct'),
+      lambda: model.apply(params, key, images, 1, 1.0, temperature, method='reconstruct'),
+      lambda: model.apply(params, key, 2, (7, 9), temperature, method='sample'),
+      lambda: VAE.apply({}, key, images, 1, 1.0, temperature, method='reconstruct'),
+      lambda: VAE.apply({}, key, 2, (7, 9), temperature, method='sample'),
+      lambda: ALONE.apply({}, key, images, temperature)):
+    with pytest.raises(UserError, match='temperature: ') as error:
+      call()
+    assert '\n' not in str(error.value)
+
+
+def test_temperatures_that_there_are():
+  for value in (0, 0.5, np.float32(1), np.array(1.0), jnp.array(2.0)):
+    assert arguments.temperature(value) is value
+    jax.jit(lambda value: arguments.temperature(value))(value)
+
+
+def test_sizes_are_whole_numbers():
+  for value in ((7, 9), [7, 9], np.array([7, 9]), (np.int8(7), jnp.array(9))):
+    assert arguments.size(value, 'HW', 'size') == (7, 9)
+  for shape in ((0, 7, 1), (7, 9), (7, 9, 1.0), 7):
+    with pytest.raises(UserError, match='image_shape'):
+      bits_per_dim(1.0, shape)
+
+
+def test_local_pixels_alone_take_what_others_do(images):
+  key = jax.random.key(0)
+  for groups, those in ((1, images), (0, images[0])):
+    with pytest.raises(UserError, match='groups|images'):
+      ALONE.apply({}, key, those, groups, method='reconstruct')
+  with pytest.raises(UserError, match='places'):
+    ALONE.apply({}, key, images, places=-1)
+
+
+DATA = b'\x00\x01\xff'
+
+
+def test_bytes_of_any_kind_are_taken():
+  array = np.frombuffer(DATA, np.uint8)
+  sparse = np.repeat(array, 2)[::2]
+  for value in (DATA, bytearray(DATA), memoryview(DATA), memoryview(sparse), array, sparse,
+                jnp.asarray(array)):
+    assert arguments.file_bytes(value, 'file') == DATA
+  for value, words in (('a.cdraw', 'path'), (pathlib.Path('a'), 'path'), (None, 'NoneType'),
+                       (3, 'int'), ([1, 2], 'list'), (io.BytesIO(), 'BytesIO'),
+                       (np.zeros(3), 'uint8'), (np.zeros(3, np.int32), 'uint8'),
+                       (jnp.zeros(3), 'uint8')):
+    with pytest.raises(UserError, match=f'^file: .*{words}') as error:
+      arguments.file_bytes(value, 'file')
+    assert '\n' not in str(error.value)
+
+
+MIXTURE = LogisticMixturePixels(256, 2)
+SMALL = ConvDraw(1, GaussianPixels(), iterations=2, features=3, latents=2, kernel=3)
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize('model', [
+    SMALL, SMALL.clone(posterior='rounded', price=1.0, upper=()),
+    SMALL.clone(posterior='rounded', linear=True, restoration=2, iterations=4,
+                pixels=SquaredErrorPixels()),
+    Vae(1, GaussianPixels(), features=3, latents=2, stride=0, image_size=(5, 6)),
+    LocalDraw(SMALL, LocalPixels(MIXTURE, 1, 1, 3, 1, canvas_channels=2)),
+    LocalDraw(None, IntegerPixels(1, 1, 3, 1, 2))],
+    ids=['draw', 'rounded', 'linear', 'vae', 'local', 'integer'])
+def test_parameters_of_other_types_are_computed_with_in_float32(model, dtype):
+  images = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 1)).astype(np.uint8)
+  key = jax.random.key(0)
+
+  def compute(params):
+    terms = elbo(model, images, model.apply(params, key, images))
+    return terms.nats, model.apply(params, key, 2, (5, 6), method='sample')
+
+  shapes = jax.eval_shape(model.init, key, key, images)
+  few = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
+  alike = jax.tree.map(lambda x: (x.shape, x.dtype), (
+      jax.eval_shape(compute, few), jax.eval_shape(compute, shapes)))
+  assert alike[0] == alike[1]
+
+
+def test_they_are_those_numbers(model, params, images, infer):
+  few = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+  same = jax.tree.map(lambda x: x.astype(jnp.float32), few)
+  key = jax.random.key(0)
+  jax.tree.map(np.testing.assert_array_equal, infer(few, key, images), infer(same, key, images))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from conv_draw import BernoulliPixels, GaussianPixels
+from conv_draw.errors import UserError
 from conv_draw.model import objective
 from conv_draw.model.conv_draw import WIDTH_SPEED, ConvDraw
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
@@ -145,7 +146,7 @@ def test_fully_connected_layers_fit_one_size(image_size, images):
       channels=2, pixels=GaussianPixels(17), iterations=2, features=3, latents=2, stride=0,
       image_size=image_size)
   key = jax.random.key(0)
-  with pytest.raises(ValueError, match='image_size'):
+  with pytest.raises(UserError, match='image_size'):
     jax.eval_shape(model.init, key, key, images)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conv_draw import BernoulliPixels, GaussianPixels
+from conv_draw.errors import UserError
 from conv_draw.model import objective
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer
@@ -234,14 +235,14 @@ def test_bfloat16_computes_close_by_and_keeps_float32(images):
 @pytest.mark.parametrize('model', [DENSE, MIXED])
 def test_fully_connected_layers_need_the_images_size(model, images):
   key = jax.random.key(0)
-  with pytest.raises(ValueError, match='image_size'):
+  with pytest.raises(UserError, match='image_size'):
     jax.eval_shape(model.clone(image_size=None).init, key, key, images)
-  with pytest.raises(ValueError, match=r'image_size=\(7, 9\).*\(7, 8\)'):
+  with pytest.raises(UserError, match=r'image_size=\(7, 9\).*\(7, 8\)'):
     jax.eval_shape(model.init, key, key, images[:, :, :8])
 
 
 def test_no_convolutional_layer_above_a_fully_connected_one(images):
   key = jax.random.key(0)
-  with pytest.raises(ValueError, match=r'only such can be.*\[0, 2\]'):
+  with pytest.raises(UserError, match=r'only such can be.*\[0, 2\]'):
     jax.eval_shape(
         TINY(stride=0, upper=(Layer(5, 3, 2),), image_size=SIZE).init, key, key, images)

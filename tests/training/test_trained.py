@@ -1,5 +1,6 @@
 import json
 import os
+import pathlib
 
 import jax
 import numpy as np
@@ -27,6 +28,18 @@ def test_a_run_is_what_training_has_returned_with_data_and_without(
     assert (run.images.shape, run.images.grey_levels) == ((8, 8, 1), 17)
   assert with_data.images is images and len(returned.images) == len(images)
   assert without.images == trained.ImageKind('digits (scikit-learn), train', (8, 8, 1), 17)
+
+
+@pytest.mark.parametrize('name, words', [
+    (None, '^name: a NoneType'), (3, '^name: a int'), (b'omniglot', '^name: a bytes'),
+    (['omniglot'], '^name: a list'), ('', 'config.json does not exist'),
+    ('omniglott', 'omniglott/config.json does not exist'), ('a\0b', 'config.json'),
+    ('../omniglot', 'does not exist'), (pathlib.Path('nowhere'), 'nowhere/config.json')])
+def test_what_is_no_name_of_a_model_is_said_in_one_line(name, words, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError, match=words) as error:
+    trained.named(name)
+  assert '\n' not in str(error.value)
 
 
 def test_what_a_workdir_knows_of_its_images_is_there_and_whole(config, tmp_path):

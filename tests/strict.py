@@ -1,0 +1,113 @@
+"""The models, the codec and a short run, tiny: a program that `test_strictness` runs."""
+
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from conv_draw.codec.coder import Coder
+from conv_draw.model import objective, pixels
+from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.model.integer_pixels import IntegerPixels
+from conv_draw.model.layers import Layer
+from conv_draw.model.local_draw import LocalDraw
+from conv_draw.model.local_pixels import LocalPixels
+from conv_draw.model.vae import Vae
+from conv_draw.training import evaluate, loop, start
+from experiments import digits
+from tests.tiny import tiny
+
+SMALL = {'iterations': 2, 'features': 3, 'latents': 2, 'kernel': 3}
+GREY, COLOUR = (6, 5, 1), (6, 5, 3)
+
+
+def images(shape):
+  return np.random.default_rng(0).integers(0, 256, (2, *shape)).astype(np.uint8)
+
+
+def traced(model, x):
+  """Parameters, after the loss, its gradients, samples and reconstructions have been traced."""
+  key, size = jax.random.key(0), x.shape[1:3]
+  params = jax.tree_util.tree_map_with_path(drawn, jax.eval_shape(model.init, key, key, x))
+
+  def loss(params, x):
+    return objective.loss(objective.elbo(model, x, model.apply(params, key, x)), 1.0)
+
+  jax.eval_shape(jax.value_and_grad(loss), params, x)
+  canvas = jax.eval_shape(lambda params: model.apply(params, key, 2, size, method='sample'), params)
+  groups = np.minimum(np.arange(2), model.iterations)
+  jax.eval_shape(
+      lambda params, x: model.apply(params, key, x, groups, method='reconstruct'), params, x)
+  if isinstance(model, LocalDraw):
+    uniforms = jax.eval_shape(
+        lambda params, canvas: model.apply(params, key, canvas, method='uniforms'), params, canvas)
+    jax.eval_shape(
+        lambda *given: model.apply(*given, jnp.zeros(x.shape), 0, 9, method='draw_pixels'),
+        params, uniforms, canvas)
+  return params
+
+
+def drawn(path, like):
+  """A parameter; those of linear paths that are not trained are as they may be."""
+  fixed = {'linear_width': 255, 'linear_component': 0, 'linear_worth': 1}.get(path[-1].key)
+  if fixed is not None:
+    return np.full(like.shape, fixed, like.dtype)
+  return np.random.default_rng(1).normal(0, 0.1, like.shape).astype(like.dtype)
+
+
+def code(model, params, image, **how):
+  """To the bytes of a file and back."""
+  with jax.transfer_guard('disallow'):
+    coder = Coder(model, params)
+    encoded = coder.encode(image, **how)
+    np.testing.assert_array_equal(coder.decode(encoded.data)[0], encoded.decoded)
+
+
+def models():
+  """The models alone, and what codes with them."""
+  grey, colour = images(GREY), images(COLOUR)
+  traced(Vae(1, pixels.BernoulliPixels(), 3, 2, depth=2), grey)
+  two_layers = ConvDraw(1, pixels.GaussianPixels(), upper=(Layer(3, 2, 2),), **SMALL)
+  params = traced(two_layers, grey)
+  with jax.transfer_guard('disallow'):
+    Coder(two_layers, params).archive(grey, ['a', 'b'])
+  rounded = ConvDraw(
+      1, pixels.LogisticMixturePixels(mixtures=2), posterior='rounded', price=1.0, **SMALL)
+  code(rounded, traced(rounded, grey), grey[0], lossless=True)
+  progressive = ConvDraw(
+      3, pixels.SquaredErrorPixels(), posterior='rounded', price=1.0, linear=True, restoration=2,
+      prefixes=True, **SMALL | {'iterations': 4})
+  params = traced(progressive, colour)
+  code(progressive, params, colour[0], effort=1)
+  code(progressive, params, colour[0], bits_per_dim=8.0, groups=3)
+  mixture = pixels.LogisticMixturePixels(mixtures=2)
+  real = LocalPixels(mixture, 1, 2, 4, 1, canvas_channels=1, position=True)
+  traced(LocalDraw(ConvDraw(1, pixels.SquaredErrorPixels(), **SMALL), real), grey)
+  whole = LocalDraw(None, IntegerPixels(1, 2, 4, 1, 2))
+  code(whole, traced(whole, grey), grey[0], lossless=True, effort=1)
+
+
+def training():
+  """A short run with checkpoints, evaluated; what is made first, as keys and zeros, is not guarded.
+
+  JAX takes those for transfers too.
+  """
+  prepare = start.start_or_resume
+
+  def start_or_resume(*arguments):
+    prepared = prepare(*arguments)
+    jax.config.update('jax_transfer_guard', 'disallow')
+    return prepared
+
+  start.start_or_resume = start_or_resume
+  config = tiny(digits.get_config())
+  config.train.update(
+      steps=3, checkpoint_every=2, log_every=1, ema_decay=0.9, schedule='cosine', warmup_steps=1)
+  with tempfile.TemporaryDirectory() as workdir:
+    evaluate.evaluate(loop.train(config, workdir))
+
+
+if __name__ == '__main__':
+  models()
+  training()
