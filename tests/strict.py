@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conv_draw.codec import refining
 from conv_draw.codec.coder import Coder
 from conv_draw.model import objective, pixels
 from conv_draw.model.conv_draw import ConvDraw
@@ -79,7 +80,12 @@ def models():
       3, pixels.SquaredErrorPixels(), posterior='rounded', price=1.0, linear=True, restoration=2,
       prefixes=True, **SMALL | {'iterations': 4})
   params = traced(progressive, colour)
-  code(progressive, params, colour[0], effort=1)
+  size = COLOUR[:2]
+  see = lambda params, x: progressive.apply(params, x, method='see')
+  seen = jax.eval_shape(see, params, colour)
+  moves = jax.ShapeDtypeStruct((3, *seen.x.shape[:3], 2), jnp.float32)
+  jax.eval_shape(jax.grad(lambda moves, seen: sum(
+      x.sum() for x in refining._costs(progressive, size, params, seen, 1.0, moves))), moves, seen)
   code(progressive, params, colour[0], bits_per_dim=8.0, groups=3)
   mixture = pixels.LogisticMixturePixels(mixtures=2)
   real = LocalPixels(mixture, 1, 2, 4, 1, canvas_channels=1, position=True)

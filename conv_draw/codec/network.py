@@ -197,7 +197,8 @@ class Network:
 
   def pixel_gaussians(self, canvas):
     """(mean, scale) in grey levels, float64 [..., C], of `GaussianPixels` [..., R]."""
-    mean, log_sigma = (np.asarray(a, np.float64) for a in self.model.pixels.split(canvas))
+    with self._as_everywhere():
+      mean, log_sigma = (np.asarray(a, np.float64) for a in self.model.pixels.split(canvas))
     # A network may be as sure as it likes; the coder's tables end at 2^12 grey levels and 2^-4.
     scale = np.exp(np.clip(log_sigma, -20, 5)) * (self.model.pixels.grey_levels - 1)
     return mean * (self.model.pixels.grey_levels - 1), scale
