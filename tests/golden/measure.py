@@ -56,6 +56,8 @@ def drawn(name, shape, dtype):
     values = 20 + 20 * abs(noise)
   elif last in ('linear_worth', 'restoration_size'):
     values = 1 + abs(noise)
+  elif last.startswith('posterior_log'):
+    values = 0.02 * noise
   elif last.startswith('linear_') or noise.ndim < 2 or last == 'initial_canvas':
     values = 0.1 * noise
   else:
