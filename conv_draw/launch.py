@@ -9,6 +9,7 @@
 
 import os
 import sys
+import warnings
 
 from absl import flags
 from ml_collections import config_flags
@@ -17,6 +18,9 @@ from conv_draw import command_line
 from conv_draw.errors import UserError
 from conv_draw.machine import preemption, startup
 from conv_draw.workdir import sweeps
+
+# ml_collections loads --config by it, which must not end the program under `python -W error`.
+warnings.filterwarnings('ignore', r'the load_module\(\) method', DeprecationWarning)
 
 PROGRAM = 'conv-draw' if os.path.basename(sys.argv[0]) == 'conv-draw' else 'launch.py'
 CONFIG = config_flags.DEFINE_config_file(

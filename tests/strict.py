@@ -8,6 +8,7 @@ import numpy as np
 
 from conv_draw.codec import refining
 from conv_draw.codec.coder import Coder
+from conv_draw.data import sets
 from conv_draw.model import objective, pixels
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.integer_pixels import IntegerPixels
@@ -15,6 +16,7 @@ from conv_draw.model.layers import Layer
 from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.vae import Vae
+from conv_draw.report import baselines
 from conv_draw.training import evaluate, loop, start
 from experiments import digits
 from tests.tiny import tiny
@@ -110,6 +112,8 @@ def training():
   config = tiny(digits.get_config())
   config.train.update(
       steps=3, checkpoint_every=2, log_every=1, ema_decay=0.9, schedule='cosine', warmup_steps=1)
+  baselines.multivariate_gaussian_nats(*(
+      sets.load(config.data, split) for split in ('train', 'test')))
   with tempfile.TemporaryDirectory() as workdir:
     evaluate.evaluate(loop.train(config, workdir))
 

@@ -81,7 +81,7 @@ def groups(value, count, most):
     good = found.min() >= 0 and found.max() <= most
   if not good:
     raise UserError(f'groups: {value!r} is no number in 0..{most}, and no {count} of them')
-  return value
+  return np.asarray(value) if isinstance(value, list | tuple) else value
 
 
 def temperature(value, name='temperature'):

@@ -42,7 +42,7 @@ def multivariate_gaussian_nats(train, test):
   nats = 0.0
   for x in _chunks(test):
     cost = gaussian_cost(
-        (x - mean) @ basis, 0.0, 0.5 * np.log(variances), bin_width)
+        (x - mean) @ basis, 0.0, 0.5 * np.log(variances)[None], bin_width)
     nats += np.asarray(cost, np.float64).sum()
   return float(nats / len(test))
 

@@ -79,8 +79,11 @@ def test_numbers_of_groups_that_there_are_not(model, params, images, groups):
 
 
 def test_numbers_in_their_range_are_taken():
-  for value in (0, 3, np.int64(2), [0, 3, 1], np.array([1, 2, 3]), jnp.array(2)):
+  for value in (0, 3, np.int64(2), np.array([1, 2, 3]), jnp.array(2)):
     assert arguments.groups(value, 3, 3) is value
+  for value in ([0, 3, 1], (0, 3, 1)):
+    np.testing.assert_array_equal(np.asarray(arguments.groups(value, 3, 3)), value)
+    assert isinstance(arguments.groups(value, 3, 3), np.ndarray)
   for value in (0, 2.5, np.float32(1), np.int8(1)):
     assert arguments.number(value, 'rate', 0, math.inf) is value
   for value, most in ((-1, 3), (math.nan, math.inf), (True, 3), ('1', 3), (4, 3), (None, 3)):
