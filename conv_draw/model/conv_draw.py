@@ -225,7 +225,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     fractions = jax.vmap(
         lambda key: jax.random.uniform(jax.random.fold_in(key, noise_lib.RESTORED)))(keys)
     # [some, B], one of each part of the iterations
-    strata = jnp.arange(some, dtype=jnp.float32)[:, None] + fractions[None]
+    strata = jnp.arange(some)[:, None].astype(jnp.float32) + fractions[None]
     at = (strata * (self.iterations / some)).astype(jnp.int32).clip(0, self.iterations - 1)
     canvases, before = jax.lax.stop_gradient(
         (outputs.canvas[at, jnp.arange(len(images))], outputs.squared_error))
@@ -429,7 +429,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
       (`recurrence.State`, `recurrence.Output`).
     """
     geometry = self.geometry(image_size)
-    inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), geometry[0].block)[..., None]
+    inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), geometry[0].block)[0, ..., None]
     return recurrence.step(
         geometry, weights, self.pixels, inside, t, image, state, self._posterior_of, draw_latent,
         self.prefixes)

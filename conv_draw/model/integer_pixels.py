@@ -253,16 +253,17 @@ class IntegerPixels(Float32Parameters, nn.Module):
     """By channel [K, N], in 1/16 grey values, with the earlier channels at their means."""
     k = self.mixtures
     unit = integer_mixture.look_up(tables.units(), seen.spread)
-    apart = (jnp.arange(k, dtype=jnp.float32) * 2 + 1 - k)[:, None] * (tables.NATURAL // k)
+    apart = (jnp.arange(k) * 2 + 1 - k)[:, None] * (tables.NATURAL // k)
+    apart = apart.astype(jnp.float32)
     return [
-        seen.reference[None, :, c] * tables.SUBPIXEL
+        (seen.reference[:, c] * tables.SUBPIXEL)[None]
         + self._floor((self._clip(row + apart, 2**10)) * unit[None] / tables.NATURAL)
         for c, row in enumerate(rows[1 : self.channels + 1])]
 
   def _scales(self, rows, seen):
     """By channel [K, N]: places in `tables.widths`."""
     first = seen.spread * tables.SPREAD_STEP + tables.SCALE_OF_1 - tables.NATURAL
-    return [jnp.clip(row + first[None].astype(jnp.float32), 0, tables.SCALES - 1)
+    return [jnp.clip(row + first.astype(jnp.float32)[None], 0, tables.SCALES - 1)
             for row in rows[self.channels + 1 : 2 * self.channels + 1]]
 
   def _slopes(self, rows):
@@ -357,6 +358,6 @@ def whole_kernel(kernel):
     finer, unit = in_units(bits)
     # Whole numbers are added up: the outcome is the same everywhere.
     fits = abs(jax.lax.stop_gradient(finer)).astype(jnp.int32).sum(0) <= COLUMN_MOST
-    numbers = jnp.where(fits[None], finer, numbers)
+    numbers = jnp.where(jnp.broadcast_to(fits, finer.shape), finer, numbers)
     smallest = jnp.where(fits, unit, smallest)
   return numbers * smallest[None], smallest

@@ -99,12 +99,12 @@ def context(prior, memory, weights, components, width):
   stored = jnp.matmul(
       memory.components, _choice(memory, components).T, precision='highest') / _of_maps(width)
   around = _around(stored)
-  rows = CONTEXT * weights[:, None, None, None]
+  rows = CONTEXT * weights
   everywhere = memory.activity.mean((1, 2), keepdims=True)  # how much there is to be seen at all
-  log_sigma = sum(row * jnp.log1p(feature) for row, feature in zip(
+  log_sigma = sum(_of_maps(row) * jnp.log1p(feature) for row, feature in zip(
       rows, (abs(stored), _around(abs(stored)), memory.activity, _around(memory.activity),
              everywhere), strict=False))
-  mean = sum(row * jnp.clip(feature, -2, 2) for row, feature in zip(
+  mean = sum(_of_maps(row) * jnp.clip(feature, -2, 2) for row, feature in zip(
       rows[5:], (stored, around - stored), strict=True))
   return prior._replace(mean=prior.mean + mean, log_sigma=prior.log_sigma + log_sigma)
 
@@ -200,7 +200,7 @@ def settled(prior, use):
   """A prior that is never too sure, but surely 0 where latents are not `of_use`."""
   log_sigma = jnp.logaddexp(2 * prior.log_sigma, 2 * math.log(LEAST_SIGMA)) / 2
   return prior._replace(
-      mean=prior.mean * use[None].astype(prior.mean.dtype),
+      mean=prior.mean * use.astype(prior.mean.dtype)[None],
       log_sigma=jnp.where(use[None], log_sigma, NEVER))
 
 

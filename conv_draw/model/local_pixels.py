@@ -127,7 +127,7 @@ def look(values, offsets, rows, columns, margin=0):
 
 def place(rows, columns, image_size):
   """Where pixels (rows, columns) [B, N] of images (H, W) are: [B, N, 2 WAVES] in [-1, 1]."""
-  waves = jnp.pi * jnp.arange(1, WAVES + 1, dtype=jnp.float32)[None, None]
+  waves = (jnp.pi * jnp.arange(1, WAVES + 1).astype(jnp.float32))[None, None]
   y, x = ((a.astype(jnp.float32) + 0.5)[..., None] * waves / n
           for a, n in zip((rows, columns), image_size, strict=True))
   return jnp.cos(jnp.concatenate([y, x], -1))
@@ -325,8 +325,8 @@ class LocalPixels(Float32Parameters, nn.Module):
     west, north = places.index((0, -1)), places.index((-1, 0))
     count = inside[:, west] + inside[:, north]
     total = sum(inside[:, i, None] * scaled[:, i] for i in (west, north))
-    none = (count == 0).astype(jnp.float32)
-    reference = (total + 0.5 * none[:, None]) / jnp.maximum(count, 1)[:, None]
+    none = (count == 0)[:, None].astype(jnp.float32)
+    reference = (total + 0.5 * none) / jnp.maximum(count, 1)[:, None]
     difference = (scaled - reference[:, None]) * inside[..., None]
     # One grey level more, so that flat patches have a unit too.
     spread = (
@@ -346,9 +346,9 @@ class LocalPixels(Float32Parameters, nn.Module):
     reference, spread = seen.reference.T, seen.spread.T
     rows = jnp.split(rows, len(rows) // k)  # of [K, N], as the canvas has them
     # What began as one would stay one.
-    apart = (2 * (jnp.arange(k, dtype=jnp.float32) + 0.5) / k - 1)[:, None]
+    apart = (2 * (jnp.arange(k).astype(jnp.float32) + 0.5) / k - 1)[:, None]
     means = [
-        reference[i : i + 1] + spread * (apart + row) for i, row in enumerate(rows[1 : c + 1])]
+        reference[i][None] + spread * (apart + row) for i, row in enumerate(rows[1 : c + 1])]
     log_scales = [jnp.log(spread) + row - 1 for row in rows[c + 1 : 2 * c + 1]]
     slopes = [row + 1 for row in rows[2 * c + 1 :]]  # channels resemble each other
     # A slope acts on the distance of a channel to mid grey: make it that to its own mean.

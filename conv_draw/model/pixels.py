@@ -152,7 +152,7 @@ class LogisticMixturePixels:
     """r_0 before training, [R]: equal weights, broad components spread over the grey values."""
     k = self.mixtures
     # Components that began as one would stay one.
-    means = (jnp.arange(k, dtype=jnp.float32) + 0.5) / k
+    means = (jnp.arange(k).astype(jnp.float32) + 0.5) / k
     return jnp.concatenate([
         jnp.zeros(k), jnp.tile(means, channels), jnp.full(k * channels, math.log(0.1)),
         jnp.zeros(k * channels * (channels - 1) // 2)])

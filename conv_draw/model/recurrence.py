@@ -93,7 +93,7 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
     geometry: `geometry.Geometry` of each layer, the layer nearest the pixels first.
     weights: `weights.Weights` of each layer, prepared.
     pixels: the pixel distribution, for mu(r).
-    inside: [1, h, w, s*s, 1], 0 on the padding of images whose size the stride does not divide, 1
+    inside: [h, w, s*s, 1], 0 on the padding of images whose size the stride does not divide, 1
       elsewhere: the padding reads as zero, like all that lies outside an image.
     t: which iteration, 0..T-1; only handed on to the two functions.
     image: `Image`, or None to run the generative half alone.
@@ -113,7 +113,7 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
 
   # Encoders, from the pixels up: x and eps_t, then h^e_t of the layer below.
   if image is not None:
-    error = ((image.x - pixels.mean(canvas)) * inside).reshape(*image.x.shape[:3], -1)  # (1)
+    error = ((image.x - pixels.mean(canvas)) * inside[None]).reshape(*image.x.shape[:3], -1)  # (1)
     below = error * linear_paths.ERROR_SEEN if linear else error
     for i, (here, w, old) in enumerate(zip(geometry, weights, state.layers, strict=True)):
       if i > 0:
@@ -130,7 +130,7 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
       maps = layers.add_bias(here.maps([(h_e, w.posterior)]), w.posterior_bias)
       if linear and i == 0:
         use = linear_paths.of_use(t, here.size, w.linear_worth[t])
-        maps = use[None].astype(maps.dtype) * linear_paths.read(
+        maps = use.astype(maps.dtype)[None] * linear_paths.read(
             linear_paths.POSTERIOR * maps, error, w.linear_read[t], w.linear_width[t])
       posteriors[i] = posterior_of(t, i, maps)  # (3)
 
@@ -164,7 +164,7 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
       if linear:
         memory = linear_paths.remember(memory, z, w.linear_component[t], w.linear_width[t])
         canvas = linear_paths.paint(canvas, z, t, w.linear_paint[t], w.linear_width[t])
-      read = ((linear_paths.seen(canvas) if linear else canvas) * inside).reshape(
+      read = ((linear_paths.seen(canvas) if linear else canvas) * inside[None]).reshape(
           *canvas.shape[:3], -1)
       terms.append((here.read(read), w.decoder_canvas))
     gates = layers.add_bias(
@@ -186,8 +186,8 @@ def step(geometry, weights, pixels, inside, t, image, state, posterior_of, draw_
     if prefixes:
       error = image.x - jnp.clip(pixels.mean(canvas), 0, 1)
       output = output._replace(
-          prefix_nats=(pixels.cost(image.x, canvas) * inside).sum((1, 2, 3, 4)),
-          squared_error=(error**2 * inside).sum((1, 2, 3, 4)))
+          prefix_nats=(pixels.cost(image.x, canvas) * inside[None]).sum((1, 2, 3, 4)),
+          squared_error=(error**2 * inside[None]).sum((1, 2, 3, 4)))
       if state.iterations is not None:
         output = output._replace(canvas=canvas)
   iterations = None if state.iterations is None else state.iterations + 1
@@ -205,7 +205,7 @@ def _by_halves(here, w, t, prior, memory, draw):
   Returns:
     (z_t [B, h, w, Z], the prior that either half had).
   """
-  first, second = linear_paths.in_halves(here.size)[:, None]
+  first, second = map(jnp.asarray, linear_paths.in_halves(here.size))
   use = linear_paths.of_use(t, here.size, w.linear_worth[t])
   of_latents = w.linear_component[t], w.linear_width[t]
 
@@ -215,12 +215,12 @@ def _by_halves(here, w, t, prior, memory, draw):
     return jax.lax.optimization_barrier(linear_paths.settled(seen, use))
 
   prior_1 = settled(prior, memory)
-  z_1 = draw(prior_1) * first.astype(jnp.float32)
+  z_1 = draw(prior_1) * first.astype(jnp.float32)[None]
   prior_2 = settled(
       linear_paths.beside(prior, z_1, w.linear_beside[t]),
       linear_paths.remember(memory, z_1, *of_latents))
-  z = jnp.where(second, draw(prior_2), z_1)
-  return z, jax.tree.map(lambda a, b: jnp.where(first, a, b), prior_1, prior_2)
+  z = jnp.where(second[None], draw(prior_2), z_1)
+  return z, jax.tree.map(lambda a, b: jnp.where(first[None], a, b), prior_1, prior_2)
 
 
 def _above(x, kernel):
