@@ -134,10 +134,10 @@ def file_bytes(value, name):
                     'pathlib.Path(...).read_bytes() returns')
   try:
     view = memoryview(value)
-  except TypeError:
+  except (TypeError, ValueError):  # no buffer, one of elements that have no format, or released
     raise UserError(f'{name}: a {type(value).__name__} holds no bytes: give what '
                     'pathlib.Path(...).read_bytes() returns') from None
-  if view.format not in ('B', 'b', 'c'):
+  if view.format.lstrip('<>=@|!') not in ('B', 'b', 'c'):
     raise UserError(f'{name}: {type(value).__name__} of {view.format!r} are no bytes: give uint8')
   return view.tobytes()
 

@@ -1,5 +1,6 @@
 """What is handed to models and objective: one line for what they do not take."""
 
+import ctypes
 import io
 import math
 import pathlib
@@ -161,13 +162,16 @@ DATA = b'\x00\x01\xff'
 def test_bytes_of_any_kind_are_taken():
   array = np.frombuffer(DATA, np.uint8)
   sparse = np.repeat(array, 2)[::2]
+  released = memoryview(DATA)
+  released.release()
   for value in (DATA, bytearray(DATA), memoryview(DATA), memoryview(sparse), array, sparse,
-                jnp.asarray(array)):
+                jnp.asarray(array), (ctypes.c_ubyte * len(DATA))(*DATA)):
     assert arguments.file_bytes(value, 'file') == DATA
   for value, words in (('a.cdraw', 'path'), (pathlib.Path('a'), 'path'), (None, 'NoneType'),
                        (3, 'int'), ([1, 2], 'list'), (io.BytesIO(), 'BytesIO'),
                        (np.zeros(3), 'uint8'), (np.zeros(3, np.int32), 'uint8'),
-                       (jnp.zeros(3), 'uint8')):
+                       (jnp.zeros(3), 'uint8'), (jnp.zeros(3, jnp.bfloat16), 'no bytes'),
+                       (np.zeros(3, 'M8[s]'), 'no bytes'), (released, 'no bytes')):
     with pytest.raises(UserError, match=f'^file: .*{words}') as error:
       arguments.file_bytes(value, 'file')
     assert '\n' not in str(error.value)
