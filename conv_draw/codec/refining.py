@@ -168,7 +168,7 @@ def _costs(model, size, params, seen, scale, moves):
       nats = []
 
       def draw_latent(t, layer, posterior, prior):
-        mean = jax.lax.stop_gradient(posterior.mean) + moves[t] * posterior.width
+        mean = jax.lax.stop_gradient(posterior.mean) + moves[t] * posterior.width_of_mean
         moved = posterior._replace(mean=mean)
         z = moved.thrifty(prior, model.prices(layer, t))
         z = jax.lax.stop_gradient(z - mean) + mean  # straight through the rounding

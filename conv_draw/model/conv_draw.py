@@ -351,7 +351,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     if self.posterior in ('gaussian', 'constant'):
       return z
     dithered = self.posterior == 'uniform'
-    bins = QuantisedPosterior(z, self._log_sigma(layer)[t][None, None, None], dithered)
+    bins = QuantisedPosterior(z, self._log_sigma(layer)[t], dithered)
     return bins.at(
         temperature * self._noise(keys, noise_lib.DITHER + t, layer, prior) if dithered else 0.0)
 
@@ -438,7 +438,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     """q_t (3) of maps [B, h, w, 2 Z], or [B, h, w, Z] where its widths are parameters."""
     if self.posterior == 'gaussian':
       return DiagonalGaussian.split(maps)
-    mean, log_sigma = maps.astype(jnp.float32), self._log_sigma(layer)[t][None, None, None]
+    mean, log_sigma = maps.astype(jnp.float32), self._log_sigma(layer)[t]
     if self.posterior == 'constant':
       return DiagonalGaussian(mean, jnp.broadcast_to(log_sigma, mean.shape))
     log_gain = self.raw[layer].posterior_log_gain

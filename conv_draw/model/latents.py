@@ -53,14 +53,20 @@ class QuantisedPosterior(NamedTuple):
     """Of the bins, in the shape of `log_sigma`."""
     return math.sqrt(12) * jnp.exp(self.log_sigma)
 
+  @property
+  def width_of_mean(self):
+    """The same, of the rank of `mean`."""
+    return jax.lax.broadcast_to_rank(self.width, self.mean.ndim)
+
   def at(self, noise):
     """Dithered: uniform around the mean if noise ~ N(0, 1); else the mean, rounded.
 
     Rounding has the gradient of the identity.
     """
+    width = self.width_of_mean
     if self.dithered:
-      return self.mean + self.width * (jax.scipy.special.ndtr(noise) - 0.5)
-    return self.width * straight_through.nearest(self.mean / self.width)
+      return self.mean + width * (jax.scipy.special.ndtr(noise) - 0.5)
+    return width * straight_through.nearest(self.mean / width)
 
   def thrifty(self, p, price):
     """The middle of the `thrifty_bin` of a prior p at that price.
@@ -70,7 +76,9 @@ class QuantisedPosterior(NamedTuple):
     nats could, smaller until nothing is.
     """
     mean, width, p = jax.lax.stop_gradient((self.mean, self.width, p))
-    scaled = DiagonalGaussian(p.mean / width, p.log_sigma - jnp.log(width))
+    log_width = jax.lax.broadcast_to_rank(jnp.log(width), mean.ndim)
+    width = jax.lax.broadcast_to_rank(width, mean.ndim)
+    scaled = DiagonalGaussian(p.mean / width, p.log_sigma - log_width)
     return width * thrifty_bin(mean / width, scaled, price)
 
 
@@ -106,7 +114,8 @@ def log_bin_mass(p, z, width):
   Elementwise, and exact far out in the tails too. z and width are broadcastable to p.mean.
   """
   centre = abs(z - p.mean)  # in the upper tail, which keeps its precision
-  half, per_sigma = 0.5 * width, jnp.exp(-p.log_sigma)
+  half = jax.lax.broadcast_to_rank(0.5 * jnp.asarray(width), p.mean.ndim)
+  per_sigma = jnp.exp(-p.log_sigma)
   return _log_mass((centre - half) * per_sigma, (centre + half) * per_sigma)
 
 

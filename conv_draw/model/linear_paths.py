@@ -201,7 +201,7 @@ def settled(prior, use):
   log_sigma = jnp.logaddexp(2 * prior.log_sigma, 2 * math.log(LEAST_SIGMA)) / 2
   return prior._replace(
       mean=prior.mean * use.astype(prior.mean.dtype)[None],
-      log_sigma=jnp.where(use[None], log_sigma, NEVER))
+      log_sigma=jnp.where(jnp.broadcast_to(use, log_sigma.shape), log_sigma, NEVER))
 
 
 def in_turn(t, size):

@@ -219,8 +219,9 @@ def _by_halves(here, w, t, prior, memory, draw):
   prior_2 = settled(
       linear_paths.beside(prior, z_1, w.linear_beside[t]),
       linear_paths.remember(memory, z_1, *of_latents))
-  z = jnp.where(second[None], draw(prior_2), z_1)
-  return z, jax.tree.map(lambda a, b: jnp.where(first[None], a, b), prior_1, prior_2)
+  of_first, of_second = (jnp.broadcast_to(half, z_1.shape) for half in (first, second))
+  z = jnp.where(of_second, draw(prior_2), z_1)
+  return z, jax.tree.map(lambda a, b: jnp.where(of_first, a, b), prior_1, prior_2)
 
 
 def _above(x, kernel):
