@@ -18,5 +18,5 @@ def test_models_codec_and_training_keep_strict_settings(variables):
   """And that of transfers, where the program `strict` says so."""
   found = subprocess.run(
       [sys.executable, '-m', 'tests.strict'], cwd=ROOT, env=environment(**variables), text=True,
-      stderr=subprocess.PIPE, timeout=500)
+      stderr=subprocess.PIPE, timeout=1200)
   assert found.returncode == 0, found.stderr[-4000:]
