@@ -31,6 +31,8 @@ def essence(f, with_pixels):
 
   Args:
     with_pixels: whether pixels are wanted; without, the result describes them only.
+  Raises:
+    ValueError: it ends before its pixels begin.
   """
   before, pixels = [], []
   for kind, name, size in _chunks(f):
@@ -43,6 +45,8 @@ def essence(f, with_pixels):
       before += [chunk] if _is_read(before[:1], chunk) else []
     elif kind[:1].isupper() or kind in SEEN and not pixels:
       before.append(f.read(size))
+  if not pixels:
+    raise ValueError('it ends before its pixels')
   return io.BytesIO(b''.join((MAGIC, *before, *pixels[: None if with_pixels else 1],
                               _chunk(b'IEND'))))
 

@@ -224,7 +224,7 @@ def latents(runs, unit, directory):
     o, error = config.objective, test['standard_error_nats']
     rows.append((name, o.beta, o.auxiliary, scale * test['kl_nats'], scale * test['nats'],
                  scale * test['reconstruction_nats'],
-                 scale * error if np.isfinite(error) else np.nan,  # of one image there is none
+                 np.nan if error in (None, np.inf) else scale * error,  # of one image there is none
                  test['images']))
   rows.sort(key=lambda row: (row[0], row[3]))
   for name in sorted({row[0] for row in rows}):

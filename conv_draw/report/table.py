@@ -92,7 +92,8 @@ def rows(workdir):
   digits = 2 if in_nats else 3
 
   def bound(line):
-    error = line['standard_error_nats'] * line[unit] / line['nats']
+    error = line['standard_error_nats']
+    error = math.nan if error is None else error * line[unit] / line['nats']
     return f'< {line[unit]:.{digits}f} ± {number(error, digits)}'
 
   test, start = plain[-1], starts[-1]

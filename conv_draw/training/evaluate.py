@@ -113,8 +113,8 @@ def write(metrics, run, result):
   prefixes = {} if result.squared_error is None else {
       'prefix_kl_nats': result.prefix_kl_nats.tolist(),
       'prefix_psnr_db': result.prefix_psnr_db.tolist()}
-  error = {'standard_error_nats': float(result.standard_error_nats)}
-  known = np.isfinite(result.standard_error_nats)  # not of one image: TensorBoard warns of NaN
+  known = np.isfinite(result.standard_error_nats)  # not of one image: null, and no TensorBoard
+  error = {'standard_error_nats': float(result.standard_error_nats) if known else None}
   metrics.write(run.step, 'test', {
       'nats': result.nats,
       'bits_per_dim': objective.bits_per_dim(result.nats, images.shape),

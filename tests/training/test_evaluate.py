@@ -57,7 +57,7 @@ def test_of_one_image_there_is_no_standard_error(config, run, tmp_path, capsys, 
 
   line, = [json.loads(line, parse_constant=no_number)
            for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
-  assert line['images'] == 1 and line['standard_error_nats'] == 'nan'
+  assert line['images'] == 1 and line['standard_error_nats'] is None
   modes._evaluate(run._replace(workdir=str(tmp_path)), lambda split: sets.load(config.data, split))
   said = capsys.readouterr().out
   assert '+- n/a' in said and 'standard error n/a' in said and 'nan' not in said
