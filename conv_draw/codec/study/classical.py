@@ -24,7 +24,7 @@ class Setting(NamedTuple):
   """One way to store an image."""
 
   codec: str
-  name: str
+  name: str  # the kind, and last the number that goes from bad to good
   format: str  # Pillow's
   options: tuple  # of dicts; where there are several, their smallest file counts
 
@@ -48,7 +48,7 @@ def _jpeg():
   """The standard's tables, which serve similarity; and flat ones, which serve PSNR."""
   def setting(name, sampling, **options):
     # The same pixels; in small files the scans of progressive ones cost more than they save.
-    return Setting('JPEG', f'{name}, {sampling}', 'JPEG', tuple(
+    return Setting('JPEG', f'{sampling}, {name}', 'JPEG', tuple(
         dict(options, subsampling=sampling, optimize=True, progressive=progressive)
         for progressive in (False, True)))
 
@@ -56,7 +56,7 @@ def _jpeg():
     for quality in QUALITIES:
       yield setting(f'quality {quality}', sampling, quality=quality)
     for step in JPEG_STEPS:
-      yield setting(f'flat tables of {step}', sampling,
+      yield setting(f'flat tables, step {step}', sampling,
                     qtables=[[step] * 64, [round(step * chroma)] * 64])
 
 
@@ -67,7 +67,7 @@ def _jpeg_2000():
     yield Setting('JPEG 2000', f'ratio {ratio:.4g}', 'JPEG2000', (
         dict(quality_mode='rates', quality_layers=[ratio], **options),))
   for psnr_db in JPEG_2000_PSNR_DB:
-    yield Setting('JPEG 2000', f'{psnr_db} dB', 'JPEG2000', (
+    yield Setting('JPEG 2000', f'PSNR {psnr_db}', 'JPEG2000', (
         dict(quality_mode='dB', quality_layers=[psnr_db], **options),))
 
 
@@ -77,9 +77,9 @@ def _webp():
 
 
 def _jpeg_xl():
-  for effort in (7, 9):
-    for quality in QUALITIES:
-      yield Setting('JPEG XL', f'quality {quality}, effort {effort}', 'JXL', (
+  for effort, qualities in ((7, QUALITIES), (9, QUALITIES[::2])):  # 9 takes five times as long
+    for quality in qualities:
+      yield Setting('JPEG XL', f'effort {effort}, quality {quality}', 'JXL', (
           dict(quality=quality, effort=effort),))
 
 
@@ -87,7 +87,7 @@ def _avif():
   """Tuned for PSNR, and for similarity; on one thread, as the number of threads changes files."""
   for tune in ('psnr', 'iq'):
     for quality in AVIF_QUALITIES:
-      yield Setting('AVIF', f'quality {quality}, 4:4:4, tune {tune}', 'AVIF', (dict(
+      yield Setting('AVIF', f'4:4:4, tune {tune}, quality {quality}', 'AVIF', (dict(
           quality=quality, subsampling='4:4:4', speed=4, max_threads=1, autotiling=False,
           advanced=dict(tune=tune)),))
 

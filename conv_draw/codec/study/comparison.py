@@ -150,30 +150,46 @@ def at_rate(points, rate):
   return max((p for p in points if p.bits_per_dim <= rate), key=lambda p: p.psnr_db, default=None)
 
 
-def best(points, measure='psnr_db'):
-  """Those that no cheaper one beats by a measure, the cheapest first.
+def interpolated(points, rate, measure='psnr_db'):
+  """A measure at a rate between those of two points of one kind of setting, of the best kind.
+
+  Linear in the logarithm of the rate. None if no kind has points on both sides of it, or at it.
 
   Args:
+    points: of one codec.
     measure: 'psnr_db', 'mean_psnr_db' or 'similarity'.
   """
+  found = [
+      float(np.interp(np.log(rate), np.log([p.bits_per_dim for p in of_kind]),
+                      [getattr(p, measure) for p in of_kind]))
+      for of_kind in _curves(points, measure)
+      if of_kind[0].bits_per_dim <= rate <= of_kind[-1].bits_per_dim]
+  return max(found, default=None)
+
+
+def curve(points, measure='psnr_db'):
+  """[(rate, measure)] of the best kind of setting, at the rate of every point of use."""
+  rates = sorted({p.bits_per_dim for found in _curves(points, measure) for p in found})
+  return [(rate, interpolated(points, rate, measure)) for rate in rates]
+
+
+def _curves(points, measure):
+  """The points of one codec by kind of setting, `_rising` each; ours are all of one kind."""
+  kinds = {}
+  for point in points:
+    kind = '' if point.codec.startswith(OURS) else point.setting.rpartition(' ')[0]
+    kinds.setdefault(kind, []).append(point)
+  return [_rising(found, measure) for found in kinds.values()]
+
+
+def _rising(points, measure):
+  """Those that no cheaper one beats by a measure, the cheapest first."""
   found, most = [], -float('inf')
   for point in sorted(points, key=lambda p: (p.bits_per_dim, -getattr(p, measure))):
     if getattr(point, measure) > most:
       found.append(point)
       most = getattr(point, measure)
   return found
-
-
-def interpolated(points, rate, measure='psnr_db'):
-  """A measure at a rate between those of two points that are `best` by it, or at one.
-
-  Linear in the logarithm of the rate. None if there are no points on both sides of it.
-  """
-  found = best(points, measure)
-  rates = [p.bits_per_dim for p in found]
-  if not found or not rates[0] <= rate <= rates[-1]:
-    return None
-  return float(np.interp(np.log(rate), np.log(rates), [getattr(p, measure) for p in found]))
 
 
 def _ours(coder, protocol, parts, images, most_effort):

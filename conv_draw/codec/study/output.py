@@ -16,7 +16,7 @@ from conv_draw.codec.study.comparison import (
     SHOWN,
     Point,
     at_rate,
-    best,
+    curve,
     interpolated,
 )
 from conv_draw.errors import UserError
@@ -106,14 +106,16 @@ def from_csv(path, metric):
 def plot(points, metric):
   """PSNR and similarity against the rate, of what is best by each, a column per protocol: a PNG."""
   protocols = list(dict.fromkeys(p.protocol for p in points))
+  codecs = dict.fromkeys(p.codec for p in points if not p.lossless)
+  colours = {codec: f'C{i}' for i, codec in enumerate(codecs)}  # the same in every column
   figure, axes = plt.subplots(
       2, len(protocols), figsize=(5 * len(protocols), 7), sharex=True, sharey='row', squeeze=False)
   for column, protocol in zip(axes.T, protocols, strict=True):
     for codec in _codecs(points, protocol):
       for axis, measure in zip(column, ('psnr_db', 'similarity'), strict=True):
-        found = best(_lossy(points, protocol, codec), measure)
-        axis.plot([p.bits_per_dim for p in found], [getattr(p, measure) for p in found],
-                  label=codec, marker='.', linewidth=2.2 if codec == OURS else 1)
+        axis.plot(*zip(*curve(_lossy(points, protocol, codec), measure), strict=True),
+                  color=colours[codec], label=codec, marker='.', markersize=3,
+                  linewidth=2.2 if codec == OURS else 1)
     column[0].set_title(f'{SHEET} images in a file' if protocol == 'sheet' else 'one file each')
     column[1].set(xscale='log', xlabel='bits/dim, whole files', xlim=(0.02, 4))
   axes[0, 0].set_ylabel('PSNR, dB')

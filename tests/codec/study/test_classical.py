@@ -1,5 +1,3 @@
-import re
-
 import numpy as np
 import pytest
 from sklearn import datasets
@@ -14,22 +12,17 @@ RECORDED = {
     ('WebP', 'lossless'): (50218, None),
     ('JPEG 2000', 'lossless'): (52529, None),
     ('JPEG XL', 'lossless, effort 9'): (48798, None),
-    ('JPEG', 'quality 50, 4:2:0'): (4662, 27.23),
-    ('JPEG', 'quality 50, 4:4:4'): (6202, 28.75),
-    ('JPEG', 'flat tables of 20, 4:2:0'): (7057, 30.28),
-    ('JPEG', 'flat tables of 20, 4:4:4'): (9191, 31.75),
+    ('JPEG', '4:2:0, quality 50'): (4662, 27.23),
+    ('JPEG', '4:2:0, flat tables, step 20'): (7057, 30.28),
+    ('JPEG', '4:4:4, quality 50'): (6202, 28.75),
+    ('JPEG', '4:4:4, flat tables, step 20'): (9191, 31.75),
     ('JPEG 2000', 'ratio 20'): (4153, 28.76),
-    ('JPEG 2000', '34 dB'): (10217, 34.18),
+    ('JPEG 2000', 'PSNR 34'): (10217, 34.18),
     ('WebP', 'quality 50'): (4026, 28.59),
-    ('JPEG XL', 'quality 50, effort 7'): (3291, 26.28),
-    ('JPEG XL', 'quality 50, effort 9'): (2984, 26.14),
-    ('AVIF', 'quality 50, 4:4:4, tune psnr'): (5403, 32.54),
-    ('AVIF', 'quality 50, 4:4:4, tune iq'): (4019, 30.11)}
-
-
-def kind(codec, name):
-  """Without the number that goes from bad to good."""
-  return codec, re.sub(r'(quality|ratio|flat tables of) [\d.]+|[\d.]+ (dB)', r'\1\2', name)
+    ('JPEG XL', 'effort 7, quality 50'): (3291, 26.28),
+    ('JPEG XL', 'effort 9, quality 50'): (2984, 26.14),
+    ('AVIF', '4:4:4, tune psnr, quality 50'): (5403, 32.54),
+    ('AVIF', '4:4:4, tune iq, quality 50'): (4019, 30.11)}
 
 
 @pytest.fixture(scope='module')
@@ -62,9 +55,9 @@ def test_settings_do_what_they_say(channels):
   for setting in classical.lossy():
     size, decoded = classical.encode(image, setting)
     assert decoded.shape == image.shape and decoded.dtype == np.uint8
-    by_kind.setdefault(kind(setting.codec, setting.name), []).append(
-        (size, pictures.psnr_db(image, decoded)))
-  assert set(by_kind) == {kind(*recorded) for recorded in list(RECORDED)[4:]}
-  assert len(by_kind) == len(RECORDED) - 4
+    kind = setting.codec, setting.name.rpartition(' ')[0]
+    by_kind.setdefault(kind, []).append((size, pictures.psnr_db(image, decoded)))
+  recorded = [(codec, name.rpartition(' ')[0]) for codec, name in RECORDED]
+  assert list(by_kind) == recorded[4:]
   for found in by_kind.values():  # from bad to good
     assert found[0][0] < found[-1][0] and found[0][1] < found[-1][1] - 5

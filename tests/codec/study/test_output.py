@@ -22,7 +22,7 @@ def test_between_settings_lie_straight_lines_and_beyond_them_nothing():
   point = lambda rate, psnr_db: comparison.Point(
       'single', 'JPEG', '', False, rate, psnr_db, 0.0, 0.5, None)
   found = [point(0.4, 30.0), point(0.1, 20.0), point(0.2, 19.0), point(0.3, 19.5)]
-  assert comparison.best(found) == [found[1], found[0]]
+  assert comparison.curve(found) == [(0.1, 20.0), (0.4, 30.0)]
   assert comparison.interpolated(found, 0.2) == pytest.approx(25)  # half way, of a logarithm
   assert comparison.interpolated(found, 0.4) == pytest.approx(30)
   for rate in (0.09, 0.41):
@@ -33,14 +33,17 @@ def test_between_settings_lie_straight_lines_and_beyond_them_nothing():
 def test_each_measure_is_that_of_the_settings_best_for_it():
   point = lambda setting, rate, psnr_db, similarity: comparison.Point(
       'single', 'AVIF', setting, False, rate, psnr_db, 0.0, similarity, None)
-  found = [point('psnr', 0.1, 30.0, 0.90), point('iq', 0.1, 29.0, 0.95),
-           point('psnr', 0.4, 36.0, 0.96), point('iq', 0.4, 35.0, 0.99)]
-  assert {p.setting for p in comparison.best(found)} == {'psnr'}
-  assert {p.setting for p in comparison.best(found, 'similarity')} == {'iq'}
+  found = [point('psnr, 1', 0.1, 30.0, 0.90), point('iq, 1', 0.1, 29.0, 0.95),
+           # Of another kind, between two, and better than the lower one: it is no step down.
+           point('iq, 2', 0.2, 31.0, 0.98),
+           point('psnr, 2', 0.4, 36.0, 0.96), point('iq, 3', 0.4, 35.0, 0.99)]
+  assert comparison.curve(found) == [
+      (0.1, 30.0), (0.2, pytest.approx(33)), (0.4, 36.0)]
+  assert comparison.curve(found, 'similarity') == [(0.1, 0.95), (0.2, 0.98), (0.4, 0.99)]
   assert comparison.interpolated(found, 0.2) == pytest.approx(33)
-  assert comparison.interpolated(found, 0.2, 'similarity') == pytest.approx(0.97)
+  assert comparison.interpolated(found, 0.2, 'similarity') == pytest.approx(0.98)
   table = output.tables(found, [], 'MS-SSIM')
-  assert '| 0.2 | 33.00 |' in table and '| 0.2 | 0.970 |' in table and 'Speed' not in table
+  assert '| 0.2 | 33.00 |' in table and '| 0.2 | 0.980 |' in table and 'Speed' not in table
 
 
 def test_what_is_larger_and_no_better_is_of_no_use():
