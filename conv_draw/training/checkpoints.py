@@ -136,7 +136,8 @@ class Checkpoints:
       restored = self._manager.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(like), health=ocp.args.JsonRestore()))
     except Exception as e:  # Orbax does not say which kinds there are
-      why = reason(e)[-200:]  # TensorStore names the cause last, behind paths
+      # TensorStore names the cause behind paths, and at the end what it was to read.
+      why = reason(e).partition(' [tensorstore_spec=')[0].partition(' [source locations=')[0][-200:]
       if self._is_damage(e, step, like):
         raise Damaged(f'{where} is damaged ({why})') from e
       raise UserError(

@@ -1,7 +1,7 @@
 """Rate and distortion of our files beside JPEG, JPEG 2000, WebP, AVIF, JPEG XL and PNG.
 
   python -m conv_draw.codec.study [--workdir=runs/NAME] [--data_dir=DIR] [--images=100] [--out=DIR]
-      [--protocol=sheet] [--overwrite]
+      [--protocol=sheet] [--ours=FILE] [--overwrite]
   python -m conv_draw.codec.study --images=FOLDER [--workdir=runs/NAME] [--effort=2] [--out=DIR]
 
 The images are the first of the test split of the model's data, or all in a folder, each in a file
@@ -14,6 +14,8 @@ the images on it one by one, as tiles); 'single' stores each in a file of its ow
 study.png, study_images.png and, of sheets, study_figure_3.png, which is the paper's figure 3 from
 files, to DIR (default: the run's folder `study`) and prints the tables.
 Those of an earlier study are replaced; other files of these names only with --overwrite.
+With --ours=FILE, the study.csv of an earlier study of the same model and images, our points are
+those in it, and the classical codecs alone are run again.
 """
 
 import json
@@ -52,6 +54,9 @@ EFFORT = flags.DEFINE_integer(
     upper_bound=2)
 PROTOCOL = flags.DEFINE_enum(
     'protocol', None, comparison.PROTOCOLS, 'Of a test split: this one alone; default both.')
+OURS = flags.DEFINE(
+    command_line.Path(), 'ours', None,
+    'study.csv of an earlier study: our points from it; the classical codecs alone are run.')
 JSON = flags.DEFINE_bool('json', False, 'Print JSON in place of the tables.')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that are not of a study.')
 
@@ -87,14 +92,20 @@ def main(argv):
       protocols = (PROTOCOL.value,) if PROTOCOL.value else comparison.PROTOCOLS
       images = list(split.fetch(np.arange(min(int(IMAGES.value), len(split)))))
       what = f'{split.name}: {len(images)} of {len(split)} images'
+    shown = [pictures.to_bytes(image, coders[0].model.pixels.grey_levels) for image in images]
+    metric = quality.metric(shown)
     points, speeds = [], []
+    if OURS.value:
+      points += [point for point in output.from_csv(os.path.expanduser(OURS.value), metric)
+                 if point.protocol in protocols and point.codec.startswith(comparison.OURS)]
     for coder in coders:
+      if OURS.value:
+        points += comparison.rivals(coder, images, protocols, progress)
+        continue
       effort = EFFORT.value if coder.head or len(coders) == 1 else 0
       more_points, more_speeds = comparison.compare(coder, images, protocols, effort, progress)
       points += more_points
       speeds += more_speeds
-    shown = [pictures.to_bytes(image, coders[0].model.pixels.grey_levels) for image in images]
-    metric, _ = quality.similarity(shown[:1], shown[:1])
     names = output.write(out, points, metric, shown)
     if JSON.value:
       print(json.dumps(output.fields(points, speeds, metric)))

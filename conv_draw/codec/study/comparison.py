@@ -73,23 +73,31 @@ def compare(coder, images, protocols=PROTOCOLS, effort=0, progress=print):
   if effort and not coder.head:
     raise UserError(
         f'the model {coder.name} has no whole-number pixels to be fitted to images: --effort=0')
+  parts_of = _parts(images, protocols)
   points, speeds = [], []
-  parts_of = {name: _sheets(images) if name == 'sheet' else list(images) for name in protocols}
-  for parts in parts_of.values():
-    _check_sides(parts)
-  settings = ([] if coder.lossy_only else classical.lossless()) + (
-      [] if coder.lossless_only else classical.lossy())
   for protocol, parts in parts_of.items():
     progress(f'{protocol}: ours')
     found, speed = _ours(coder, protocol, parts, images, effort)
     points += found
     speeds += speed
-    levels = coder.model.pixels.grey_levels
+  return points + rivals(coder, images, protocols, progress), speeds
+
+
+def rivals(coder, images, protocols=PROTOCOLS, progress=print):
+  """[`Point`] of the classical codecs alone, in the ways in which a coder's model stores images.
+
+  Raises:
+    UserError: a sheet of the images would be larger than these codecs hold.
+  """
+  settings = ([] if coder.lossy_only else classical.lossless()) + (
+      [] if coder.lossless_only else classical.lossy())
+  levels, points = coder.model.pixels.grey_levels, []
+  for protocol, parts in _parts(images, protocols).items():
     parts, shown = ([pictures.to_bytes(i, levels) for i in some] for some in (parts, images))
     for setting in settings:
       progress(f'{protocol}: {setting.codec}, {setting.name}')
       points.append(_classical(protocol, setting, parts, shown))
-  return points, speeds
+  return points
 
 
 def folder(path, model):
@@ -125,12 +133,16 @@ def test_split(workdir, data_dir=None):
     raise UserError(str(e).replace('--config.data.data_dir', '--data_dir')) from None
 
 
-def _check_sides(parts):
-  side, most = max(max(part.shape) for part in parts), image_files.FORMATS['.webp'].max_side
+def _parts(images, protocols):
+  """Protocol -> what goes into a file each, [H, W, C] uint8."""
+  parts_of = {name: _sheets(images) if name == 'sheet' else list(images) for name in protocols}
+  side = max(max(part.shape) for parts in parts_of.values() for part in parts)
+  most = image_files.FORMATS['.webp'].max_side
   if side > most:
     raise UserError(
         f'a sheet of these images would have {side} pixels a side, and WebP holds {most}: '
         'study fewer (--images=8), or smaller ones')
+  return parts_of
 
 
 def at_rate(points, rate):
@@ -138,25 +150,46 @@ def at_rate(points, rate):
   return max((p for p in points if p.bits_per_dim <= rate), key=lambda p: p.psnr_db, default=None)
 
 
-def best(points):
-  """Those that no cheaper one beats, the cheapest first."""
-  found = sorted(points, key=lambda p: p.bits_per_dim)
-  return [p for i, p in enumerate(found)
-          if all(p.psnr_db > other.psnr_db for other in found[:i])]
+def interpolated(points, rate, measure='psnr_db'):
+  """A measure at a rate between those of two points of one kind of setting, of the best kind.
 
+  Linear in the logarithm of the rate. None if no kind has points on both sides of it, or at it.
 
-def interpolated(points, rate):
-  """(PSNR in dB, similarity) at a rate between those of two `best` points, or at one.
-
-  Linear in the logarithm of the rate. None if there are no points on both sides of it.
+  Args:
+    points: of one codec.
+    measure: 'psnr_db', 'mean_psnr_db' or 'similarity'.
   """
-  found = best(points)
-  rates = [p.bits_per_dim for p in found]
-  if not found or not rates[0] <= rate <= rates[-1]:
-    return None
-  return tuple(
-      float(np.interp(np.log(rate), np.log(rates), [getattr(p, name) for p in found]))
-      for name in ('psnr_db', 'similarity'))
+  found = [
+      float(np.interp(np.log(rate), np.log([p.bits_per_dim for p in of_kind]),
+                      [getattr(p, measure) for p in of_kind]))
+      for of_kind in _curves(points, measure)
+      if of_kind[0].bits_per_dim <= rate <= of_kind[-1].bits_per_dim]
+  return max(found, default=None)
+
+
+def curve(points, measure='psnr_db'):
+  """[(rate, measure)] of the best kind of setting, at the rate of every point of use."""
+  rates = sorted({p.bits_per_dim for found in _curves(points, measure) for p in found})
+  return [(rate, interpolated(points, rate, measure)) for rate in rates]
+
+
+def _curves(points, measure):
+  """The points of one codec by kind of setting, `_rising` each; ours are all of one kind."""
+  kinds = {}
+  for point in points:
+    kind = '' if point.codec.startswith(OURS) else point.setting.rpartition(' ')[0]
+    kinds.setdefault(kind, []).append(point)
+  return [_rising(found, measure) for found in kinds.values()]
+
+
+def _rising(points, measure):
+  """Those that no cheaper one beats by a measure, the cheapest first."""
+  found, most = [], -float('inf')
+  for point in sorted(points, key=lambda p: (p.bits_per_dim, -getattr(p, measure))):
+    if getattr(point, measure) > most:
+      found.append(point)
+      most = getattr(point, measure)
+  return found
 
 
 def _ours(coder, protocol, parts, images, most_effort):
@@ -237,7 +270,7 @@ def _point(protocol, codec, setting, lossless, size, decoded, shown):
   bits = _rate(size, shown)
   if lossless:
     return Point(protocol, codec, setting, True, bits, float('inf'), float('inf'), 1.0, None)
-  _, similarity = quality.similarity(shown, decoded)
+  similarity = quality.similarity(shown, decoded)
   mean_psnr_db = float(np.mean(list(map(pictures.psnr_db, shown, decoded))))
   return Point(
       protocol, codec, setting, False, bits, _psnr(decoded, shown), mean_psnr_db, similarity,

@@ -14,10 +14,12 @@ from conv_draw.codec.study.comparison import (
     OURS,
     SHEET,
     SHOWN,
+    Point,
     at_rate,
-    best,
+    curve,
     interpolated,
 )
+from conv_draw.errors import UserError
 from conv_draw.report import labelled
 from conv_draw.report.pictures import PAPERS_RATES
 
@@ -29,7 +31,7 @@ SHOWN_RATES = (0.2, 0.8)  # bits/dim, of the pictures
 SHOWN_SIDE = 256  # pixels; of larger pictures, the middle
 FIGURE_3 = ('JPEG', 'JPEG 2000', FULL_VARIANCE, OURS)  # at every one of the paper's rates
 
-# All but the first of lossy points alone, the last one of sheets.
+# All but the first of lossy points alone, the last one of sheets that were coded in this study.
 FILES = ('study.csv', 'study.png', 'study_images.png', 'study_figure_3.png')
 COLUMNS = ('protocol', 'codec', 'setting', 'lossless', 'bits_per_dim', 'psnr_db', 'mean_psnr_db')
 
@@ -57,7 +59,7 @@ def write(folder, points, metric, shown):
   if not all(point.lossless for point in points):
     contents[FILES[1]] = plot(points, metric)
     contents[FILES[2]] = images(points, shown)
-    if any(point.protocol == 'sheet' for point in points):
+    if any((p.protocol, p.codec) == ('sheet', OURS) and p.decoded is not None for p in points):
       contents[FILES[3]] = figure_3(points, shown)
   for name, content in contents.items():
     targets.write(os.path.join(folder, name), content, folder, overwrite=True)  # as checked
@@ -84,18 +86,36 @@ def to_csv(points, metric):
   return text.getvalue()
 
 
+def from_csv(path, metric):
+  """The points in a file of `to_csv`, without what was decoded.
+
+  Raises:
+    UserError: there is no such file, or it is not of a study with this metric.
+  """
+  try:
+    with open(path, newline='', encoding='utf-8') as f:
+      rows = list(csv.reader(f))
+    if not rows or rows[0] != [*COLUMNS, metric]:
+      raise UserError(f'{path} is no study.csv of a study by {metric}: name another file')
+    return [Point(protocol, codec, setting, lossless == '1', *map(float, numbers), None)
+            for protocol, codec, setting, lossless, *numbers in rows[1:]]
+  except (OSError, TypeError, ValueError) as e:
+    raise UserError(f'{path} cannot be read ({e}): name the study.csv of an earlier study') from e
+
+
 def plot(points, metric):
-  """PSNR and similarity against the rate, one column per protocol: a PNG file's bytes."""
+  """PSNR and similarity against the rate, of what is best by each, a column per protocol: a PNG."""
   protocols = list(dict.fromkeys(p.protocol for p in points))
+  codecs = dict.fromkeys(p.codec for p in points if not p.lossless)
+  colours = {codec: f'C{i}' for i, codec in enumerate(codecs)}  # the same in every column
   figure, axes = plt.subplots(
       2, len(protocols), figsize=(5 * len(protocols), 7), sharex=True, sharey='row', squeeze=False)
   for column, protocol in zip(axes.T, protocols, strict=True):
     for codec in _codecs(points, protocol):
-      found = best(_lossy(points, protocol, codec))
-      style = dict(marker='.', linewidth=2.2 if codec == OURS else 1)
-      rates = [p.bits_per_dim for p in found]
-      column[0].plot(rates, [p.psnr_db for p in found], label=codec, **style)
-      column[1].plot(rates, [p.similarity for p in found], **style)
+      for axis, measure in zip(column, ('psnr_db', 'similarity'), strict=True):
+        axis.plot(*zip(*curve(_lossy(points, protocol, codec), measure), strict=True),
+                  color=colours[codec], label=codec, marker='.', markersize=3,
+                  linewidth=2.2 if codec == OURS else 1)
     column[0].set_title(f'{SHEET} images in a file' if protocol == 'sheet' else 'one file each')
     column[1].set(xscale='log', xlabel='bits/dim, whole files', xlim=(0.02, 4))
   axes[0, 0].set_ylabel('PSNR, dB')
@@ -113,14 +133,15 @@ def plot(points, metric):
 def images(points, shown):
   """Originals, and below them what each codec makes of them at `SHOWN_RATES`: a PNG.
 
-  On a sheet, if there is one.
+  On a sheet, if there is one; without codecs whose points are `from_csv`.
   """
   protocol = points[0].protocol
   rows, labels = [shown], ['original']
   for rate in SHOWN_RATES:
     for codec in _codecs(points, protocol):
-      if codec != FULL_VARIANCE:
-        _add(rows, labels, codec, at_rate(_lossy(points, protocol, codec), rate))
+      found = _lossy(points, protocol, codec)
+      if codec != FULL_VARIANCE and all(point.decoded is not None for point in found):
+        _add(rows, labels, codec, at_rate(found, rate))
   return _picture(shown, rows, labels)
 
 
@@ -185,14 +206,15 @@ def tables(points, speeds, metric):
     codecs = _codecs(points, protocol)
     if not codecs:
       continue
-    lines += [f'Lossy, {protocol}: PSNR in dB ({metric}) at so many bits/dim, between two settings '
-              'interpolated', '',
-              '| bits/dim | ' + ' | '.join(codecs) + ' |', '|---' * (len(codecs) + 1) + '|']
-    for rate in RATES:
-      found = [interpolated(_lossy(points, protocol, codec), rate) for codec in codecs]
-      lines.append(f'| {rate} | ' + ' | '.join(
-          '-' if at is None else f'{at[0]:.2f} ({at[1]:.3f})' for at in found) + ' |')
-    lines.append('')
+    for title, measure, digits in (('PSNR in dB', 'psnr_db', 2), (metric, 'similarity', 3)):
+      lines += [f'Lossy, {protocol}: {title} at so many bits/dim, by the settings best for it, '
+                'between two of them interpolated', '',
+                '| bits/dim | ' + ' | '.join(codecs) + ' |', '|---' * (len(codecs) + 1) + '|']
+      for rate in RATES:
+        found = [interpolated(_lossy(points, protocol, codec), rate, measure) for codec in codecs]
+        lines.append(f'| {rate} | ' + ' | '.join(
+            '-' if at is None else f'{at:.{digits}f}' for at in found) + ' |')
+      lines.append('')
   lossless = list(dict.fromkeys(p.codec for p in points if p.lossless))
   if lossless:
     lines += ['Lossless, bits/dim', '', '| | ' + ' | '.join(lossless) + ' |',
@@ -201,8 +223,9 @@ def tables(points, speeds, metric):
     found = {p.codec: p for p in points if p.lossless and p.protocol == protocol}
     lines.append(f'| {protocol} | ' + ' | '.join(
         f'{found[codec].bits_per_dim:.4f}' for codec in lossless) + ' |')
-  lines += ['', 'Speed of ours (lossless encoding without the decoding that checks it)', '',
-            '| | encode | decode | coder, of encoding | peak memory |', '|---|---|---|---|---|']
+  if speeds:
+    lines += ['', 'Speed of ours (lossless encoding without the decoding that checks it)', '',
+              '| | encode | decode | coder, of encoding | peak memory |', '|---|---|---|---|---|']
   for s in speeds:
     encode, decode = (
         f'{s.images / t:.1f} images/s, {s.megabytes / t:.3f} MB/s'

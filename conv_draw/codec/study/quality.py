@@ -12,13 +12,16 @@ MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of scales 1, 1/2, ... (
 MS_LEAST_SIDE = (2 * RADIUS + 1) * 2 ** (len(MS_WEIGHTS) - 1)  # 176 pixels
 
 
+def metric(images):
+  """'MS-SSIM' or, if one of the images [H, W, C] is too small for it, 'SSIM'."""
+  return 'MS-SSIM' if min(min(i.shape[:2]) for i in images) >= MS_LEAST_SIDE else 'SSIM'
+
+
 def similarity(images, decoded):
-  """('MS-SSIM' or, if one is too small for it, 'SSIM'; its mean over images [H, W, C] uint8)."""
-  multi_scale = min(min(image.shape[:2]) for image in images) >= MS_LEAST_SIDE
-  measure = ms_ssim if multi_scale else ssim
+  """The mean of their `metric` over images [H, W, C] uint8."""
+  measure = ms_ssim if metric(images) == 'MS-SSIM' else ssim
   with concurrent.futures.ThreadPoolExecutor(startup.cores()) as pool:
-    values = list(pool.map(measure, images, decoded))
-  return 'MS-SSIM' if multi_scale else 'SSIM', float(np.mean(values))
+    return float(np.mean(list(pool.map(measure, images, decoded))))
 
 
 def ssim(image, decoded):

@@ -19,16 +19,31 @@ def points():
 
 
 def test_between_settings_lie_straight_lines_and_beyond_them_nothing():
-  point = lambda rate, psnr_db, similarity=0.5: comparison.Point(
-      'single', 'JPEG', '', False, rate, psnr_db, 0.0, similarity, None)
-  found = [point(0.4, 30.0, 0.9), point(0.1, 20.0, 0.7), point(0.2, 19.0), point(0.3, 19.5)]
-  assert comparison.best(found) == [found[1], found[0]]
-  psnr_db, similarity = comparison.interpolated(found, 0.2)  # half way, of a logarithm
-  assert psnr_db == pytest.approx(25) and similarity == pytest.approx(0.8)
-  assert comparison.interpolated(found, 0.4)[0] == pytest.approx(30)
+  point = lambda rate, psnr_db: comparison.Point(
+      'single', 'JPEG', '', False, rate, psnr_db, 0.0, 0.5, None)
+  found = [point(0.4, 30.0), point(0.1, 20.0), point(0.2, 19.0), point(0.3, 19.5)]
+  assert comparison.curve(found) == [(0.1, 20.0), (0.4, 30.0)]
+  assert comparison.interpolated(found, 0.2) == pytest.approx(25)  # half way, of a logarithm
+  assert comparison.interpolated(found, 0.4) == pytest.approx(30)
   for rate in (0.09, 0.41):
     assert comparison.interpolated(found, rate) is None
   assert comparison.interpolated([], 0.2) is None
+
+
+def test_each_measure_is_that_of_the_settings_best_for_it():
+  point = lambda setting, rate, psnr_db, similarity: comparison.Point(
+      'single', 'AVIF', setting, False, rate, psnr_db, 0.0, similarity, None)
+  found = [point('psnr, 1', 0.1, 30.0, 0.90), point('iq, 1', 0.1, 29.0, 0.95),
+           # Of another kind, between two, and better than the lower one: it is no step down.
+           point('iq, 2', 0.2, 31.0, 0.98),
+           point('psnr, 2', 0.4, 36.0, 0.96), point('iq, 3', 0.4, 35.0, 0.99)]
+  assert comparison.curve(found) == [
+      (0.1, 30.0), (0.2, pytest.approx(33)), (0.4, 36.0)]
+  assert comparison.curve(found, 'similarity') == [(0.1, 0.95), (0.2, 0.98), (0.4, 0.99)]
+  assert comparison.interpolated(found, 0.2) == pytest.approx(33)
+  assert comparison.interpolated(found, 0.2, 'similarity') == pytest.approx(0.98)
+  table = output.tables(found, [], 'MS-SSIM')
+  assert '| 0.2 | 33.00 |' in table and '| 0.2 | 0.980 |' in table and 'Speed' not in table
 
 
 def test_what_is_larger_and_no_better_is_of_no_use():
@@ -86,6 +101,32 @@ def test_of_lossless_points_alone_there_are_numbers_alone(tmp_path):
   assert output.write(str(tmp_path), found, 'SSIM', []) == ['study.csv']
   text = output.tables(found, [], 'SSIM')
   assert 'Lossy' not in text and '| single | 0.5000 | 1.0000 |' in text
+
+
+def test_points_come_back_from_their_file(tmp_path):
+  found = [*points(), points()[0]._replace(
+      lossless=True, psnr_db=np.inf, mean_psnr_db=np.inf, similarity=1.0)]
+  path = tmp_path / 'study.csv'
+  path.write_text(output.to_csv(found, 'SSIM'), newline='')
+  assert output.from_csv(str(path), 'SSIM') == [p._replace(decoded=None) for p in found]
+  for metric, text, words in (
+      ('MS-SSIM', path.read_text(), 'no study.csv of a study by MS-SSIM'),
+      ('SSIM', 'someone, else', 'no study.csv of a study by SSIM'),
+      ('SSIM', path.read_text() + 'sheet,x,y,0,much,1,1,1', 'cannot be read.*much'),
+      ('SSIM', path.read_text() + 'sheet,x', 'cannot be read'),
+      ('SSIM', None, 'cannot be read.*No such file')):
+    path.unlink() if text is None else path.write_text(text, newline='')
+    with pytest.raises(UserError, match=words):
+      output.from_csv(str(path), metric)
+
+
+def test_pictures_leave_out_what_comes_from_a_file(tmp_path):
+  shown = np.full((10, 8, 8, 3), 9, np.uint8)
+  found = [p._replace(decoded=None) if p.codec == comparison.OURS else p for p in points()]
+  assert output.write(str(tmp_path), found, 'SSIM', shown) == list(output.FILES[:3])
+  rows = output.images(found, shown), output.images(points(), shown)
+  heights = [Image.open(io.BytesIO(row)).height for row in rows]
+  assert heights[0] / heights[1] == pytest.approx(3 / 5, rel=0.1)  # the original, JPEG at two rates
 
 
 def test_programs_are_told_the_same():
