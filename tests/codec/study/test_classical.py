@@ -42,6 +42,15 @@ def test_each_is_as_good_as_when_it_was_recorded(photograph, codec, name):
     assert pictures.psnr_db(photograph, decoded) == pytest.approx(recorded_psnr_db, abs=0.1)
 
 
+def test_the_smaller_of_sequential_and_progressive_jpeg_counts(photograph):
+  found = {s.name: s for s in classical.lossy() if s.codec == 'JPEG'}
+  for name, smaller in (('4:2:0, quality 5', False), ('4:4:4, quality 98', True)):
+    sizes = {options['progressive']: classical.encode(
+        photograph, found[name]._replace(options=(options,)))[0] for options in found[name].options}
+    assert sizes[smaller] < sizes[not smaller]
+    assert classical.encode(photograph, found[name])[0] == sizes[smaller]
+
+
 @pytest.mark.parametrize('channels', [1, 3])
 def test_settings_do_what_they_say(channels):
   rows, columns = np.mgrid[:48, :64]
