@@ -47,7 +47,7 @@ def parameters(config, shape):
   import jax
   import numpy as np
 
-  from conv_draw.model.from_config import from_config
+  from conv_draw.build import from_config
   key = jax.random.key(0)
   params = jax.eval_shape(
       from_config(config, shape, 256).init, key, key, np.zeros((1, *shape), np.uint8))
@@ -88,8 +88,8 @@ def compile_and_run(config, shape, count, steps_done=3):
   import jax
   import numpy as np
 
+  from conv_draw.build import from_config
   from conv_draw.machine.devices import AXIS
-  from conv_draw.model.from_config import from_config
   from conv_draw.training import steps
   model = from_config(config, shape, 256)
   optimizer = steps.create_optimizer(config)

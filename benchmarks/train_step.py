@@ -66,8 +66,8 @@ def measure(config, shape, repeats):
   import numpy as np
 
   from benchmarks import parts
+  from conv_draw.build import from_config
   from conv_draw.machine import devices
-  from conv_draw.model.from_config import from_config
   from conv_draw.training import steps
 
   batch_size = config.train.batch_size

@@ -37,8 +37,8 @@ def _local_pixel(config, shape):
   import jax  # The programs set what JAX reads when it starts.
   import jax.numpy as jnp
 
-  from conv_draw.model import local_pixels
-  from conv_draw.model.from_config import from_config
+  from conv_draw.autoregressive import local_pixels
+  from conv_draw.build import from_config
 
   head = from_config(config, shape, 256).head
   image = jax.ShapeDtypeStruct((1, 1, 1, shape[2]), jnp.float32)

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conv_draw.autoregressive.integer_pixels import IntegerPixels
+from conv_draw.autoregressive.local_draw import LocalDraw
+from conv_draw.autoregressive.local_pixels import LocalPixels
 from conv_draw.codec import refining
 from conv_draw.codec.coder import Coder
 from conv_draw.data import sets
 from conv_draw.model import objective, pixels
 from conv_draw.model.conv_draw import ConvDraw
-from conv_draw.model.integer_pixels import IntegerPixels
 from conv_draw.model.layers import Layer
-from conv_draw.model.local_draw import LocalDraw
-from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.vae import Vae
 from conv_draw.report import baselines
 from conv_draw.training import evaluate, loop, start

@@ -18,20 +18,20 @@ import pytest
 from PIL import Image
 
 from conv_draw import BernoulliPixels, GaussianPixels
+from conv_draw.autoregressive.local_draw import LocalDraw
+from conv_draw.autoregressive.local_pixels import LocalPixels
+from conv_draw.build import from_config
 from conv_draw.data import sets
 from conv_draw.machine import devices
 from conv_draw.model import objective
 from conv_draw.model.conv_draw import ConvDraw
-from conv_draw.model.from_config import from_config
 from conv_draw.model.layers import Layer
-from conv_draw.model.local_draw import LocalDraw
-from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.pixels import LogisticMixturePixels, SquaredErrorPixels
 from conv_draw.model.vae import Vae
 from conv_draw.training import evaluate, steps, trained
 from tests import test_experiments as experiments
+from tests.autoregressive import test_integer_pixels as integer_pixels
 from tests.codec import test_exact_everywhere as whole_numbers
-from tests.model import test_integer_pixels as integer_pixels
 from tests.program import ACCELERATOR, ROOT, launch
 
 pytestmark = pytest.mark.accelerator

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
+from conv_draw.build import from_config
 from conv_draw.data import sets
 from conv_draw.machine.devices import AXIS
 from conv_draw.model import linear_paths, objective, restoration
-from conv_draw.model.from_config import from_config
 from conv_draw.training import steps
 from experiments import default
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conv_draw.autoregressive import integer_pixels, local_pixels
 from conv_draw.codec.entropy.stream import Undecodable
-from conv_draw.model import integer_pixels, local_pixels
 
 PARTS = 128  # of a hidden unit, of a nat
 MOST = 127

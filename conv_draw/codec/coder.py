@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.codec import bits_back, rates, refining, refusals
 from conv_draw.codec import fingerprint as fingerprint_lib
 from conv_draw.codec import image as image_lib
@@ -20,7 +21,6 @@ from conv_draw.codec.format import archive_file, container, limits
 from conv_draw.codec.whole_pixels import WholePixels
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
-from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.pixels import SquaredErrorPixels
 from conv_draw.report import pictures
 from conv_draw.training import trained

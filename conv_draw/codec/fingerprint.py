@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.model import pixels as pixels_lib
 from conv_draw.model.conv_draw import ConvDraw
-from conv_draw.model.local_draw import LocalDraw
 
 # Models that come with the package: `identity` of the arrays in use -> the fingerprint that files
 # carry, which has been that of the weights as they were published. Rows are added and never

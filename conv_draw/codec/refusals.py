@@ -8,14 +8,14 @@ import math
 import jax
 import numpy as np
 
+from conv_draw.autoregressive.integer_pixels import IntegerPixels
+from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.codec import adapting, refining
 from conv_draw.codec import network as network_lib
 from conv_draw.codec.format import limits
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
 from conv_draw.model.conv_draw import ConvDraw
-from conv_draw.model.integer_pixels import IntegerPixels
-from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.pixels import BernoulliPixels
 
 

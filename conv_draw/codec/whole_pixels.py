@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conv_draw.autoregressive import integer_mixture, integer_pixels, integer_tables, local_pixels
 from conv_draw.codec import adapting
 from conv_draw.codec.entropy import lanes as lanes_lib
 from conv_draw.codec.network import as_everywhere
-from conv_draw.model import integer_mixture, integer_pixels, integer_tables, local_pixels
 
 assert integer_tables.TOTAL == lanes_lib.TOTAL
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from conv_draw.model import minimal_filtering
+from conv_draw.model import winograd
 
 
 class Layer(NamedTuple):
@@ -98,7 +98,7 @@ class PlainGrid:
 
   Kernels of one cell have a convolution of their own.
 
-  The interface of `minimal_filtering.Grid`, see `grid`, whose own layout this one does not need.
+  The interface of `winograd.Grid`, see `grid`, whose own layout this one does not need.
   """
 
   def __init__(self, size, dtype):
@@ -150,7 +150,7 @@ def grid(size, kernel, dtype):
     dtype: of the products' operands.
   """
   if jax.default_backend() == 'cpu' and dtype == jnp.float32:
-    return minimal_filtering.Grid(*size, kernel)
+    return winograd.Grid(*size, kernel)
   return PlainGrid(size, dtype)
 
 

@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from conv_draw.autoregressive import local_pixels
+from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.machine import hosts
-from conv_draw.model import local_pixels
-from conv_draw.model.local_draw import LocalDraw
 from conv_draw.workdir.metrics import Progress
 
 # Diagonals that are drawn in one call, between which progress is reported.

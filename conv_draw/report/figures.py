@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
+from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.machine.files import write_file
 from conv_draw.model import objective
-from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.noise import image_keys
 from conv_draw.report import drawing, labelled, pictures
 from conv_draw.report.labelled import WIDTH

@@ -6,11 +6,11 @@ import math
 import jax
 import numpy as np
 
+from conv_draw.build import from_config
 from conv_draw.data import sets
 from conv_draw.errors import Preempted
 from conv_draw.machine import devices, hosts
 from conv_draw.model import objective
-from conv_draw.model.from_config import from_config
 from conv_draw.training import evaluate, spikes, start, steps, trained
 from conv_draw.training.interval import Interval
 

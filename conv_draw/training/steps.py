@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.machine.devices import AXIS
 from conv_draw.model import noise, objective, weights
-from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.pixels import BernoulliPixels
 
 SOME_RESTORED = 2  # prefixes of each image, in a step of a model with `restoration`

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
+from conv_draw.build import from_config
 from conv_draw.data import identity, sets
 from conv_draw.errors import UserError, reason
 from conv_draw.machine import hosts
 from conv_draw.machine.files import write_file
 from conv_draw.model import arguments
 from conv_draw.model.conv_draw import ConvDraw
-from conv_draw.model.from_config import from_config
 from conv_draw.model.vae import Vae
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics, published

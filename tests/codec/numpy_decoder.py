@@ -6,8 +6,8 @@ is decoded by arithmetic that every machine agrees on.
 
 import numpy as np
 
+from conv_draw.autoregressive import integer_tables as tables
 from conv_draw.codec.format import framing
-from conv_draw.model import integer_tables as tables
 
 BITS = (10, 9, 8, 7)
 

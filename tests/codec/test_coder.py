@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from conv_draw import BernoulliPixels
+from conv_draw.autoregressive.integer_pixels import IntegerPixels
+from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.codec import coder as coder_lib
 from conv_draw.errors import UserError
-from conv_draw.model.integer_pixels import IntegerPixels
-from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.vae import Vae
 from conv_draw.training import loop
 from conv_draw.workdir import config as config_lib

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.codec import fingerprint
 from conv_draw.codec.coder import Coder
 from conv_draw.model import pixels
 from conv_draw.model.conv_draw import ConvDraw
-from conv_draw.model.local_draw import LocalDraw
 from conv_draw.training import trained
 from conv_draw.workdir import published
 

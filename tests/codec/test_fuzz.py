@@ -6,6 +6,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from tests.model.test_integer_pixels import COLOUR, params_of
 
 from conv_draw import GaussianPixels
 from conv_draw.codec import coder as coder_lib
@@ -14,7 +15,6 @@ from conv_draw.errors import UserError
 from conv_draw.model.conv_draw import ConvDraw
 from tests.codec import test_picture
 from tests.codec.test_exact_everywhere import coder_of
-from tests.model.test_integer_pixels import COLOUR, params_of
 
 MUTATIONS = 2000
 SHAPES = [(16, 12, 3), (16, 12, 1)]

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from conv_draw.autoregressive.integer_pixels import IntegerPixels
+from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.codec import network as network_lib
 from conv_draw.codec.coder import Coder
 from conv_draw.codec.entropy import stream
 from conv_draw.errors import UserError
 from conv_draw.model.conv_draw import ConvDraw
-from conv_draw.model.integer_pixels import IntegerPixels
-from conv_draw.model.local_draw import LocalDraw
 from conv_draw.model.pixels import GaussianPixels
 
 SIZE, TILE = (13, 17), 9

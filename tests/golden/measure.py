@@ -20,10 +20,10 @@ import numpy as np
 from ml_collections import config_dict
 from sklearn import datasets
 
+from conv_draw.build import from_config
 from conv_draw.codec.coder import Coder
 from conv_draw.machine.devices import AXIS
 from conv_draw.model import objective
-from conv_draw.model.from_config import from_config
 from conv_draw.training import steps, trained
 from conv_draw.workdir import published
 from experiments import default

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from conv_draw.build import from_config
 from conv_draw.codec.coder import Coder
-from conv_draw.model.from_config import from_config
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import published

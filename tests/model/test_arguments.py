@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from conv_draw import GaussianPixels, LogisticMixturePixels, bits_per_dim, elbo
+from conv_draw.autoregressive.integer_pixels import IntegerPixels
+from conv_draw.autoregressive.local_draw import LocalDraw
+from conv_draw.autoregressive.local_pixels import LocalPixels
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
 from conv_draw.model.conv_draw import ConvDraw, Inference, image_keys
-from conv_draw.model.integer_pixels import IntegerPixels
-from conv_draw.model.local_draw import LocalDraw
-from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.pixels import SquaredErrorPixels
 from conv_draw.model.vae import Vae
 

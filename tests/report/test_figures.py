@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conv_draw.build import from_config
 from conv_draw.data import sets
-from conv_draw.model.from_config import from_config
 from conv_draw.report import figures, pictures
 from conv_draw.training import evaluate, steps, trained
 from experiments import digits

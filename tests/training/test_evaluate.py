@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from conv_draw.build import from_config
 from conv_draw.data import sets
 from conv_draw.model import objective
-from conv_draw.model.from_config import from_config
 from conv_draw.report import baselines, modes
 from conv_draw.training import evaluate, steps, trained
 from conv_draw.workdir import metrics as metrics_lib

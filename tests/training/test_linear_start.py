@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from conv_draw.build import from_config
 from conv_draw.data.sets import Images
 from conv_draw.model import linear_paths, objective
-from conv_draw.model.from_config import from_config
 from conv_draw.training import start, steps
 from experiments import photos_lossy
 

@@ -8,11 +8,11 @@ import optax
 import pytest
 
 from conv_draw import BernoulliPixels
+from conv_draw.build import from_config
 from conv_draw.errors import UserError
 from conv_draw.machine import devices
 from conv_draw.model import objective
 from conv_draw.model.conv_draw import Inference, image_keys
-from conv_draw.model.from_config import from_config
 from conv_draw.training import steps
 
 

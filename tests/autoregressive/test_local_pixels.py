@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conv_draw.model import local_pixels, pixels
-from conv_draw.model.local_pixels import LocalPixels, View
+from conv_draw.autoregressive import local_pixels
+from conv_draw.autoregressive.local_pixels import LocalPixels, View
+from conv_draw.model import pixels
 
 COLOUR = LocalPixels(pixels.LogisticMixturePixels(17, 2), 3, 2, 8, 1, canvas_channels=6)
 GREY = LocalPixels(pixels.LogisticMixturePixels(17, 2), 1, 1, 8, 1, canvas_channels=2)

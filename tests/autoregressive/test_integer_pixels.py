@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from conv_draw.autoregressive import integer_mixture, integer_pixels, local_pixels
+from conv_draw.autoregressive import integer_tables as tables
+from conv_draw.autoregressive.integer_pixels import IntegerPixels, whole_kernel
 from conv_draw.errors import UserError
-from conv_draw.model import integer_mixture, integer_pixels, local_pixels
-from conv_draw.model import integer_tables as tables
-from conv_draw.model.integer_pixels import IntegerPixels, whole_kernel
 
 COLOUR = IntegerPixels(3, 2, 16, 1, mixtures=3)
 GREY = IntegerPixels(1, 1, 8, 1, mixtures=2)

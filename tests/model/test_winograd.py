@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conv_draw.model import layers, minimal_filtering
+from conv_draw.model import layers, winograd
 
 
 def relative_error(value, reference):
@@ -26,7 +26,7 @@ def test_gradients_are_the_plain_paths(size, k):
   x = jax.random.normal(keys[0], (2, *size, 8), jnp.float32)
   kernel = jax.random.normal(keys[1], (k, k, 8, 16), jnp.float32)
   g = jax.random.normal(keys[2], (2, *size, 16), jnp.float32)
-  grid = minimal_filtering.Grid(*size, k)
+  grid = winograd.Grid(*size, k)
 
   def convolve(x, kernel):
     return grid.leave(grid.convolve([(grid.transform(grid.enter(x)), grid.prepare(kernel))]))
@@ -67,7 +67,7 @@ def test_sums_of_strided_and_plain_convolutions(size, k, stride):
     return *values, *transposed(cotangents)
 
   run = lambda grid: jax.jit(functools.partial(values_and_gradients, grid))
-  fast = run(minimal_filtering.Grid(*hidden, k))(operands, cotangents)
+  fast = run(winograd.Grid(*hidden, k))(operands, cotangents)
   with jax.enable_x64(True):
     operands = tuple(x.astype(np.float64) for x in operands)
     exact = run(layers.PlainGrid(hidden, jnp.float64))(operands, cotangents)
@@ -76,14 +76,14 @@ def test_sums_of_strided_and_plain_convolutions(size, k, stride):
 
 
 def test_grid_layout_is_undone():
-  grid = minimal_filtering.Grid(13, 6, 5)
+  grid = winograd.Grid(13, 6, 5)
   x = jax.random.normal(jax.random.key(0), (2, 13, 6, 3))
   np.testing.assert_array_equal(grid.leave(grid.enter(x)), x)
   assert grid.enter(x).shape == grid.zeros(2, 3).shape
 
 
 def test_what_lies_beyond_the_map_is_not_read():
-  grid = minimal_filtering.Grid(7, 7, 5)
+  grid = winograd.Grid(7, 7, 5)
   kernel = grid.prepare(jnp.ones((5, 5, 1, 1)))
   inside = grid.enter(jnp.ones((1, 7, 7, 1)))
   beyond = 1 - inside
@@ -94,5 +94,5 @@ def test_what_lies_beyond_the_map_is_not_read():
 
 @pytest.mark.parametrize('size, k, multiplications', [(4, 5, 7), (14, 5, 27), (16, 5, 32)])
 def test_plans_need_few_multiplications(size, k, multiplications):
-  plan = minimal_filtering.plan(size, k)
+  plan = winograd.plan(size, k)
   assert plan.tiles * len(plan.inputs) == multiplications < size * k

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from conv_draw.model import integer_tables as tables
+from conv_draw.autoregressive import integer_tables as tables
 
 NATURAL_BITS = tables.NATURAL.bit_length() - 1
 

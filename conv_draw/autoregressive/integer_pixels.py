@@ -21,10 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conv_draw.errors import UserError
-from conv_draw.model import integer_mixture, products, straight_through
-from conv_draw.model import integer_tables as tables
-from conv_draw.model.local_pixels import (
+from conv_draw.autoregressive import integer_mixture, products
+from conv_draw.autoregressive import integer_tables as tables
+from conv_draw.autoregressive.local_pixels import (
   CANVAS_HORIZON,
   OUTSIDE,
   View,
@@ -36,6 +35,8 @@ from conv_draw.model.local_pixels import (
   neighbours,
   put,
 )
+from conv_draw.errors import UserError
+from conv_draw.model import straight_through
 from conv_draw.model.pixels import LogisticMixture, LogisticMixturePixels
 from conv_draw.model.weights import Float32Parameters
 

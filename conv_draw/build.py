@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
+from conv_draw.autoregressive.integer_pixels import IntegerPixels
+from conv_draw.autoregressive.local_draw import LocalDraw
+from conv_draw.autoregressive.local_pixels import LocalPixels
 from conv_draw.model import layers, pixels
 from conv_draw.model.conv_draw import ConvDraw
-from conv_draw.model.integer_pixels import IntegerPixels
-from conv_draw.model.local_draw import LocalDraw
-from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.vae import Vae
 
 

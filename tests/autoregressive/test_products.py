@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from conv_draw.model import products
+from conv_draw.autoregressive import products
 
 
 @pytest.mark.parametrize('shape', [(16, 5, 7), (3, 1, 2)])

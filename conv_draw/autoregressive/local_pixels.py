@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from conv_draw.model import products
+from conv_draw.autoregressive import products
 from conv_draw.model.pixels import LogisticMixturePixels
 from conv_draw.model.weights import Float32Parameters
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from conv_draw.autoregressive.integer_pixels import IntegerPixels
+from conv_draw.autoregressive.local_pixels import LocalPixels
 from conv_draw.model import arguments
 from conv_draw.model.conv_draw import Inference
-from conv_draw.model.integer_pixels import IntegerPixels
-from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.noise import PIXELS, PLACES, image_keys
 
 
