@@ -92,7 +92,7 @@ def compile_and_run(config, shape, count, steps_done=3):
   from conv_draw.machine.devices import AXIS
   from conv_draw.training import steps
   model = from_config(config, shape, 256)
-  optimizer = steps.create_optimizer(config)
+  optimizer = steps.create_optimizer(config, model)
   state = steps.create_state(config, model, optimizer, shape)
   state = jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), state)
   images = np.random.default_rng(0).integers(

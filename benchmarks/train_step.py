@@ -73,7 +73,7 @@ def measure(config, shape, repeats):
   batch_size = config.train.batch_size
   devices.check_batch_size('train.batch_size', batch_size)
   model = from_config(config, shape, 256)
-  optimizer = steps.create_optimizer(config)
+  optimizer = steps.create_optimizer(config, model)
   state = devices.replicate(steps.create_state(config, model, optimizer, shape))
   images = devices.split(
       np.random.default_rng(0).integers(0, 256, (batch_size, *shape)).astype(np.uint8))

@@ -1,17 +1,29 @@
-"""The model that a configuration describes: convolutional DRAW, or what it is compared with."""
+"""What a configuration describes: its model, its loss and what its parameters begin as.
 
+The one place that knows all kinds of models.
+"""
+
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from conv_draw.autoregressive.integer_pixels import IntegerPixels
 from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.autoregressive.local_pixels import LocalPixels
-from conv_draw.model import layers, pixels
+from conv_draw.model import layers, objective, pixels
 from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.model.latents import Bins
 from conv_draw.model.vae import Vae
+from conv_draw.progressive import initialisation
+from conv_draw.progressive import objective as multi_rate
+from conv_draw.progressive.model import Progressive
+
+FILTERED = 2  # truncation points of each image, in a training step of a post-filter
 
 
 def from_config(config, image_shape, grey_levels):
-  """The `ConvDraw`, `Vae` or `LocalDraw` that `config.model` describes.
+  """The model that `config.model` describes.
 
   Args:
     config: as experiments/default.py.
@@ -21,11 +33,14 @@ def from_config(config, image_shape, grey_levels):
     ValueError: there is no such kind of model or likelihood.
   """
   m = config.model
-  prefixes = config.objective.progressive > 0
+  if m.linear_paths:
+    return Progressive(
+        image_shape[-1], m.steps, m.features, m.latents, m.kernel, m.stride, m.image_kernel,
+        m.price, m.restoration, jnp.dtype(m.compute_dtype), m.remat, grey_levels)
   if m.likelihood != 'local':
-    return _draw(m, m.likelihood, image_shape, grey_levels, prefixes)
+    return _draw(m, m.likelihood, image_shape, grey_levels)
   draw, channels = None, image_shape[-1]
-  if m.kind == 'vae' or m.steps:
+  if m.steps:
     draw = _draw(m, m.local_canvas, image_shape, grey_levels)
   if m.local_numbers != 'real':
     return LocalDraw(draw, IntegerPixels(
@@ -41,8 +56,8 @@ def from_config(config, image_shape, grey_levels):
   return LocalDraw(draw, head)
 
 
-def _draw(m, likelihood, image_shape, grey_levels, prefixes=False):
-  """The model with latents of those settings `config.model`, for a pixel distribution."""
+def _draw(m, likelihood, image_shape, grey_levels):
+  """The `ConvDraw` or `Vae` of those settings `config.model`, for a pixel distribution."""
   upper = zip(m.upper_features, m.upper_latents, m.upper_strides, strict=True)
   shared = dict(
       channels=image_shape[-1],
@@ -55,12 +70,64 @@ def _draw(m, likelihood, image_shape, grey_levels, prefixes=False):
       image_size=tuple(image_shape[:2]),
       compute_dtype=jnp.dtype(m.compute_dtype),
   )
-  if m.kind == 'draw':
-    return ConvDraw(
-        **shared, iterations=m.steps, posterior=m.posterior, remat=m.remat,
-        image_kernel=m.image_kernel, bin_width=m.bin_width, gain=m.gain, price=m.price,
-        linear=m.linear_paths, encoder_features=m.encoder_features, restoration=m.restoration,
-        prefixes=prefixes)
   if m.kind == 'vae':
     return Vae(**shared, depth=m.depth)
-  raise ValueError(f'no model {m.kind!r}: there are "draw" and "vae"')
+  if m.kind != 'draw':
+    raise ValueError(f'no model {m.kind!r}: there are "draw" and "vae"')
+  bins = Bins(m.bin_width or Bins().width, m.gain)
+  return ConvDraw(
+      **shared, iterations=m.steps, posterior=m.posterior, bins=bins, remat=m.remat)
+
+
+def while_training(config) -> dict[str, int]:
+  """What `apply` is given besides keys and images in a training step."""
+  if config.model.likelihood == 'local':
+    return {'places': config.objective.pixels}
+  if config.model.linear_paths:
+    return {'some': FILTERED}
+  return {}
+
+
+def loss(config, terms: objective.Elbo, inference: Any, step: jax.Array,
+         axis_name: str | None) -> jax.Array:
+  """What a training step minimises: a scalar in nats per image of this device's share.
+
+  Args:
+    terms: of `objective.elbo`, of B * `objective.samples` entries.
+    inference: what the model said.
+    step: updates done, for the KL weight's warm-up.
+    axis_name: of the devices.
+  """
+  o = config.objective
+  if config.model.linear_paths:
+    return multi_rate.multi_rate(inference, _betas(config), axis_name).mean()
+  if o.kl_warmup_steps:
+    weight = jnp.minimum(1.0, (step + 1) / o.kl_warmup_steps)
+    terms = terms._replace(kl_nats=weight * terms.kl_nats)
+  bound = objective.bound(terms, o.beta, o.samples, o.bound)
+  if config.model.likelihood == 'local' and o.auxiliary:
+    bound = bound + o.auxiliary * inference.canvas_nats.reshape(-1, o.samples).mean(1)
+  return bound.mean()
+
+
+def initial_values(config, images) -> dict[str, Any]:
+  """{name: float32 array} of the parameters that do not begin as random numbers.
+
+  Args:
+    images: `data.sets.Images` to train on.
+  """
+  m = config.model
+  if not m.linear_paths:
+    return {}
+  betas, found = _betas(config), {}
+  if m.restoration:
+    found['restoration_size'] = initialisation.filter_scale(betas)
+  if not config.train.start_from:
+    found |= initialisation.of_images(images, m.stride, betas, m.latents, config.train.seed)
+  return found
+
+
+def _betas(config):
+  """[T] of the multi-rate loss; of all rates alike without one."""
+  o = config.objective
+  return multi_rate.betas(o.progressive or o.beta, o.beta, config.model.steps)

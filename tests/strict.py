@@ -16,6 +16,7 @@ from conv_draw.model import objective, pixels
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.layers import Layer
 from conv_draw.model.vae import Vae
+from conv_draw.progressive.model import Progressive
 from conv_draw.report import baselines
 from conv_draw.training import evaluate, loop, start
 from experiments import digits
@@ -52,7 +53,7 @@ def traced(model, x):
 
 
 def drawn(path, like):
-  """A parameter; those of linear paths that are not trained are as they may be."""
+  """A parameter; those of the progressive model that are not trained are as they may be."""
   fixed = {'linear_width': 255, 'linear_component': 0, 'linear_worth': 1}.get(path[-1].key)
   if fixed is not None:
     return np.full(like.shape, fixed, like.dtype)
@@ -76,18 +77,17 @@ def models():
   with jax.transfer_guard('disallow'):
     Coder(two_layers, params).archive(grey, ['a', 'b'])
   rounded = ConvDraw(
-      1, pixels.LogisticMixturePixels(mixtures=2), posterior='rounded', price=1.0, **SMALL)
+      1, pixels.LogisticMixturePixels(mixtures=2), posterior='rounded', **SMALL)
   code(rounded, traced(rounded, grey), grey[0], lossless=True)
-  progressive = ConvDraw(
-      3, pixels.SquaredErrorPixels(), posterior='rounded', price=1.0, linear=True, restoration=2,
-      prefixes=True, **SMALL | {'iterations': 4})
+  progressive = Progressive(
+      3, 4, SMALL['features'], SMALL['latents'], SMALL['kernel'], 2, lmbda=1.0, filter_features=2)
   params = traced(progressive, colour)
-  size = COLOUR[:2]
-  see = lambda params, x: progressive.apply(params, x, method='see')
-  seen = jax.eval_shape(see, params, colour)
+  prepared = jax.eval_shape(
+      lambda params: progressive.apply(params, COLOUR[:2], method='prepare'), params)
+  seen = jax.eval_shape(progressive.observe, prepared, jnp.zeros(colour.shape))
   moves = jax.ShapeDtypeStruct((3, *seen.x.shape[:3], 2), jnp.float32)
-  jax.eval_shape(jax.grad(lambda moves, seen: sum(
-      x.sum() for x in refining._costs(progressive, size, params, seen, 1.0, moves))), moves, seen)
+  jax.eval_shape(jax.grad(lambda moves, prepared, seen: sum(x.sum() for x in refining._costs(
+      progressive, prepared, seen, 1.0, moves))), moves, prepared, seen)
   code(progressive, params, colour[0], bits_per_dim=8.0, groups=3)
   mixture = pixels.LogisticMixturePixels(mixtures=2)
   real = LocalPixels(mixture, 1, 2, 4, 1, canvas_channels=1, position=True)

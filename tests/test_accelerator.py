@@ -26,8 +26,10 @@ from conv_draw.machine import devices
 from conv_draw.model import objective
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.layers import Layer
-from conv_draw.model.pixels import LogisticMixturePixels, SquaredErrorPixels
+from conv_draw.model.pixels import LogisticMixturePixels
 from conv_draw.model.vae import Vae
+from conv_draw.progressive import objective as multi_rate
+from conv_draw.progressive.model import Progressive
 from conv_draw.training import evaluate, steps, trained
 from tests import test_experiments as experiments
 from tests.autoregressive import test_integer_pixels as integer_pixels
@@ -49,10 +51,9 @@ MODELS = {
     'fully connected': ConvDraw(**SHARED, iterations=3, stride=0),
     'two layers': ConvDraw(**SHARED, iterations=3, upper=(Layer(24, 4, 2),)),
     'rounded': ConvDraw(**SHARED, iterations=3, posterior='rounded'),
-    'linear paths': ConvDraw(
-        **SHARED | dict(pixels=SquaredErrorPixels(256), stride=4, kernel=3), iterations=6,
-        posterior='rounded', image_kernel=4, price=3.0, linear=True, encoder_features=8,
-        restoration=16, prefixes=True),
+    'progressive': Progressive(
+        3, iterations=6, features=32, latents=4, stride=4, image_kernel=4, lmbda=3.0,
+        filter_features=16),
     'VAE': Vae(**SHARED, stride=0, upper=(Layer(24, 4, 0),)),
     'local pixels': LocalDraw(DRAW, LocalPixels(
         LogisticMixturePixels(256, 5), 3, 3, 32, 2,
@@ -93,10 +94,11 @@ def on(platform, function, *arguments):
 
 def loss_and_gradients(model, params, images):
   def loss(params):
-    terms = objective.elbo(model, images, model.apply(params, jax.random.key(2), images))
-    if terms.prefix_nats is not None:
-      return objective.progressive(terms, objective.betas(1e-3, 0.5, model.iterations)).mean()
-    return objective.loss(terms, 1.0)
+    inference = model.apply(params, jax.random.key(2), images)
+    if model.embedded:
+      return multi_rate.multi_rate(
+          inference, multi_rate.betas(1e-3, 0.5, model.iterations)).mean()
+    return objective.loss(objective.elbo(model, images, inference), 1.0)
 
   return jax.value_and_grad(loss)(params)
 
@@ -145,7 +147,8 @@ def test_steps_on_all_devices_learn_one_batch(config):
   config.train.learning_rate = 3e-3
   count = jax.local_device_count()
   batch = np.random.default_rng(0).integers(0, 17, (4 * count, 8, 8, 1)).astype(np.uint8)
-  model, optimizer = from_config(config, (8, 8, 1), 17), steps.create_optimizer(config)
+  model = from_config(config, (8, 8, 1), 17)
+  optimizer = steps.create_optimizer(config, model)
   state = devices.replicate(steps.create_state(config, model, optimizer, (8, 8, 1)))
   step = jax.pmap(
       functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
@@ -173,12 +176,12 @@ def test_what_is_minimised_is_the_same_on_one_device_and_on_two(name):
 def test_evaluation_is_the_cpus(config):
   data = sets.load(config.data, 'test')
   model = from_config(config, data.shape, data.grey_levels)
-  state = steps.create_state(config, model, steps.create_optimizer(config), data.shape)
+  state = steps.create_state(config, model, steps.create_optimizer(config, model), data.shape)
   run = trained.of_state(config, '', model, state, data)
   with jax.default_matmul_precision('highest'):
     result = evaluate.evaluate(run)
     indices = np.arange(config.evaluate.max_images)
-    terms = on(
+    terms, _ = on(
         'cpu', functools.partial(steps.eval_step, model=model, seed=config.evaluate.seed),
         run.params, data.fetch(indices), indices, 0)
   assert result.count == len(indices)

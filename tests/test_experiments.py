@@ -71,7 +71,7 @@ def test_experiment_has_the_keys_of_default_and_takes_a_step(name):
   # ... and trained for a step at a tiny one, if no other experiment was that runs the same code.
   alone = FIRST[way(config)] == name
   model, shape = shrink(config)
-  optimizer = steps.create_optimizer(config)
+  optimizer = steps.create_optimizer(config, model)
   images = np.random.default_rng(0).integers(0, 256, (1, 2, *shape)).astype(np.uint8)
   create = functools.partial(steps.create_state, config, model, optimizer, images.shape[2:])
   step = jax.pmap(

@@ -1,7 +1,7 @@
 """A model of this package whose canvas feeds `local_pixels`; or these alone, without latents."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,18 @@ from flax import linen as nn
 from conv_draw.autoregressive.integer_pixels import IntegerPixels
 from conv_draw.autoregressive.local_pixels import LocalPixels
 from conv_draw.model import arguments
-from conv_draw.model.conv_draw import Inference
 from conv_draw.model.noise import PIXELS, PLACES, image_keys
+from conv_draw.model.weights import GENERATION, Role
+
+
+class Inference(NamedTuple):
+  """What the model says of B images; the first three are `conv_draw.Inference`'s."""
+
+  canvas: jax.Array  # [B, H, W, R] r_T, which the local pixels read; R = 0 without latents
+  kl_nats: jax.Array  # [T, L, B]
+  log_ratio_nats: jax.Array  # [B]
+  pixel_nats: jax.Array  # [B] -log p(x | z)
+  canvas_nats: jax.Array | None  # [B] L^x (11) of the canvas alone; None without latents
 
 
 class LocalDraw(nn.Module):
@@ -41,6 +51,8 @@ class LocalDraw(nn.Module):
     """What the canvas itself says of pixels, as its model does; None without one."""
     return self.draw and self.draw.pixels
 
+  embedded = False
+
   @property
   def iterations(self):
     return self.draw.iterations if self.draw else 0
@@ -62,9 +74,10 @@ class LocalDraw(nn.Module):
     arguments.number(places, 'places', 0, math.inf, whole=True)
     keys = image_keys(key, len(images))
     inference = self._infer(keys, images, temperature)
-    view, canvas_nats = self.view(inference.canvas), None
+    canvas, canvas_nats = inference[0], None
+    view = self.view(canvas)
     if self.draw:
-      cost = self.canvas_pixels.cost(self.unit_interval(images), inference.canvas)
+      cost = self.canvas_pixels.cost(self.unit_interval(images), canvas)
       canvas_nats = cost.sum((1, 2, 3))
     if places:
       height, width = images.shape[1:3]
@@ -74,7 +87,19 @@ class LocalDraw(nn.Module):
       cost *= height * width / places
     else:
       cost = self.head.cost(images, view).sum((1, 2, 3))
-    return inference._replace(pixel_nats=cost, canvas_nats=canvas_nats)
+    return Inference(*inference, cost, canvas_nats)
+
+  def reconstruction_nats(self, images, inference):
+    """[B] -log p(x | z) of images, given their `Inference`."""
+    del images
+    return inference.pixel_nats
+
+  def role(self, names):
+    """The `Role` of a parameter, by its path below 'params'."""
+    if names[0] == 'draw':
+      return self.draw.role(names[1:])._replace(matrix=None, subset='draw')
+    hidden = names[-1].endswith('_kernel') and names[-1] != 'last_kernel'
+    return Role(GENERATION, matrix=((0,), 1) if hidden else None, subset='head')
 
   def _check_images(self, images):
     arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
@@ -83,7 +108,7 @@ class LocalDraw(nn.Module):
     if self.draw:
       return self.draw(keys, images, temperature)
     b = len(images)
-    return Inference(jnp.zeros((*images.shape[:3], 0)), jnp.zeros((0, 1, b)), jnp.zeros(b))
+    return jnp.zeros((*images.shape[:3], 0)), jnp.zeros((0, 1, b)), jnp.zeros(b)
 
   def reconstruct(
       self, key, images, groups, temperature=1.0, posterior_temperature=1.0, generation_key=None):

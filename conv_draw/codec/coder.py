@@ -170,7 +170,7 @@ class Coder:
     whole = lossless and self.head is not None
     asked = psnr is not None or bits_per_dim is not None
     searched = (
-        asked and contrast is None and groups != 0 and len(network_lib.contrasts(self.model)) > 1)
+        asked and contrast is None and groups != 0 and len(network_lib.offsets(self.model)) > 1)
     passes = 1 + (verify or not lossless)
     passes += searched * (len(rates.CONTRASTS) - 1 + rates.HALVINGS)
     refined = effort > 0 and not lossless and groups != 0
@@ -268,7 +268,7 @@ class Coder:
     counts = range(len(segments) + 1)
     if self.lossless_only:
       return [self._decode(header, tiling, segments)]
-    if header.mode == container.LOSSLESS or not self.model.prefixes:
+    if header.mode == container.LOSSLESS or not self.model.embedded:
       return [self._decode(header, tiling, segments[:count]) for count in counts]
     size = header.height, header.width, header.channels
     images = [np.zeros(size, np.uint8) for _ in counts]
@@ -284,7 +284,7 @@ class Coder:
   def _psnrs(self, image, header, tiling, segments, counts):
     """[PSNR in dB] of the prefixes of so many segments each, in constant memory."""
     peak = header.grey_levels - 1
-    if not self.model.prefixes:
+    if not self.model.embedded:
       return [pictures.psnr_db(image, self._decode(header, tiling, segments[:count]), peak)
               for count in counts]
     errors = dict.fromkeys(counts, 0.0)

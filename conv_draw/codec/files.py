@@ -62,7 +62,7 @@ def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim
         'ask for no more')
   sizes, dropped, unmet = [], {}, []
   wanted = dict(groups=groups, bits_per_dim=bits_per_dim, psnr=psnr)
-  if not lossless and coder.model.prefixes and set(wanted.values()) == {None}:
+  if not lossless and coder.model.embedded and set(wanted.values()) == {None}:
     wanted |= dict(psnr=rates.USUAL_PSNR, contrast=0)  # a search would take ten times as long
 
   def encode_one(image_path, coded_path):

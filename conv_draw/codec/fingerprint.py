@@ -9,6 +9,7 @@ import numpy as np
 from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.model import pixels as pixels_lib
 from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.progressive.model import Progressive
 
 # Models that come with the package: `identity` of the arrays in use -> the fingerprint that files
 # carry, which has been that of the weights as they were published. Rows are added and never
@@ -18,7 +19,7 @@ PUBLISHED = {
     '963b626d9edcb104': '7ab6f1871d72fb22',  # cifar10_codec
     'dc15de8883d5564e': '778098f89798e49f',  # cifar10_local_draw, the canvas and its latents
     'e0207d4191d49445': 'ebb74302ee09df3e',  # cifar10_lossless
-    'e564ca2e28424319': 'd90494806addca88',  # cifar10_lossy
+    '7fdbbce0b1d18234': 'd90494806addca88',  # cifar10_lossy
     '5072bca927b1b5c4': '4eeb422d0f6eab93',  # omniglot
     '871112285b35150e': '4e8ccf02805c02b5',  # omniglot_beta/beta_0.2
     'f8de17ff9c058e85': '1409350a2167a6b0',  # omniglot_beta/beta_0.4
@@ -27,25 +28,25 @@ PUBLISHED = {
     '20f1a6f999f3e10d': '8fc303478e3d6ad5',  # omniglot_beta/beta_0.8
     'c23ce2f40160e220': '5a6afacce3607d94',  # omniglot_local_draw, the canvas and its latents
     '965dc68cbcc746b4': '3f916878d7f22b78',  # photos_lossless
-    '26513a9fb91d5731': 'd1dd07436499d8b9',  # photos_lossy
+    '47ae0d82eef7f386': 'd1dd07436499d8b9',  # photos_lossy
 }
 
 # The offsets of the quantisation step that progressive models had when they were first published.
 _OFFSETS = tuple(range(-8, 64))
 
 
-def fingerprint(model: ConvDraw | LocalDraw, params: Any) -> bytes:
+def fingerprint(model: ConvDraw | Progressive | LocalDraw, params: Any) -> bytes:
   """8 bytes that tell models apart: by their arrays and by the settings that coding depends on.
 
   Args:
-    model: `ConvDraw`, or `LocalDraw` of whole numbers.
+    model: `ConvDraw`, `Progressive`, or `LocalDraw` of whole numbers.
     params: its parameters, as Flax nests them.
   """
   published = PUBLISHED.get(identity(model, params))
   return bytes.fromhex(published) if published else _digest(settings(model), params)
 
 
-def identity(model: ConvDraw | LocalDraw, params: Any) -> str:
+def identity(model: ConvDraw | Progressive | LocalDraw, params: Any) -> str:
   """16 hexadecimal digits of the settings and of all arrays, whatever the arrays are called."""
   digest = hashlib.blake2b(repr(settings(model)).encode(), digest_size=8)
   for array in sorted(map(_array_digest, jax.tree.leaves(params))):
@@ -53,7 +54,7 @@ def identity(model: ConvDraw | LocalDraw, params: Any) -> str:
   return digest.hexdigest()
 
 
-def settings(model: ConvDraw | LocalDraw) -> tuple:
+def settings(model: ConvDraw | Progressive | LocalDraw) -> tuple:
   """What a model computes with besides its arrays, in words that no renaming of classes changes."""
   if isinstance(model, LocalDraw):
     head = model.head
@@ -63,10 +64,8 @@ def settings(model: ConvDraw | LocalDraw) -> tuple:
       model.channels, _pixels(model.pixels), model.iterations, model.kernel,
       [tuple(layer)[:3] for layer in model.all_layers], model.posterior,
       str(np.dtype(model.compute_dtype)))
-  if model.image_kernel:
-    found += (model.image_kernel,)
-  if model.linear:
-    found += (_OFFSETS,)
+  if isinstance(model, Progressive):
+    found += ((model.image_kernel,) if model.image_kernel else ()) + (_OFFSETS,)
   return found
 
 

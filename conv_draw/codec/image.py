@@ -17,8 +17,9 @@ import numpy as np
 from conv_draw.codec import pixels, refining
 from conv_draw.codec.entropy import distributions, snapping, stream
 from conv_draw.codec.format import container
-from conv_draw.codec.network import as_everywhere, contrasts
+from conv_draw.codec.network import as_everywhere, offsets
 from conv_draw.model import latents
+from conv_draw.progressive import rdoq
 
 # How far another machine's priors may be off, relative to the scale and the mean, and log2 of the
 # scale: some six times the root mean square of what was seen (FORMAT.md).
@@ -40,7 +41,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
     measure: find out what coding promises to cost, which takes as long as coding does.
     picture: `picture.Picture` to fill in, if it is the canvas that comes behind the latents, in
       place of the pixels; with all groups.
-    contrast: one of `network.contrasts` to show the image in; the first segment says which.
+    contrast: one of `network.offsets` to show the image in; the first segment says which.
     progress: called with how much of the work is done, and how much there is.
     refinement: `refining.Refinement` of the latents of a lossy file, if that is wanted.
   Returns:
@@ -50,7 +51,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
   last, iterations = lossless or picture is not None, max(ends, default=0)
   writers = [stream.Writer() for _ in range(len(ends) + last)]
   bits = np.full(len(writers), 0.0 if measure else np.nan)
-  degrees = contrasts(network.model)
+  degrees = offsets(network.model)
   if ends and len(degrees) > 1:
     writers[0].encode([degrees.index(contrast)], distributions.Uniform(len(degrees)))
   for chunk, numbers in enumerate(tiling.chunks()):
@@ -70,8 +71,8 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
       zs = [None] * len(posteriors)
       for i in reversed(range(len(posteriors))):
         bins = _Bins(network, i, t, len(numbers), (seed, chunk))
-        for part, at in enumerate(bins.parts):
-          prior = network.prior(i, part, t, state, zs)
+        for coding_pass, at in enumerate(bins.passes):
+          prior = network.prior(i, coding_pass, t, state, zs)
           cells = bins.cells(*prior, at)
           symbols = bins.symbols(posteriors[i][0], *cells, at)
           writers[segment].put_integers(symbols, *cells, bins.tolerance(*prior, at))
@@ -112,7 +113,7 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, p
   """[H, W, C = channels] uint8: exact if the pixels are among the segments.
 
   Groups that are missing are generated from the prior, with its deviation times `temperature`; of
-  a model with `prefixes` they are left out if that is 0, for its canvas is good as it is. If
+  an embedded model they are left out if that is 0, for its canvas is good as it is. If
   `picture` is given, the last segment is the canvas's, which is filled in; the image is its too.
   `progress` is as of `encode`.
 
@@ -123,7 +124,7 @@ def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, p
   contrast = _contrast(network, readers, ends)
   last = readers.get((container.PIXELS, container.PIXELS_INDEX))
   image, iterations = np.zeros((*tiling.size, channels), np.uint8), network.model.iterations
-  if network.model.prefixes and not temperature:
+  if network.model.embedded and not temperature:
     iterations = _stored(segments)
   for chunk, numbers in enumerate(tiling.chunks()):
     states = _states(network, readers, ends, iterations, len(numbers), (seed, chunk), temperature)
@@ -147,7 +148,7 @@ def decode_prefixes(network, tiling, segments, ends, channels, seed, counts):
   """Yields what a file decodes to if it is cut behind some groups, in the time of the last one.
 
   Args:
-    network: of a model with `prefixes`.
+    network: of an embedded model.
     segments: of latents alone, each of one group.
     counts: of groups, which prefixes are wanted.
   Yields:
@@ -180,8 +181,8 @@ def _states(network, readers, ends, iterations, count, seed, temperature=0.0):
     zs = [None] * len(network.shapes)
     for i in reversed(range(len(zs))):
       bins = _Bins(network, i, t, count, seed)
-      for part, at in enumerate(bins.parts):
-        prior = network.prior(i, part, t, state, zs)
+      for coding_pass, at in enumerate(bins.passes):
+        prior = network.prior(i, coding_pass, t, state, zs)
         if reader:
           zs[i] = bins.latents(reader.take_integers(*bins.cells(*prior, at)), at, zs[i])
         else:
@@ -191,9 +192,9 @@ def _states(network, readers, ends, iterations, count, seed, temperature=0.0):
 
 
 def _contrast(network, readers, ends):
-  """Which of `network.contrasts` a file says first of all; without latents, 0."""
+  """Which of `network.offsets` a file says first of all; without latents, 0."""
   reader = readers.get((container.LATENTS, ends[0])) if ends else None
-  degrees = contrasts(network.model)
+  degrees = offsets(network.model)
   if reader is None or len(degrees) == 1:
     return 0
   return degrees[int(reader.decode(1, distributions.Uniform(len(degrees)))[0])]
@@ -211,44 +212,43 @@ def _for_model(network, images):
   return np.broadcast_to(images, (*images.shape[:-1], network.model.channels))
 
 
-_thrifty_bin = jax.jit(latents.thrifty_bin)
+_best_bin = jax.jit(rdoq.best_bin)
 
 
 class _Bins:
   """The bins of one layer's latents in one iteration; z is (symbol + offset) widths.
 
-  Of a batch of tiles, `count` are coded, the others padding. What is coded at once is a part, `at`
-  some indices (`parts`); where z_t is returned, it is of all tiles, with the parts so far.
+  Of a batch of tiles, `count` are coded, the others padding. `at` are the indices of the latents of
+  a coding pass (`passes`); where z_t is returned, it is of all tiles, with the passes so far.
   """
 
   def __init__(self, network, i, t, count, seed):
-    width = network.bin_widths(i, t)
+    width = network.quantisation_steps(i, t)
     self._width = np.tile(width, count)
     self._all = network.batch * len(width)
-    self.parts = [
-        (np.arange(count)[:, None] * len(width) + part).ravel() for part in network.parts(i, t)]
+    self.passes = [(np.arange(count)[:, None] * len(width) + of_pass).ravel()
+                   for of_pass in network.coding_passes(i, t)]
     self._random = np.random.Generator(np.random.PCG64([*seed, t, i]))
     self._dithered = network.model.posterior == 'uniform'
-    self._price, self._worth = 0.0, None
-    if not self._dithered:
-      self._price, self._worth = network.model.price, np.tile(network.worth(i, t), count)
+    weights = network.distortion_weights(i, t)
+    self._distortion_weights = None if weights is None else np.tile(weights, count)
     self._offset = (
         self._random.random(len(width) * count) - 0.5 if self._dithered
         else np.zeros(len(width) * count))
 
   def symbols(self, mean, expected, scale, at):
-    """int64 [n]: the bins nearest to posterior means, or what costs less (`model.price`).
+    """int64 [n]: the bins nearest to posterior means, or by RDOQ what costs less.
 
     Args:
       mean: of the posterior, all.
-      expected, scale: of `cells`, of a part.
+      expected, scale: of `cells`, of a coding pass.
     """
     position = mean[at] / self._width[at] - self._offset[at]
     nearest = np.rint(position)
-    if self._price:
+    if self._distortion_weights is not None:
       prior = latents.DiagonalGaussian(expected, np.log(np.maximum(scale, 1e-6)))
       with as_everywhere():
-        nearest = np.asarray(_thrifty_bin(position, prior, self._price * self._worth[at]))
+        nearest = np.asarray(_best_bin(position, prior, self._distortion_weights[at]))
     return nearest.astype(np.int64)
 
   def cells(self, mean, sigma, at):
@@ -261,7 +261,7 @@ class _Bins:
         MEAN_ERROR * (sigma[at] + abs(mean[at])) / self._width[at], LOG2_SCALE_ERROR)
 
   def latents(self, symbols, at, before):
-    """float32: z_t, with what was `before` in other parts, or None."""
+    """float32: z_t, with what was `before` of other passes, or None."""
     return self._with((symbols + self._offset[at]) * self._width[at], at, before)
 
   def generated(self, mean, sigma, temperature, at, before):

@@ -15,24 +15,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from conv_draw.errors import UserError
-from conv_draw.model import linear_paths
+from conv_draw.model import geometry
 
 LEAST_LOG_MASS = -30.0  # nats
 
-# With linear paths an image may be shown in so many degrees less contrast, and is decoded in more
-# again: so all bins are wider. They fill what lies between two bins of a component, which are a
-# factor of 3 apart, or 64 degrees; a file is at its best where iterations have finished.
-DEGREES = range(-8, 64)
+# Offsets of the quantisation steps of an embedded model, a codec's QP: 64 are a factor of 3, which
+# lies between two steps of a coefficient. An image is coded with its differences from mid grey
+# divided by the factor and decoded with them multiplied, and so all steps are wider by it.
+OFFSETS = range(-8, 64)
 
 
-def factor(contrast):
-  """What differences from mid grey are multiplied by, in so many degrees less contrast."""
-  return 3 ** (-contrast / 64)
+def factor(offset):
+  """What differences from mid grey are multiplied by before coding, at that offset."""
+  return 3 ** (-offset / 64)
 
 
-def contrasts(model):
-  """Which of `DEGREES` there are for a model: 0 alone, or all."""
-  return DEGREES if model.iterations and model.linear else range(1)
+def offsets(model):
+  """Which of `OFFSETS` there are for a model: 0 alone, or all."""
+  return OFFSETS if model.embedded else range(1)
 
 
 class Clock:
@@ -64,7 +64,7 @@ def as_everywhere():
 
 
 class Network:
-  """A `ConvDraw`, iteration by iteration, for B images at a time."""
+  """A `step_model.StepModel` and its parameters, for B images at a time, compiled."""
 
   def __init__(self, model, params, image_size, batch=1, clock=None):
     """For B = `batch` images of (H, W); `clock` is to measure the time that calls take."""
@@ -82,70 +82,53 @@ class Network:
 
   def _compile(self, params, size, batch):
     model = self.model
-    shapes = [g.size for g in model.apply(params, size, method='geometry')]
+    prepared = jax.jit(lambda params: model.apply(params, size, method='prepare'))(params)
+    sizes = geometry.sizes(model.all_layers, size)[1:]
     self.shapes = [  # of each layer's latents
-        (*shape, layer.latents) for shape, layer in zip(shapes, model.all_layers, strict=True)]
-    weights = jax.jit(lambda params: model.apply(params, size, method='prepare'))(params)
-
-    def walk(params, weights, t, image, state, zs):
-      seen = [[] for _ in self.shapes]  # of each layer, (posterior, prior) of each part
-
-      def draw_latent(t, layer, posterior, prior):
-        del t
-        seen[layer].append((posterior, prior))
-        return zs[layer]
-
-      state, _ = model.apply(
-          params, weights, t, size, image, state, draw_latent, method='iterate')
-      return state, seen
+        (*shape, layer.latents) for shape, layer in zip(sizes, model.all_layers, strict=True)]
 
     @jax.jit
-    def posteriors(params, weights, t, image, state, zs):
-      after, seen = walk(params, weights, t, image, state, zs)
-      # What encoders carry does not depend on z; what decoders carry is `advance`'s to compute.
-      states = tuple(
-          old._replace(h_e=new.h_e, c_e=new.c_e)
-          for old, new in zip(state.layers, after.layers, strict=True))
-      return [_mean_and_sigma(parts[0][0]) for parts in seen], state._replace(layers=states)
+    def posteriors(prepared, t, image, state):
+      state, found = model.posteriors(prepared, t, image, state)
+      return [_mean_and_sigma(q) for q in found], state
 
     @functools.partial(jax.jit, static_argnums=(0, 1))
-    def prior(i, part, params, weights, t, state, zs):
-      return _mean_and_sigma(walk(params, weights, t, None, state, zs)[1][i][part][1])
+    def prior(i, coding_pass, prepared, t, state, zs):
+      return _mean_and_sigma(model.prior(prepared, t, i, coding_pass, state, zs))
 
-    @jax.jit
-    def advance(params, weights, t, state, zs):
-      return walk(params, weights, t, None, state, zs)[0]
-
-    self._posteriors = functools.partial(posteriors, params, weights)
-    self._prior = lambda i, part, *rest: prior(i, part, params, weights, *rest)
-    self._advance = functools.partial(advance, params, weights)
-    self._see = jax.jit(
-        lambda images, contrast: model.apply(params, images, contrast, method='see'))
-    self._canvas = jax.jit(lambda state: model.apply(params, state, size, method='canvas'))
-    self._initial = jax.jit(lambda: model.apply(params, batch, size, method='initial_state'))
-    self._bin_widths = [] if model.posterior in ('gaussian', 'constant') else [
-        np.asarray(model.apply(params, i, method='bin_widths'), np.float64)
-        for i in range(len(self.shapes))]
-    self._worth = [] if model.posterior in ('gaussian', 'constant') else [
-        np.asarray(model.apply(params, i, method='worth'), np.float64)
-        for i in range(len(self.shapes))]
+    self._posteriors = functools.partial(posteriors, prepared)
+    self._prior = lambda i, coding_pass, *rest: prior(i, coding_pass, prepared, *rest)
+    self._advance = functools.partial(jax.jit(model.update), prepared)
+    self._see = functools.partial(
+        jax.jit(lambda prepared, images, scale: model.observe(
+            prepared, _scaled(model.unit_interval(images), scale))), prepared)
+    self._canvas = functools.partial(jax.jit(model.canvas), prepared)
+    self._initial = functools.partial(jax.jit(model.start, static_argnums=1), prepared, batch)
+    layers = range(len(self.shapes))
+    bins = model.posterior in ('uniform', 'rounded')
+    values = lambda of_layer: [
+        found if found is None else np.asarray(found, np.float64)
+        for found in (of_layer(prepared, i) for i in layers if bins)]
+    self._steps = values(model.quantisation_steps)
+    self._distortion_weights = values(model.distortion_weights)
     self._zeros = [np.zeros((batch, *shape), np.float32) for shape in self.shapes]
     self._decisions = jax.jit(lambda canvas, earlier: _decisions(
         model.pixels.log_masses(canvas, earlier)))
+    self.prepared = prepared
 
   def begin(self):
     """The state before the first iteration."""
     with self._as_everywhere():
       return self._initial()
 
-  def see(self, images, contrast=0):
+  def see(self, images, offset=0):
     """[B, H, W, C] uint8 -> what `posteriors` reads.
 
     Args:
-      contrast: one of `contrasts`.
+      offset: one of `offsets`.
     """
     with self._as_everywhere():
-      return self._see(images, np.float32(factor(contrast)) if contrast else None)
+      return self._see(images, np.float32(factor(offset)) if offset else None)
 
   def posteriors(self, t, seen, state):
     """(mean, sigma), float64 [n], of q_t in each layer; and the state, its encoders moved on.
@@ -153,42 +136,39 @@ class Network:
     With posteriors that are bins, sigma is that of the uniform distribution over one.
     """
     with self._as_everywhere():
-      found, state = self._posteriors(t, seen, state, self._zeros)
+      found, state = self._posteriors(t, seen, state)
       return [_flat(q, 'posterior') for q in found], state
 
-  def prior(self, i, part, t, state, zs):
-    """(mean, sigma), float64 [n], of p_t in layer i, of which one of its `parts` is of use.
+  def prior(self, i, coding_pass, t, state, zs):
+    """(mean, sigma), float64 [n], of p_t in layer i, right for the latents of that coding pass.
 
     Args:
-      zs: z_t of the layers above, and of this one's parts before.
+      zs: z_t of the layers above, and of this one's coding passes before.
     """
     with self._as_everywhere():
-      return _flat(self._prior(i, part, t, state, self._shaped(zs)), 'prior')
+      return _flat(self._prior(i, coding_pass, t, state, self._shaped(zs)), 'prior')
 
   def advance(self, t, state, zs):
     """The state after iteration t, with z_t float32 [n] of each layer."""
     with self._as_everywhere():
       return self._advance(t, state, self._shaped(zs))
 
-  def bin_widths(self, i, t):
-    """[n / B] float64: the bins' widths in layer i at iteration t."""
-    return np.broadcast_to(self._bin_widths[i][t], self.shapes[i]).ravel()
+  def quantisation_steps(self, i, t):
+    """[n / B] float64: the widths of the bins in layer i at iteration t."""
+    return np.broadcast_to(self._steps[i][t], self.shapes[i]).ravel()
 
-  def parts(self, i, t):
-    """Which latents of layer i are coded in iteration t, in that order: lists of int64 [n / B].
+  def coding_passes(self, i, t):
+    """The latents of layer i that each coding pass of iteration t codes: lists of int64 [n / B]."""
+    with self._as_everywhere():
+      positions = self.model.positions(self.prepared, t, i)
+    if positions is None:
+      return [np.arange(math.prod(self.shapes[i]))]
+    return [np.flatnonzero(of_pass) for of_pass in np.asarray(positions)]
 
-    All of an image at once; with linear paths, those that there are of one half of the cells, then
-    those of the other, whose priors depend on them.
-    """
-    shape = self.shapes[i]
-    if i or not self.model.linear:
-      return [np.arange(math.prod(shape))]
-    use = linear_paths.of_use(t, shape[:2], self._worth[i][t])
-    return [np.flatnonzero(half & use) for half in linear_paths.in_halves(shape[:2])]
-
-  def worth(self, i, t):
-    """[n / B] float64: what being off by the width of a bin is worth, in `price`s."""
-    return np.broadcast_to(self._worth[i][t], self.shapes[i]).ravel()
+  def distortion_weights(self, i, t):
+    """[n / B] float64 nats of an error of a bin, for RDOQ; None: to the nearest bins."""
+    of_layer = self._distortion_weights[i]
+    return None if of_layer is None else np.broadcast_to(of_layer[t], self.shapes[i]).ravel()
 
   def canvas(self, state):
     """[B, H, W, R] the canvas, float32."""
@@ -235,22 +215,27 @@ class Network:
         for sign in (np.float32(1), np.float32(-1))]
     return 2 * np.maximum(*moved) + log_scale_error * (1 + abs(logits))
 
-  def mean_images(self, canvas, contrast=0):
-    """[B, H, W, C] uint8 of 0..grey_levels-1: what is shown of pixels that were not stored.
+  def mean_images(self, canvas, offset=0):
+    """[B, H, W, C] uint8 of 0..grey_levels-1: the means of pixels that were not stored.
 
     Args:
-      contrast: the one that the image was seen in.
+      offset: of the quantisation steps, with which the image was coded.
     """
     grey_levels = self.model.pixels.grey_levels
     with self._as_everywhere():
       mean = np.asarray(self.model.pixels.mean(canvas), np.float64)
-    mean = 0.5 + (mean - 0.5) / factor(contrast)
+    mean = 0.5 + (mean - 0.5) / factor(offset)
     return np.rint((grey_levels - 1) * np.clip(mean, 0, 1)).astype(np.uint8)
 
   def _shaped(self, zs):
     return [
         zero if z is None else z.reshape(zero.shape)
         for z, zero in zip(zs, self._zeros, strict=True)]
+
+
+def _scaled(x, scale):
+  """x in [0, 1] with its differences from mid grey multiplied by `scale`, if that is not None."""
+  return x if scale is None else 0.5 + scale * (x - 0.5)
 
 
 def _mean_and_sigma(gaussian):

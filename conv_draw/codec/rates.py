@@ -3,14 +3,14 @@
 import math
 from typing import NamedTuple
 
-from conv_draw.codec.network import DEGREES
+from conv_draw.codec.network import OFFSETS
 
 # The quality in dB of what is encoded without any limit, with a model that is good at all rates:
 # photographs of 481x321 pixels have 36.6 and 37.7 dB as JPEG of quality 85 and 90, and 37.2 dB, in
 # three quarters of the bytes, with as few groups as have this.
 USUAL_PSNR = 36.0
 FURTHER = 7  # groups that are tried beyond those that serve with most contrast: more than a third
-CONTRASTS = DEGREES[::8]  # that are tried first
+CONTRASTS = OFFSETS[::8]  # that are tried first
 HALVINGS = 3  # then of the degrees between two of these
 
 
@@ -63,7 +63,7 @@ def search(encode, psnrs, size_of, groups, limit=math.inf, psnr=None):
   best = max(tried, key=lambda count: _promise(tried[count], limit, psnr))
   good = [one for one in tried[best] if meets(one)]
   if not good:
-    contrast, count = (DEGREES[-1], 1) if psnr is None else (CONTRASTS[0], groups)
+    contrast, count = (OFFSETS[-1], 1) if psnr is None else (CONTRASTS[0], groups)
     return contrast, encode(count, contrast)
   # From the one next to what is asked for: more contrast uses up a size, less of it a quality.
   contrast, step = (good[0] if psnr is None else good[-1]).contrast, CONTRASTS.step

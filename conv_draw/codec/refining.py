@@ -1,9 +1,9 @@
-"""Latents that suit an image better: an encoder's effort, of which a decoder knows nothing.
+"""Latent optimisation: an encoder's effort, of which a decoder knows nothing.
 
-Thrifty rounding (`latents.thrifty_bin`) looks at one latent at a time. What else a latent does, to
-the canvas by the network and to the priors of later ones, the gradient of the prefix's cost says:
-posterior means are moved against it before they are rounded, again and again, and a cell keeps
-those moves with which it and the cells around it cost least.
+RDOQ looks at one latent at a time. What else a latent does, to the canvas by the network and to the
+priors of later ones, the gradient of the cost of the truncation point says: posterior means are
+moved against it before they are quantised, again and again, and a cell keeps those moves with which
+it and the cells around it cost least.
 """
 
 import functools
@@ -14,17 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conv_draw.codec.network import DEGREES, as_everywhere, factor
-from conv_draw.model import latents, layers, linear_paths
+from conv_draw.codec.network import OFFSETS, as_everywhere, factor
+from conv_draw.model import latents, layers
+from conv_draw.progressive import context, rdoq
+from conv_draw.progressive.model import Progressive
+from conv_draw.progressive.transform import GREY
 
 STEPS = (0, 8, 24)  # by effort
-FIRST, MOST = 0.1, 0.3  # of a step: parts of what Newton's method would do for the error alone
+FIRST, LONGEST = 0.1, 0.3  # of a step: parts of what Newton's method would do for the error alone
 LONGER, SHORTER = 1.2, 0.5  # the next one of a cell, after a good one and a bad one
 FARTHEST = 1.5  # bins
 # What errors are worth, relative to what they were in training: so much does an error less cost
 # where a file of a rate is found among those of all groups and contrasts, on photographs.
-PRICE = 1.4
-REACH = 2  # cells to either side whose cost a cell's latents are taken to change
+LAGRANGIAN = 1.4
+RADIUS = 2  # cells to either side whose cost a cell's latents are taken to change
 # How many degrees less contrast are tried, for a size or for a quality, one after the other until
 # the size is used up or the quality met.
 FOR_SIZE, FOR_QUALITY = (1, 0), (3, 1)
@@ -41,7 +44,7 @@ class Refinement(NamedTuple):
 
 def refines(model):
   """Whether latents of a model can be refined."""
-  return model.linear and model.price > 0 and not model.upper
+  return isinstance(model, Progressive) and model.lmbda > 0
 
 
 def search(
@@ -65,7 +68,7 @@ def search(
   if searched:
     further = FOR_SIZE if psnr is None else FOR_QUALITY
   for more in further:
-    degrees = min(contrast + more, DEGREES[-1])
+    degrees = min(contrast + more, OFFSETS[-1])
     larger = worse = math.inf
     if psnr is not None or limit < math.inf:
       plain = found[0] if degrees == contrast else encode(count, degrees, None)[0]
@@ -93,14 +96,14 @@ def moves(network, seen, contrast, groups, refinement, progress):
   Args:
     network: `network.Network` of a model that `refines`.
     seen: `recurrence.Image` of B images.
-    contrast: one of `network.contrasts` that they are shown in.
+    contrast: one of `network.offsets` that they are shown in.
     groups: n > 0, how many groups of latents will be stored: the cost is that of prefix n.
     refinement: `Refinement`.
     progress: called with how many steps are done, and how many there are.
   Returns:
     float32 [n, latents of B images]; of what was tried within the limits, what costs least, or 0.
   """
-  model, params = network.model, network.params
+  model, prepared = network.model, network.prepared
   with as_everywhere():
     shape = (groups, network.batch, *network.shapes[0])
     tried = jnp.zeros(shape)
@@ -108,7 +111,7 @@ def moves(network, seen, contrast, groups, refinement, progress):
     best, least, limits, steps = tried, math.inf, None, STEPS[refinement.effort]
     for number in range(steps + 1):
       following, state, sums = _step(
-          model, network.image_size, params, seen, np.float32(factor(contrast)), tried, state)
+          model, prepared, seen, np.float32(factor(contrast)), tried, state)
       nats, error = map(float, sums)
       if limits is None:
         limits = refinement.larger * nats, refinement.worse * error
@@ -116,17 +119,18 @@ def moves(network, seen, contrast, groups, refinement, progress):
         best, least = tried, nats + error
       tried = following
       progress(number, steps)
-    widths = np.stack([np.tile(network.bin_widths(0, t), network.batch) for t in range(groups)])
+    widths = np.stack(
+        [np.tile(network.quantisation_steps(0, t), network.batch) for t in range(groups)])
   return np.asarray(best).reshape(groups, -1) * widths
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _step(model, size, params, seen, scale, tried, state):
+@functools.partial(jax.jit, static_argnums=0)
+def _step(model, prepared, seen, scale, tried, state):
   """Judges moves that are tried, and says which to try next.
 
   Args:
-    model, size: static; (H, W).
-    params, seen, scale: as of `_costs`.
+    model: static.
+    prepared, seen, scale: as of `_costs`.
     tried: [n, B, h, w, Z] moves.
     state: (kept, gradient [n, B, h, w, Z], cost, length [B, h, w]): of each cell, the moves that
       were best so far, with the gradient and the cost there, and how far to go from there.
@@ -134,7 +138,7 @@ def _step(model, size, params, seen, scale, tried, state):
     (moves, state, (nats, weighted error), sums of what was tried).
   """
   def total(moves):
-    nats, error = _costs(model, size, params, seen, scale, moves)
+    nats, error = _costs(model, prepared, seen, scale, moves)
     return (nats + error).sum(), (nats, error)
 
   (_, (nats, error)), found = jax.value_and_grad(total, has_aux=True)(tried)
@@ -145,67 +149,64 @@ def _step(model, size, params, seen, scale, tried, state):
   kept, gradient = (
       jnp.where(by_cell(better), new, old) for new, old in ((tried, kept), (found, gradient)))
   least = jnp.where(better, cost, least)
-  length = jnp.minimum(length * jnp.where(better, LONGER, SHORTER), MOST)
-  curvature = 2 * _worth(model, params, len(tried))[:, None, None, None]
+  length = jnp.minimum(length * jnp.where(better, LONGER, SHORTER), LONGEST)
+  curvature = 2 * _weights(prepared, len(tried))[:, None, None, None]
   following = jnp.clip(
       kept - by_cell(length) * gradient / curvature, -FARTHEST, FARTHEST)
   return following, (kept, gradient, least, length), (nats.sum(), error.sum())
 
 
-def _costs(model, size, params, seen, scale, moves):
-  """Of images and moves: the nats of the latents and what the error is worth, [B, h, w] each.
+def _costs(model, prepared, seen, scale, moves):
+  """Of images and moves: nats of the latents, and of the weighted error, [B, h, w] each.
 
   Args:
+    prepared: of `Progressive.prepare`.
     seen: `recurrence.Image` of the images.
-    scale: what their contrast is multiplied by.
+    scale: what their differences from mid grey are multiplied by.
     moves: [n, B, h, w, Z].
   """
-  def apply(model):
-    weights = model.prepare(size)
-    first, _ = linear_paths.in_halves(seen.x.shape[1:3])[:, None]
+  here = prepared.net.here
+  first, _ = context.checkerboard(here.size)[:, None]
+  weights = model.distortion_weights(prepared, 0)
 
-    def iterate(state, t):
-      nats = []
+  def iterate(state, t):
+    _, (posterior,) = model.posteriors(prepared, t, seen, state)
+    mean = jax.lax.stop_gradient(posterior.mean) + moves[t] * posterior.width_of_mean
+    moved, z, nats = posterior._replace(mean=mean), None, []
+    for coding_pass in range(model.coding_passes):
+      prior = model.prior(prepared, t, 0, coding_pass, state, [z])
+      quantised = rdoq.quantise(moved, prior, weights[t][None, None, None])
+      quantised = jax.lax.stop_gradient(quantised - mean) + mean  # straight through the rounding
+      nats.append(latents.latent_nats(moved, prior, quantised)[0])
+      z = quantised if z is None else jnp.where(first, z, quantised)
+    # Either half with the prior that it has.
+    return model.update(prepared, t, state, [z]), jnp.where(first, *nats).sum(-1)
 
-      def draw_latent(t, layer, posterior, prior):
-        mean = jax.lax.stop_gradient(posterior.mean) + moves[t] * posterior.width_of_mean
-        moved = posterior._replace(mean=mean)
-        z = moved.thrifty(prior, model.prices(layer, t))
-        z = jax.lax.stop_gradient(z - mean) + mean  # straight through the rounding
-        nats.append(latents.latent_nats(moved, prior, z)[0])
-        return z
-
-      state, _ = model.iterate(weights, t, size, seen, state, draw_latent)
-      return state, jnp.where(first, *nats).sum(-1)  # either half with the prior that it has
-
-    state, nats = jax.lax.scan(
-        jax.checkpoint(iterate, prevent_cse=False),
-        model.initial_state(len(seen.x), size), jnp.arange(len(moves)))
-    mean = model.pixels.mean(model.canvas(state, size))
-    shown = jnp.clip(mean, 0.5 - 0.5 * scale, 0.5 + 0.5 * scale)
-    shown = layers.space_to_depth(shown, (model.stride, model.stride)).reshape(seen.x.shape)
-    return nats.sum(0), ((shown - seen.x) ** 2).sum((3, 4))
-
-  nats, error = model.apply(params, method=apply)
-  return nats, _price(model, params, len(moves)) * error
+  state, nats = jax.lax.scan(
+      jax.checkpoint(iterate, prevent_cse=False), model.start(prepared, len(seen.x)),
+      jnp.arange(len(moves)))
+  mean = model.pixels.mean(model.canvas(prepared, state))
+  picture = jnp.clip(mean, 0.5 - 0.5 * scale, 0.5 + 0.5 * scale)
+  picture = layers.space_to_depth(picture, here.block).reshape(seen.x.shape)
+  error = ((picture - seen.x) ** 2).sum((3, 4))
+  return nats.sum(0), _lagrangian(prepared, len(moves)) * error
 
 
-def _worth(model, params, groups):
-  """[n, Z]: nats that an error of a bin is worth at the price of the last group; where none, 1."""
-  width = params['params']['linear_width'][:groups]
-  price = _price(model, params, groups) / linear_paths.GREY**2
-  used = model.apply(params, 0, method='worth')[:groups] > 0
-  return jnp.where(used, price * width**2, 1.0)
+def _weights(prepared, groups):
+  """[n, Z]: nats of an error of a bin at the slope of the last group; where none, 1."""
+  w = prepared.net.w
+  weight = _lagrangian(prepared, groups) / GREY**2
+  return jnp.where(w.distortion_weight[:groups] > 0, weight * w.step[:groups] ** 2, 1.0)
 
 
-def _price(model, params, groups):
-  """Nats that a squared error is worth to prefix n, of pixels in 0..1; in training beta / 2 s^2."""
-  worth = model.apply(params, 0, method='worth')[groups - 1]
-  width = params['params']['linear_width'][groups - 1]
-  return PRICE * jnp.max(worth / width**2) * linear_paths.GREY**2  # worth is beta w^2 / 2, or 0
+def _lagrangian(prepared, groups):
+  """Nats of a squared error at truncation point n, pixels in 0..1; in training beta / 2 s^2."""
+  w = prepared.net.w
+  weight, step = w.distortion_weight[groups - 1], w.step[groups - 1]
+  return LAGRANGIAN * jnp.max(weight / step**2) * GREY**2  # the weight is beta step^2 / 2, or 0
 
 
 def _around(cells):
-  """[B, h, w]: sums over a cell and those around it, up to `REACH`."""
-  side = 2 * REACH + 1
+  """[B, h, w]: sums over a cell and those around it, up to `RADIUS`."""
+  side = 2 * RADIUS + 1
   return jax.lax.reduce_window(cells, 0.0, jax.lax.add, (1, side, side), (1, 1, 1), 'SAME')

@@ -17,6 +17,7 @@ from conv_draw.errors import UserError
 from conv_draw.model import arguments
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.pixels import BernoulliPixels
+from conv_draw.progressive.model import Progressive
 
 
 def request(coder, source, lossless, groups, bits_per_dim, psnr, tile_side, effort, contrast):
@@ -35,7 +36,7 @@ def request(coder, source, lossless, groups, bits_per_dim, psnr, tile_side, effo
   if psnr is not None:
     arguments.number(psnr, 'psnr', 0, math.inf)
   if contrast is not None:
-    degrees = network_lib.contrasts(model)
+    degrees = network_lib.offsets(model)
     arguments.number(contrast, 'contrast', degrees[0], degrees[-1], whole=True)
   arguments.number(effort, 'effort', 0, len(adapting.STEPS) - 1, whole=True)
   if effort and lossless and not coder.head:
@@ -43,8 +44,8 @@ def request(coder, source, lossless, groups, bits_per_dim, psnr, tile_side, effo
         f'the model {name} has no whole-number pixels to be fitted to images: effort=0')
   if effort and not lossless and not (model.iterations and refining.refines(model)):
     raise UserError(
-        f'the model {name} has no linear paths with a price, in a single layer, to refine '
-        'latents by: effort=0')
+        f'the model {name} is not a progressive one with RDOQ (progressive.lmbda), whose latents '
+        'can be optimised: effort=0')
   if tile_side is not None:
     arguments.number(tile_side, 'tile_side', 0, limits.MAX_SIDE, whole=True)
   if lossless and coder.lossy_only:
@@ -59,11 +60,11 @@ def model(model):
   head = None
   if isinstance(model, LocalDraw):
     model, head = model.draw, model.head
-  if not (isinstance(model, ConvDraw) or model is None and head) or not (
+  if not (isinstance(model, ConvDraw | Progressive) or model is None and head) or not (
       head is None or isinstance(head, IntegerPixels) and head.whole):
     raise UserError(
-        'model: what codes is a ConvDraw, or a LocalDraw of one, or of none, with IntegerPixels '
-        'that are whole')
+        'model: what codes is a ConvDraw, a Progressive, or a LocalDraw (of one or none) with '
+        'IntegerPixels that are whole')
 
 
 def image(coder, source, shape):

@@ -1,11 +1,10 @@
 """Convolutional DRAW (Gregor et al., 2016): the recurrence, unrolled by `jax.lax.scan`.
 
 `recurrence.step` is one iteration. Here are the parameters that it runs on, and the ways to run it:
-inference, reconstruction and sampling, which differ in where z_t comes from; and the pieces of
-them for codecs, which go one iteration at a time.
+inference, reconstruction and sampling, which differ in where z_t comes from; and the functions of
+one iteration that a codec runs one by one (`codec.step_model.StepModel`).
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,26 +14,13 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from conv_draw.errors import UserError
-from conv_draw.model import arguments, layers, linear_paths, recurrence
+from conv_draw.model import arguments, layers, recurrence
 from conv_draw.model import geometry as geometry_lib
+from conv_draw.model import latents as latents_lib
 from conv_draw.model import noise as noise_lib
-from conv_draw.model import restoration as restoration_lib
 from conv_draw.model import weights as weights_lib
-from conv_draw.model.latents import DiagonalGaussian, QuantisedPosterior
+from conv_draw.model.latents import Bins, DiagonalGaussian, QuantisedPosterior
 from conv_draw.model.noise import image_keys, standard_normal
-
-# Adam moves every parameter by about the learning rate a step, but a bin must grow to fifty times
-# the prior's width before a latent that says nothing costs nothing.
-WIDTH_SPEED = 10
-
-
-class Restored(NamedTuple):
-  """Some prefixes of B images that were restored; all arrays are raw, per image."""
-
-  at: jax.Array  # int32 [some, B] t - 1 of prefixes r_t, drawn for each image
-  squared_error: jax.Array  # [some, B] of what is shown of these, as `Inference.squared_error`
-  # Of the canvases of all iterations as they were before `restoration`; has no gradient.
-  canvas_squared_error: jax.Array  # [T, B]
 
 
 class Inference(NamedTuple):
@@ -43,14 +29,14 @@ class Inference(NamedTuple):
   canvas: jax.Array  # [B, H, W, R] r_T, the parameters of p(x | z)
   kl_nats: jax.Array  # [T, L, B] KL(q_t | p_t) (5), the layer nearest the pixels first
   log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the z that was drawn
-  # Of local pixels, which are scored along with them (`local_draw`); of others, `elbo` does that.
-  pixel_nats: jax.Array | None = None  # [B] -log p(x | z)
-  canvas_nats: jax.Array | None = None  # [B] what the canvas alone would cost
-  # Of a model with `prefixes`, what the canvas r_t of every iteration would cost, and the error of
-  # what is shown of it (after `restoration`, if there is one), within 0..1, summed over pixels.
-  prefix_nats: jax.Array | None = None  # [T, B] L^x(r_t)
-  squared_error: jax.Array | None = None  # [T, B]; None if only some prefixes are restored
-  restored: Restored | None = None  # these
+
+
+class Prepared(NamedTuple):
+  """The parameters as one iteration reads them, for images of one size: computed once."""
+
+  nets: tuple[recurrence.Net, ...]  # of each layer, the layer nearest the pixels first
+  encoder_image: Any  # the kernel that reads x in (2)
+  initial_canvas: jax.Array  # r_0
 
 
 class ConvDraw(weights_lib.Float32Parameters, nn.Module):
@@ -76,31 +62,21 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     iterations: T.
     features: F, LSTM feature maps of the layer nearest the pixels.
     latents: Z, latent maps per iteration of that layer.
-    kernel: side of all convolutions' kernels, odd.
+    kernel: side of all convolutions' kernels, odd; those between the image and the first layer have
+      2 s + 1 from stride s = 3 on, so that each cell reads all of its pixels.
     stride: between the image and that layer's maps; 0 = fully connected.
     upper: `layers.Layer` of the further layers, from the pixels up.
     posterior: 'gaussian', with inferred mean and variance; or with widths that depend on map and
       iteration alone, so that latents can be coded (section 3): 'constant', Gaussian; 'rounded',
-      the middle of the bin that the mean is in; 'uniform', around the mean, for dithered
-      quantisation.
+      the middle of the bin that the mean is in (scalar quantisation); 'uniform', around the mean,
+      for dithered quantisation.
+    bins: `latents.Bins`, what the bins of the last two are before training.
     image_size: (H, W), needed only with fully connected layers: they fit one size.
     compute_dtype: of the convolutions' operands and results; parameters and their gradients,
       cells, canvas, latents and likelihoods are float32 always.
     remat: recompute each iteration in the backward pass instead of storing it.
-    image_kernel: side of the kernels between the image and the first layer: odd, or its stride, and
-      each cell reads and paints its own pixels alone; 0: `kernel`, or 2 s + 1 from stride s = 3 on.
-    bin_width: of 'rounded' and 'uniform', the width of bins before training, in standard deviations
-      of the prior; 0: sqrt(12).
-    gain: of 'rounded' and 'uniform', what posterior means are multiplied by before training;
-      learned for each iteration and map. 0: nothing.
-    price: of 'rounded', nats that being off by the width of a bin is worth when a bin is chosen
-      (`latents.QuantisedPosterior.thrifty`), with linear paths in units of what it is worth to the
-      canvas of that iteration; 0: the nearest bin, whatever it costs.
-    linear: whether there are `linear_paths`, beyond the paper; with bins of width 1 at first.
-    encoder_features: of the encoder of the layer nearest the pixels, if they are not F; 0: F.
-    restoration: feature maps of the network that restores what is shown of a canvas, beyond the
-      paper (`restoration`); 0: none.
-    prefixes: whether inference also says what the canvas of every iteration would cost.
+    winograd: whether float32 on CPUs takes Winograd's convolutions, which are faster and have no
+      forward-mode derivatives (`jax.jvp`).
   """
 
   channels: int
@@ -112,57 +88,46 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
   stride: int = 2
   upper: tuple[layers.Layer, ...] = ()
   posterior: str = 'gaussian'
+  bins: Bins = Bins()
   image_size: tuple[int, int] | None = None
   compute_dtype: jnp.dtype = jnp.float32
   remat: bool = False
-  image_kernel: int = 0
-  bin_width: float = 0.0
-  gain: float = 0.0
-  price: float = 0.0
-  linear: bool = False
-  encoder_features: int = 0
-  restoration: int = 0
-  prefixes: bool = False
+  winograd: bool = True
 
   @property
-  def side(self):
-    """Of the kernels between the image and the first layer."""
-    return self.image_kernel or (self.kernel if self.stride <= 2 else 2 * self.stride + 1)
-
-  @property
-  def all_layers(self):
-    """The `layers.Layer` of every layer, the one nearest the pixels first."""
-    first = layers.Layer(self.features, self.latents, self.stride, self.encoder_features)
-    return (first, *self.upper)
+  def all_layers(self) -> tuple[layers.Layer, ...]:
+    """Every layer, the one nearest the pixels first."""
+    return (layers.Layer(self.features, self.latents, self.stride), *self.upper)
 
   def setup(self):
     c, r = self.channels, self.pixels.canvas_channels(self.channels)
     self._check_size(self.image_size)
     sizes = geometry_lib.sizes(self.all_layers, self.image_size)
-    first = self.all_layers[0]
     # What reads x in (2); `encoder_below` reads eps_t.
     self.encoder_image = self.param(
         'encoder_image', nn.initializers.lecun_normal(),
-        weights_lib.between(first, self.side, sizes[0], c, 4 * first.encoded))
-    width = self.bin_width or (1.0 if self.linear else math.sqrt(12))
-    log_sigma = math.log(width / math.sqrt(12)) / self._width_speed
+        weights_lib.between(self.all_layers[0], self._image_kernel, sizes[0], c, 4 * self.features))
+    bins = {'gaussian': None, 'constant': Bins()}.get(self.posterior, self.bins)
     raw, below = [], (c, r)
     for i, layer in enumerate(self.all_layers):
       raw.append(weights_lib.create(
-          self.param, i, self.all_layers, (self.kernel, self.kernel if i else self.side), sizes[i],
-          *below, 0 if self.posterior == 'gaussian' else self.iterations, log_sigma,
-          self.iterations if self.linear and not i else 0,
-          math.log(self.gain) / WIDTH_SPEED if self.gain else None))
-      below = (layer.encoded, layer.features)  # channels that go up from here, and down to here
+          self.param, i, self.all_layers, (self.kernel, self.kernel if i else self._image_kernel),
+          sizes[i], *below, bins, self.iterations))
+      below = (layer.features, layer.features)  # channels that go up from here, and down to here
     self.raw = tuple(raw)  # `weights.Weights` of each layer, as created
     # r_0: a bias of all pixels, [R]; or of each, [H, W, R], where they have weights of their own.
     pixels = () if self.stride else tuple(self.image_size)
     self.initial_canvas = self.param('initial_canvas', lambda key: jnp.broadcast_to(
         self.pixels.initial_canvas(c), (*pixels, r)))
-    self.restores = None
-    if self.restoration:
-      self.restores = restoration_lib.create(
-          self.param, c, self.restoration, self.iterations, self.stride)
+
+  @property
+  def _image_kernel(self):
+    return self.kernel if self.stride <= 2 else 2 * self.stride + 1
+
+  @staticmethod
+  def role(names: Sequence[str]) -> weights_lib.Role:
+    """The `Role` of a parameter, by its path below 'params'."""
+    return weights_lib.role(names[0])
 
   def _check_size(self, image_size):
     """Raises a UserError if a layer is fully connected and not to images of that size."""
@@ -176,7 +141,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
 
   def __call__(
-      self, key: ArrayLike, images: arguments.Array, temperature: ArrayLike = 1.0, some: int = 0,
+      self, key: ArrayLike, images: arguments.Array, temperature: ArrayLike = 1.0,
   ) -> Inference:
     """Infers: z_t ~ q_t at every iteration.
 
@@ -184,8 +149,6 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
       key: one PRNG key, or [B] of them.
       images: [B, H, W, C] uint8, values 0..grey_levels-1.
       temperature: scales the posterior's standard deviation; 0 infers with posterior means.
-      some: of a model with `restoration`, how many prefixes of an image are restored, at random,
-        as training does; 0: all.
     Returns:
       `Inference`.
     """
@@ -193,46 +156,12 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     arguments.temperature(temperature)
     keys = image_keys(key, len(images))
 
-    def draw_latent(t, layer, posterior, prior):
-      if self.price:
-        return posterior.thrifty(prior, self.prices(layer, t))
+    def draw_latent(t, layer, posterior, prior, w):
+      del prior, w
       return posterior.at(temperature * self._noise(keys, t, layer, posterior))
 
     canvas, outputs = self._unroll(images.shape, images, draw_latent)
-    squared_error, restored = outputs.squared_error, None
-    if outputs.canvas is not None:
-      if some:
-        squared_error, restored = None, self._restored(keys, images, outputs, some)
-      else:
-        after = jnp.arange(1, self.iterations + 1)
-        squared_error = jax.lax.map(
-            lambda one: self._squared_error(images, *one), (outputs.canvas, after))
-    return Inference(canvas, outputs.kl_nats, outputs.log_ratio_nats.sum(0),
-                     prefix_nats=outputs.prefix_nats, squared_error=squared_error,
-                     restored=restored)
-
-  def _squared_error(self, images, canvas, iterations):
-    """[B] of what is shown of canvases [B, h, w, s s, R] after so many `iterations`."""
-    state = recurrence.State((), canvas, None, jnp.broadcast_to(iterations, len(images)))
-    shown = self.pixels.mean(self.canvas(state, images.shape[1:3]))
-    return ((self.unit_interval(images) - jnp.clip(shown, 0, 1)) ** 2).sum((1, 2, 3))
-
-  def _restored(self, keys, images, outputs, some):
-    """`Restored`, of `some` prefixes of each image, drawn from its key.
-
-    The canvases are taken as they are: the recurrence does not learn from them.
-    """
-    fractions = jax.vmap(
-        lambda key: jax.random.uniform(jax.random.fold_in(key, noise_lib.RESTORED)))(keys)
-    # [some, B], one of each part of the iterations
-    strata = jnp.arange(some)[:, None].astype(jnp.float32) + fractions[None]
-    at = (strata * (self.iterations / some)).astype(jnp.int32).clip(0, self.iterations - 1)
-    canvases, before = jax.lax.stop_gradient(
-        (outputs.canvas[at, jnp.arange(len(images))], outputs.squared_error))
-    repeated = jnp.tile(images, (some, 1, 1, 1))
-    error = self._squared_error(
-        repeated, canvases.reshape(-1, *canvases.shape[2:]), at.reshape(-1) + 1)
-    return Restored(at, error.reshape(some, -1), before)
+    return Inference(canvas, outputs.kl_nats, outputs.log_ratio_nats.sum(0))
 
   def reconstruct(
       self, key: ArrayLike, images: arguments.Array, groups: ArrayLike,
@@ -250,8 +179,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
       generation_key: as `key`, for what is generated: with another one, another completion of the
         same stored latents. Default: `key`.
     Returns:
-      [B, H, W, R] the canvas r_T; of a model with `prefixes`, at temperature 0, that of the last
-      group that is kept, for what that is trained to be.
+      [B, H, W, R] the canvas r_T.
     """
     self._check_images(images)
     arguments.temperature(temperature)
@@ -261,18 +189,15 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     keys = image_keys(key, len(images))
     others = keys if generation_key is None else image_keys(generation_key, len(images))
 
-    def draw_latent(t, layer, posterior, prior):
+    def draw_latent(t, layer, posterior, prior, w):
       stored = t < groups
       its_keys = jnp.where(stored, keys, others)
       noise = self._noise(its_keys, t, layer, prior)
-      kept = (posterior.thrifty(prior, self.prices(layer, t)) if self.price
-              else posterior.at(posterior_temperature * noise))
       return jnp.where(
-          stored[:, None, None, None], kept,
-          self._generate(its_keys, t, layer, prior, noise, temperature))
+          stored[:, None, None, None], posterior.at(posterior_temperature * noise),
+          self._generate(its_keys, t, layer, prior, w, noise, temperature))
 
-    stops = jnp.where(temperature == 0, groups, self.iterations) if self.prefixes else None
-    return self._unroll(images.shape, images, draw_latent, stops)[0]
+    return self._unroll(images.shape, images, draw_latent)[0]
 
   def sample(
       self, key: ArrayLike, count: int, image_size: Sequence[int], temperature: ArrayLike = 1.0,
@@ -291,15 +216,20 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
     keys = image_keys(key, count)
 
-    def draw_latent(t, layer, posterior, prior):
+    def draw_latent(t, layer, posterior, prior, w):
       del posterior
       noise = self._noise(keys, t, layer, prior)
-      return self._generate(keys, t, layer, prior, noise, temperature)
+      return self._generate(keys, t, layer, prior, w, noise, temperature)
 
     return self._unroll((count, *image_size, self.channels), None, draw_latent)[0]
 
+  def reconstruction_nats(self, images: arguments.Array, inference: Inference) -> jax.Array:
+    """[B] L^x (11) of images [B, H, W, C] uint8, given their `Inference`."""
+    cost = self.pixels.cost(self.unit_interval(images), inference.canvas)
+    return cost.sum((1, 2, 3))
+
   @property
-  def canvas_pixels(self):
+  def canvas_pixels(self) -> Any:
     """What the canvas says of pixels: p(x | z) itself, here."""
     return self.pixels
 
@@ -307,43 +237,37 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
     return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
 
-  def _unroll(self, shape, images, draw_latent, stops=None):
+  def _unroll(self, shape, images, draw_latent):
     """T iterations of `recurrence.step` by `jax.lax.scan`.
 
     Args:
       shape: (B, H, W, C) of the images.
       images: uint8 of that shape, or None to generate.
-      draw_latent: as of `recurrence.step`.
-      stops: None, or [B] ints, iterations after which an image's canvas stays as it is.
+      draw_latent: (t, layer, q_t or None, p_t, the layer's `Weights`) -> z_t.
     Returns:
       ([B, H, W, R] canvas r_T, `recurrence.Output` with a leading T on every array).
     """
     b, *image_size, _ = shape
-    weights = self.prepare(image_size)
-    image = None if images is None else self.see(images)
+    prepared = self.prepare(image_size)
+    nets = prepared.nets
+    image = None if images is None else self.observe(prepared, self.unit_interval(images))
 
     def iterate(state, t):
-      new, output = self.iterate(weights, t, image_size, image, state, draw_latent)
-      if stops is not None:
-        goes_on = t < stops
-        new = new._replace(
-            canvas=jnp.where(goes_on[:, None, None, None, None], new.canvas, state.canvas),
-            iterations=None if new.iterations is None else jnp.where(
-                goes_on, new.iterations, state.iterations))
-      return new, output
+      return recurrence.step(
+          nets, self.pixels, lambda i, maps: self._posterior_of(nets[i].w, t, maps), image, state,
+          lambda i, q, p: draw_latent(t, i, q, p, nets[i].w))
 
     if self.remat:
       iterate = jax.checkpoint(iterate, prevent_cse=False)
-    state, outputs = jax.lax.scan(
-        iterate, self.initial_state(b, image_size), jnp.arange(self.iterations))
-    return self.canvas(state, image_size), outputs
+    state, outputs = jax.lax.scan(iterate, self.start(prepared, b), jnp.arange(self.iterations))
+    return self.canvas(prepared, state), outputs
 
-  def _generate(self, keys, t, layer, prior, noise, temperature):
+  def _generate(self, keys, t, layer, prior, w, noise, temperature):
     """z_t from p_t (4); in bins, what a decoder would have got from a posterior on that point.
 
     Args:
       keys: [B], one per image, for the dither.
-      t, layer, prior: as `draw_latent` gets them.
+      t, layer, prior, w: as `draw_latent` gets them.
       noise: of `_noise`, what z_t is drawn with.
       temperature: scales the prior's standard deviation, and the dither's.
     """
@@ -351,7 +275,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     if self.posterior in ('gaussian', 'constant'):
       return z
     dithered = self.posterior == 'uniform'
-    bins = QuantisedPosterior(z, self._log_sigma(layer)[t], dithered)
+    bins = QuantisedPosterior(z, self._log_sigma(w)[t], dithered)
     return bins.at(
         temperature * self._noise(keys, noise_lib.DITHER + t, layer, prior) if dithered else 0.0)
 
@@ -369,123 +293,102 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
       keys = jax.vmap(lambda key: jax.random.fold_in(key, number_of_layer))(keys)
     return standard_normal(keys, number, distribution.mean.shape[1:])
 
-  def prepare(self, image_size):
-    """`weights.Weights` of each layer as `iterate` wants them, for images of (H, W).
-
-    Raises:
-      UserError: fully connected layers do not fit that size.
-    """
-    self._check_size(image_size)
-    return weights_lib.prepare(self.geometry(image_size), self.all_layers, self.raw)
-
-  def see(self, images, contrast=None):
-    """[B, H, W, C] uint8 -> `recurrence.Image`, as `iterate` wants it.
-
-    Args:
-      contrast: what to multiply the images' differences from mid grey by, if anything.
-    """
-    here = self.geometry(images.shape[1:3])[0]
-    x = self.unit_interval(images)
-    if contrast is not None:
-      x = 0.5 + contrast * (x - 0.5)
-    x = layers.space_to_depth(x, here.block)
-    kernel = weights_lib.prepared(here, self.all_layers[0], 'encoder_image', self.encoder_image)
-    gates = layers.add_bias(
-        here.grid.convolve([(here.read(x), kernel)]), self.raw[0].encoder_bias)
-    return recurrence.Image(
-        x.reshape(*x.shape[:3], here.block[0] * here.block[1], -1), gates)
-
-  def initial_state(self, batch, image_size):
-    """`recurrence.State` of B = `batch` images before the first iteration.
-
-    h = c = 0; r_0 is a learned bias (section 2).
-    """
-    geometry, states = self.geometry(image_size), []
-    for i, (here, layer) in enumerate(zip(geometry, self.all_layers, strict=True)):
-      encoder, decoder = (
-          here.grid.zeros(batch, f) for f in (layer.encoded, layer.features))
-      h_e, h_d = map(here.grid.transform, (encoder, decoder))
-      above = h_d if i + 1 < len(geometry) else None
-      states.append(recurrence.LayerState(h_e, encoder, h_d, decoder, above))
-    (a, b), size = geometry[0].block, geometry[0].size
-    r = self.initial_canvas.shape[-1]
-    bias = self.initial_canvas.reshape(-1, r)  # [1, R]; fully connected: [H W, R]
-    canvas = jnp.broadcast_to(bias, (batch, *size, a * b, r))
-    memory = linear_paths.nothing(batch, size, a * b * self.channels) if self.linear else None
-    iterations = jnp.zeros(batch, jnp.int32) if self.restoration else None
-    return recurrence.State(tuple(states), canvas, memory, iterations)
-
-  def iterate(self, weights, t, image_size, image, state, draw_latent):
-    """One of the iterations that `apply` makes; for codecs, which need them one by one.
-
-    Args:
-      weights: of `prepare`.
-      t: which, 0..T-1.
-      image_size: (H, W).
-      image: of `see`, or None to generate.
-      state: of `initial_state`, or the iteration before.
-      draw_latent: (t, layer, posterior, prior) -> z_t, as of `recurrence.step`.
-    Returns:
-      (`recurrence.State`, `recurrence.Output`).
-    """
-    geometry = self.geometry(image_size)
-    inside = layers.space_to_depth(jnp.ones((1, *image_size, 1)), geometry[0].block)[0, ..., None]
-    return recurrence.step(
-        geometry, weights, self.pixels, inside, t, image, state, self._posterior_of, draw_latent,
-        self.prefixes)
-
-  def _posterior_of(self, t, layer, maps):
-    """q_t (3) of maps [B, h, w, 2 Z], or [B, h, w, Z] where its widths are parameters."""
+  def _posterior_of(self, w, t, maps):
+    """q_t (3) of a layer with those `Weights`."""
     if self.posterior == 'gaussian':
-      return DiagonalGaussian.split(maps)
-    mean, log_sigma = maps.astype(jnp.float32), self._log_sigma(layer)[t]
-    if self.posterior == 'constant':
-      return DiagonalGaussian(mean, jnp.broadcast_to(log_sigma, mean.shape))
-    log_gain = self.raw[layer].posterior_log_gain
-    if log_gain is not None:
-      mean = jnp.exp(WIDTH_SPEED * log_gain[t])[None, None, None] * mean
-    return QuantisedPosterior(mean, log_sigma, dithered=self.posterior == 'uniform')
+      return latents_lib.posterior(self.posterior, maps)
+    log_gain = w.posterior_log_gain
+    return latents_lib.posterior(
+        self.posterior, maps, self._log_sigma(w)[t],
+        None if log_gain is None else jnp.exp(weights_lib.WIDTH_SPEED * log_gain[t]))
 
-  def canvas(self, state, image_size):
-    """[B, H, W, R] the canvas r of a `recurrence.State` of images of (H, W), restored."""
-    here = self.geometry(image_size)[0]
-    canvas = state.canvas.reshape(*state.canvas.shape[:3], -1)
-    canvas = layers.depth_to_space(canvas, here.block, image_size)
-    if self.restores is None:
-      return canvas
-    return restoration_lib.restore(self.restores, canvas, state.iterations)
-
-  def bin_widths(self, layer):
-    """[T, Z] widths of the bins of a layer's latents, with posterior 'rounded' or 'uniform'."""
-    return QuantisedPosterior(0.0, self._log_sigma(layer), False).width
-
-  def _log_sigma(self, layer):
+  def _log_sigma(self, w):
     """[T, Z] log standard deviations of q_t, where they are parameters.
 
     Those of bins without dither are not trained: of what rounding leaves, no gradient tells, and so
     bins would grow without end, for the nats that it saves.
     """
-    log_sigma = self.raw[layer].posterior_log_sigma
+    log_sigma = w.posterior_log_sigma
     if self.posterior == 'rounded':
       log_sigma = jax.lax.stop_gradient(log_sigma)
-    return self._width_speed * log_sigma
+    return weights_lib.WIDTH_SPEED * log_sigma
 
-  def worth(self, layer):
-    """[T, Z]: what being off by the width of a bin is worth, in `price`s."""
-    worth = self.raw[layer].linear_worth
-    if worth is None:
-      return jnp.ones_like(self.raw[layer].posterior_log_sigma)
-    return jax.lax.stop_gradient(worth)
+  # What follows is one iteration in parts, for codecs: `codec.step_model.StepModel`.
 
-  def prices(self, layer, t):
-    """[1, 1, 1, Z]: the same in nats, of iteration t."""
-    return (self.price * self.worth(layer)[t])[None, None, None]
+  coding_passes = 1
+  embedded = False  # r_t of few iterations is not trained as a picture
 
-  @property
-  def _width_speed(self):
-    return 1 if self.linear else WIDTH_SPEED  # with linear paths, bins are right from the start
+  def prepare(self, image_size: Sequence[int]) -> Prepared:
+    """The parameters as the functions below read them, for images of (H, W).
 
-  def geometry(self, image_size):
-    """`geometry.Geometry` of each layer, for images of (H, W)."""
-    return geometry_lib.of(
-        self.all_layers, self.kernel, self.side, image_size, self.compute_dtype)
+    Raises:
+      UserError: fully connected layers do not fit that size.
+    """
+    self._check_size(image_size)
+    geometry = geometry_lib.of(
+        self.all_layers, self.kernel, self._image_kernel, image_size, self.compute_dtype,
+        self.winograd)
+    nets = tuple(
+        recurrence.Net(here, weights_lib.prepare(here, layer, w, weights_lib.ROLES))
+        for here, layer, w in zip(geometry, self.all_layers, self.raw, strict=True))
+    encoder_image = weights_lib.prepared(
+        geometry[0], self.all_layers[0], weights_lib.STRIDED, self.encoder_image)
+    return Prepared(nets, encoder_image, self.initial_canvas)
+
+  def observe(self, prepared: Prepared, x: jax.Array) -> recurrence.Image:
+    """What the encoder reads of x [B, H, W, C] in [0, 1]."""
+    here, w = prepared.nets[0]
+    x = layers.space_to_depth(x, here.block)
+    gates = layers.add_bias(
+        here.grid.convolve([(here.read(x), prepared.encoder_image)]), w.encoder_bias)
+    return recurrence.Image(
+        x.reshape(*x.shape[:3], here.block[0] * here.block[1], -1), gates)
+
+  def start(self, prepared: Prepared, batch: int) -> recurrence.State:
+    """The state of B = `batch` images before the first iteration: h = c = 0 and r_0 (section 2)."""
+    states = []
+    for i, (net, layer) in enumerate(zip(prepared.nets, self.all_layers, strict=True)):
+      here = net.here
+      zeros = here.grid.zeros(batch, layer.features)
+      h = here.grid.transform(zeros)
+      above = h if i + 1 < len(prepared.nets) else None  # as `down` brings it here
+      states.append(recurrence.LayerState(h, zeros, h, zeros, above))
+    (a, b), size = prepared.nets[0].here.block, prepared.nets[0].here.size
+    r = prepared.initial_canvas.shape[-1]
+    bias = prepared.initial_canvas.reshape(-1, r)  # [1, R]; fully connected: [H W, R]
+    return recurrence.State(tuple(states), jnp.broadcast_to(bias, (batch, *size, a * b, r)))
+
+  def posteriors(self, prepared: Prepared, t: ArrayLike, image: recurrence.Image,
+                 state: recurrence.State) -> tuple[recurrence.State, list]:
+    """(`State` with the encoders of iteration t, [q_t of each layer])."""
+    nets = prepared.nets
+    return recurrence.infer(
+        nets, self.pixels, lambda i, maps: self._posterior_of(nets[i].w, t, maps), image, state)
+
+  def prior(self, prepared: Prepared, t: ArrayLike, layer: int, coding_pass: int,
+            state: recurrence.State, zs: Sequence[Any]) -> DiagonalGaussian:
+    """p_t of a layer, given z_t of the layers above it."""
+    del t, coding_pass
+    return recurrence.prior_of_layer(prepared.nets, state, zs, layer)
+
+  def update(self, prepared: Prepared, t: ArrayLike, state: recurrence.State,
+             zs: Sequence[Any]) -> recurrence.State:
+    """The state after iteration t, given z_t of each layer."""
+    del t
+    return recurrence.generate(prepared.nets, state, lambda i, p: zs[i])[0]
+
+  def canvas(self, prepared: Prepared, state: recurrence.State) -> jax.Array:
+    """[B, H, W, R] the canvas r of a state."""
+    here = prepared.nets[0].here
+    canvas = state.canvas.reshape(*state.canvas.shape[:3], -1)
+    return layers.depth_to_space(canvas, here.block, here.below)
+
+  def quantisation_steps(self, prepared: Prepared, layer: int) -> jax.Array:
+    """[T, Z] widths of the bins of a layer's latents, with posterior 'rounded' or 'uniform'."""
+    return QuantisedPosterior(0.0, self._log_sigma(prepared.nets[layer].w), False).width
+
+  def positions(self, prepared: Prepared, t: ArrayLike, layer: int) -> None:
+    """None: all latents of a layer are coded in one pass."""
+
+  def distortion_weights(self, prepared: Prepared, layer: int) -> None:
+    """None: latents go to the nearest bin."""

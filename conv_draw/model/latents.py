@@ -38,6 +38,14 @@ def kl_divergence(q, p):
   return p.log_sigma - q.log_sigma + 0.5 * (ratio + distance - 1)
 
 
+class Bins(NamedTuple):
+  """What the bins of quantised posteriors are before training."""
+
+  width: float = math.sqrt(12)  # the quantisation step, in standard deviations of the prior
+  # Posterior means are multiplied by it, learned for each iteration and map; 0: no gain.
+  gain: float = 0.0
+
+
 class QuantisedPosterior(NamedTuple):
   """q_t of a width that the map alone decides, so that latents can be coded in bins (section 3).
 
@@ -68,44 +76,26 @@ class QuantisedPosterior(NamedTuple):
       return self.mean + width * (jax.scipy.special.ndtr(noise) - 0.5)
     return width * straight_through.nearest(self.mean / width)
 
-  def thrifty(self, p, price):
-    """The middle of the `thrifty_bin` of a prior p at that price.
 
-    Without a gradient: that a latent was not worth its nats is no error of the mean. If the errors
-    that are left so could move it, they would make it larger until it is stored after all; if only
-    nats could, smaller until nothing is.
-    """
-    mean, width, p = jax.lax.stop_gradient((self.mean, self.width, p))
-    log_width = jax.lax.broadcast_to_rank(jnp.log(width), mean.ndim)
-    width = jax.lax.broadcast_to_rank(width, mean.ndim)
-    scaled = DiagonalGaussian(p.mean / width, p.log_sigma - log_width)
-    return width * thrifty_bin(mean / width, scaled, price)
-
-
-def thrifty_bin(position, p, price):
-  """Rate-distortion-optimal rounding, one latent at a time: the bin of width 1 that costs least.
-
-  Of the nearest one, the next one towards the prior's mean, and the one that this mean is in.
+def posterior(kind, maps, log_sigma=None, gain=None):
+  """q_t (3) of a layer's maps, in float32.
 
   Args:
-    position: of latents, to be rounded.
-    p: `DiagonalGaussian`, the prior.
-    price: nats that being off by the width of a bin costs; by less, its square's share of them.
+    kind: 'gaussian', 'constant', 'rounded' or 'uniform', as `ConvDraw.posterior`.
+    maps: [B, h, w, 2 Z] means and log sigmas of 'gaussian'; else [B, h, w, Z] means.
+    log_sigma: [Z] of iteration t, not of 'gaussian'.
+    gain: [Z] of iteration t; None: 1.
+  Returns:
+    `DiagonalGaussian` or `QuantisedPosterior`.
   """
-  nearest, middle, per_sigma = jnp.round(position), jnp.round(p.mean), jnp.exp(-p.log_sigma)
-  sign = jnp.where(nearest < p.mean, -1.0, 1.0)
-  away = sign * (nearest - p.mean)  # of the bin's middle from the mean, >= 0
-  # The bin and the next one share an edge.
-  tails = [_log_tail((away + edge) * per_sigma) for edge in (0.5, -0.5, -1.5)]
-  from_middle = abs(middle - p.mean)
-  edges = [_log_tail((from_middle + edge) * per_sigma) for edge in (0.5, -0.5)]
-  next_one = nearest - sign * (away > 0.5).astype(sign.dtype)
-  chosen, least = nearest, jnp.inf
-  for bins, outer, inner in (
-      (nearest, *tails[:2]), (next_one, *tails[1:]), (middle, *edges)):
-    cost = price * (bins - position) ** 2 - _log_difference(inner, outer)
-    chosen, least = jnp.where(cost < least, bins, chosen), jnp.minimum(cost, least)
-  return chosen
+  if kind == 'gaussian':
+    return DiagonalGaussian.split(maps)
+  mean = maps.astype(jnp.float32)
+  if kind == 'constant':
+    return DiagonalGaussian(mean, jnp.broadcast_to(log_sigma, mean.shape))
+  if gain is not None:
+    mean = gain[None, None, None] * mean
+  return QuantisedPosterior(mean, log_sigma, dithered=kind == 'uniform')
 
 
 def log_bin_mass(p, z, width):
@@ -122,7 +112,7 @@ def log_bin_mass(p, z, width):
 @jax.custom_jvp
 def _log_mass(lower, upper):
   """log of what N(0, 1) gives to [lower, upper]; lower >= -upper."""
-  return _log_difference(_log_tail(lower), _log_tail(upper))
+  return log_difference(log_tail(lower), log_tail(upper))
 
 
 @_log_mass.defjvp
@@ -139,7 +129,7 @@ def _log_mass_jvp(primals, tangents):
   return log_mass, at_upper * tangents[1] - at_lower * tangents[0]
 
 
-def _log_difference(larger, smaller):
+def log_difference(larger, smaller):
   """log(e^larger - e^smaller)."""
   return larger + jnp.log(-jnp.expm1(jnp.minimum(smaller - larger, -1e-7)))
 
@@ -150,7 +140,7 @@ ERFC = (-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807
         1.48851587, -0.82215223, 0.17087277)
 
 
-def _log_tail(x):
+def log_tail(x):
   """log P(N(0, 1) > x), elementwise."""
   z = abs(x) * math.sqrt(0.5)
   t = 1 / (1 + 0.5 * z)

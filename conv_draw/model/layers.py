@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from conv_draw.model import winograd
 
@@ -20,12 +21,6 @@ class Layer(NamedTuple):
   features: int  # F, of its hidden states
   latents: int  # Z, maps
   stride: int  # from the layer below, or from the image; 0 = fully connected to it
-  encoder_features: int = 0  # of the encoder's hidden states, if they are not F; 0: F
-
-  @property
-  def encoded(self):
-    """Feature maps of the encoder."""
-    return self.encoder_features or self.features
 
   def size(self, below):
     """(h, w) of its maps, given that of the layer below; a fully connected layer has one cell."""
@@ -136,7 +131,7 @@ class PlainGrid:
     return y.astype(jnp.float32)
 
 
-def grid(size, kernel, dtype):
+def grid(size, kernel, dtype, use_winograd=True):
   """Convolutions of maps of one size, on the path that is fastest on this platform.
 
   `enter` and `leave` change between [B, h, w, C] and the grid's own layout, in which hidden states
@@ -148,10 +143,18 @@ def grid(size, kernel, dtype):
     size: (h, w) of the maps.
     kernel: side of the largest kernel, odd.
     dtype: of the products' operands.
+    use_winograd: whether float32 on CPUs takes Winograd's convolutions, which have no forward-mode
+      derivatives.
+  Returns:
+    `PlainGrid` or `winograd.Grid`: one object for equal arguments, so that they compare equal.
   """
-  if jax.default_backend() == 'cpu' and dtype == jnp.float32:
-    return winograd.Grid(*size, kernel)
-  return PlainGrid(size, dtype)
+  if use_winograd and jax.default_backend() == 'cpu' and dtype == jnp.float32:
+    return _winograd_grid(*size, kernel)
+  return _plain_grid(size, np.dtype(dtype))
+
+
+_winograd_grid = functools.cache(winograd.Grid)
+_plain_grid = functools.cache(PlainGrid)
 
 
 def add_bias(x, bias):

@@ -24,7 +24,7 @@ from conv_draw.model import arguments
 DITHER = 2**20  # + t: the dither of the latents of iteration t
 PLACES = 2**21  # which pixels are scored in training, of local pixels
 PIXELS = 2**21 + 1  # the values of local pixels
-RESTORED = 2**22  # which prefixes are restored in training
+FILTERED = 2**22  # which truncation points are post-filtered in training
 
 
 def binarisation(iterations):

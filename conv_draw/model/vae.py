@@ -12,7 +12,7 @@ from conv_draw.model.conv_draw import Inference
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer, add_bias
 from conv_draw.model.noise import image_keys, standard_normal
-from conv_draw.model.weights import Float32Parameters
+from conv_draw.model.weights import GENERATION, INFERENCE, Float32Parameters, Role
 
 
 class Vae(Float32Parameters, nn.Module):
@@ -55,6 +55,7 @@ class Vae(Float32Parameters, nn.Module):
   compute_dtype: jnp.dtype = jnp.float32
 
   iterations = 1
+  embedded = False
 
   def _check_images(self, images):
     arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
@@ -130,6 +131,16 @@ class Vae(Float32Parameters, nn.Module):
       return prior.at(temperature * self._noise(keys, layer, prior))
 
     return self._generate((count, *image_size, self.channels), None, draw_latent).canvas
+
+  @staticmethod
+  def role(names):
+    """The `Role` of a parameter, by its path below 'params'."""
+    return Role(INFERENCE if names[0].startswith(('encoder', 'posterior')) else GENERATION)
+
+  def reconstruction_nats(self, images, inference):
+    """[B] L^x (11) of images [B, H, W, C] uint8, given their `Inference`."""
+    cost = self.pixels.cost(self.unit_interval(images), inference.canvas)
+    return cost.sum((1, 2, 3))
 
   @property
   def canvas_pixels(self):

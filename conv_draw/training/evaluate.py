@@ -21,7 +21,7 @@ class Result(NamedTuple):
   elbo_nats: float
   reconstruction_nats: float
   kl_nats: np.ndarray  # [T, L]
-  squared_error: np.ndarray | None  # [T] of r_t's mean within 0..1, of a value; with `prefixes`
+  squared_error: np.ndarray | None  # [T] of the picture of r_t, of a value; of embedded models
 
   @property
   def prefix_kl_nats(self):
@@ -30,7 +30,7 @@ class Result(NamedTuple):
 
   @property
   def prefix_psnr_db(self):
-    """[T] peak signal-to-noise ratio of that mean error; of models with `prefixes`."""
+    """[T] peak signal-to-noise ratio of that mean error; of embedded models."""
     return -10 * np.log10(self.squared_error)
 
 
@@ -73,15 +73,15 @@ def evaluate(run, report=lambda done: None, should_stop=lambda: False):
     reconstruction = kl = error = None
     for sample in range(k):
       with jax.transfer_guard('allow'):  # the sample's number, to all devices
-        terms = score(params, *shares, sample)
+        terms, squared_error = score(params, *shares, sample)
       # [devices, T, L, B / devices] -> [B, T, L], in float64 so that the sums are exact enough
       kl_nats = np.moveaxis(devices.of_all(terms.kl_nats).astype(np.float64), -1, 1)
       kl_nats = kl_nats.reshape(len(batch), *kl_nats.shape[2:])[real]
       nats = devices.of_all(terms.reconstruction_nats).astype(np.float64).reshape(-1)[real]
       log_ratio = devices.of_all(terms.log_ratio_nats).astype(np.float64).reshape(-1)[real]
       reconstruction, kl = mean(reconstruction, nats), mean(kl, kl_nats)
-      if terms.squared_error is not None:  # [devices, T, B / devices] -> [B, T]
-        squares = np.moveaxis(devices.of_all(terms.squared_error).astype(np.float64), -1, 1)
+      if squared_error is not None:  # [devices, T, B / devices] -> [B, T]
+        squares = np.moveaxis(devices.of_all(squared_error).astype(np.float64), -1, 1)
         error = mean(error, squares.reshape(len(batch), -1)[real])
       log_sum = np.logaddexp(log_sum, -nats - log_ratio)
     bounds.append(

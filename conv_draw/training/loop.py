@@ -34,7 +34,7 @@ def train(config, workdir, load=None):
     start.check(config, workdir)
     images, test_images = load('train'), load('test')
   model = from_config(config, images.shape, images.grey_levels)
-  optimizer = steps.create_optimizer(config)
+  optimizer = steps.create_optimizer(config, model)
   initial_state = steps.create_state(config, model, optimizer, images.shape)
   train_step = jax.pmap(
       functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),

@@ -7,18 +7,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from conv_draw import build
 from conv_draw.data import identity
 from conv_draw.data.batches import Batches
 from conv_draw.errors import UserError
 from conv_draw.machine import devices, hosts, preemption
-from conv_draw.model import linear_paths, objective, restoration
 from conv_draw.training import checkpoints, spikes, trained
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics as metrics_lib
 from conv_draw.workdir import published
-
-# What principal components are found of.
-IMAGES, CELLS = 2000, 50_000
 
 
 class Opened(NamedTuple):
@@ -102,14 +99,11 @@ def start_or_resume(config, workdir, images, initial_state, io):
     io.metrics.event(int(state.step), 'resume')
   else:
     state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
-    if config.model.restoration:
-      state = _with_params(state, {
-          **state.params['params'],
-          'restoration_size': restoration.size_of_errors(_betas(config)).astype(np.float32)})
+    begin = lambda: {**state.params['params'], **build.initial_values(config, images)}
+    state = _with_params(state, hosts.arrays_from_primary(
+        hosts.on_primary(begin) or state.params['params']))
     if config.train.start_from:
       state = _started_from(config.train.start_from, state)
-    elif config.model.linear_paths:
-      state = _begun_linearly(config, images, state)
   size = sum(x.size for x in jax.tree.leaves(state.params))
   with hosts.together():
     if hosts.primary():
@@ -127,31 +121,6 @@ def start_or_resume(config, workdir, images, initial_state, io):
       f'{jax.device_count()} {jax.devices()[0].platform} device(s); '
       f'step {int(state.step)} of {config.train.steps}')
   return state, health
-
-
-def _begun_linearly(config, images, state):
-  """`state` with linear paths that are a transform coder for the training images."""
-  def begin():
-    rng = np.random.default_rng(config.train.seed)
-    some = rng.integers(0, len(images), IMAGES)
-    places = (rng.random((IMAGES, 2)),) if images.crops else ()
-    seen = np.concatenate([  # a few at a time, as they may be large
-        images.fetch(some[i : i + 100], *(p[i : i + 100] for p in places))
-        for i in range(0, IMAGES, 100)])
-    cells = linear_paths.cells(seen, config.model.stride)
-    parts = linear_paths.begin(
-        rng.permutation(cells)[:CELLS], _betas(config), config.model.latents)
-    return {**state.params['params'], **{
-        name: np.asarray(value, np.float32) for name, value in parts.items()}}
-
-  return _with_params(
-      state, hosts.arrays_from_primary(hosts.on_primary(begin) or state.params['params']))
-
-
-def _betas(config):
-  """[T] of `objective.betas`; without a progressive cost, all are alike."""
-  o = config.objective
-  return objective.betas(o.progressive or o.beta, o.beta, config.model.steps)
 
 
 def _with_params(state, params):

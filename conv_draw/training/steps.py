@@ -8,12 +8,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from conv_draw.autoregressive.local_draw import LocalDraw
+from conv_draw import build
 from conv_draw.machine.devices import AXIS
 from conv_draw.model import noise, objective, weights
 from conv_draw.model.pixels import BernoulliPixels
-
-SOME_RESTORED = 2  # prefixes of each image, in a step of a model with `restoration`
 
 # All randomness is fold_in(seed, purpose, ...): no two purposes share a stream.
 INITIALISE, TRAIN, EVALUATE, FIGURES = range(4)
@@ -40,7 +38,7 @@ def random_key(seed, purpose, *numbers):
   return functools.reduce(jax.random.fold_in, (purpose, *numbers), jax.random.key(seed))
 
 
-def create_optimizer(config):
+def create_optimizer(config, model):
   """Adam (section 4) or Muon, with the learning-rate schedule and clipping of `config.train`."""
   t = config.train
   if t.schedule == 'constant':
@@ -56,65 +54,54 @@ def create_optimizer(config):
   clip = optax.clip_by_global_norm(t.clip_norm) if t.clip_norm > 0 else optax.identity()
   if t.optimizer == 'muon':  # updates as large as Adam's
     optimizer = optax.contrib.muon(
-        schedule, consistent_rms=0.2, adam_b2=0.99, muon_weight_dimension_numbers=_of_muon)
+        schedule, consistent_rms=0.2, adam_b2=0.99,
+        muon_weight_dimension_numbers=functools.partial(_of_muon, model))
   else:
     optimizer = optax.adam(schedule)
   optimizer = optax.chain(clip, optimizer)
   if t.part == 'all':
     return optimizer
   return optax.multi_transform(
-      {'train': optimizer, 'keep': optax.set_to_zero()}, functools.partial(_labels, t.part))
+      {'train': optimizer, 'keep': optax.set_to_zero()}, functools.partial(_labels, model, t.part))
 
 
-def _kept_constant(part, params):
-  """`params`, without gradients of those that a `train.part` keeps: they need not be computed."""
-  if part == 'all':
-    return params
-  return jax.tree.map(
-      lambda label, value: value if label == 'train' else jax.lax.stop_gradient(value),
-      _labels(part, params), params)
+def _by_role(model, params, choose):
+  """A tree like `params` of what `choose` says of each parameter's `weights.Role`."""
+  def one(path, _):
+    names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
+    return choose(model.role(names[1:]))
+
+  return jax.tree_util.tree_map_with_path(one, params)
 
 
-def _of_muon(params):
-  """What Muon needs to know of its parameters, and None for all others.
+def _of_muon(model, params):
+  """What Muon needs to know of its parameters, and None for all others, which are Adam's.
 
-  Its are the kernels that lead to hidden units: of local pixels; of a recurrence alone, the LSTMs'
-  and those of a restoration.
   (It asks again with its own alone, the others left out, which are no leaves then.)
   """
-  def dimensions(path, _):
-    names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
-    if 'head' in names:
-      mine = names[-1].endswith('_kernel') and names[-1] != 'last_kernel'
-      return optax.contrib.MuonDimensionNumbers() if mine else None
-    if 'draw' in names or not (
-        weights.is_of_lstm(names[-1]) or names[-1].startswith('restoration_kernel')):
-      return None
-    return optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
-
-  return jax.tree_util.tree_map_with_path(dimensions, params)
+  return _by_role(model, params, lambda role: role.matrix and
+                  optax.contrib.MuonDimensionNumbers(*role.matrix))
 
 
-def _labels(part, params):
+def _labels(model, part, params):
   """'train' for the parameters of a `train.part` that is not 'all'; 'keep' for the rest.
 
   With 'decoder' those are that the generative model alone has, which section 3 retrains. Kept with
   encoders and posteriors are the widths of the bins, `posterior_log_sigma`: generation and decoding
   read them too, but they are what the encoder was trained with.
   """
-  def trained(path):
-    names = [entry.key for entry in path[1:]]
-    if names[0] in ('draw', 'head'):  # of a `LocalDraw`
-      if part in ('draw', 'head'):
-        return part == names[0]
-      if names.pop(0) == 'head':
-        return True
-    if part == 'restoration':
-      return names[0].startswith(part)
-    return weights.role(names[0]).used_by == weights.GENERATION
+  trained = lambda role: (
+      role.used_by == weights.GENERATION if part == 'decoder' else role.subset == part)
+  return _by_role(model, params, lambda role: 'train' if trained(role) else 'keep')
 
-  return jax.tree_util.tree_map_with_path(
-      lambda path, _: 'train' if trained(path) else 'keep', params)
+
+def _kept_constant(model, part, params):
+  """`params`, without gradients of those that a `train.part` keeps: they need not be computed."""
+  if part == 'all':
+    return params
+  return jax.tree.map(
+      lambda label, value: value if label == 'train' else jax.lax.stop_gradient(value),
+      _labels(model, part, params), params)
 
 
 def create_state(config, model, optimizer, image_shape):
@@ -175,23 +162,11 @@ def loss_and_gradients(state, images, *, model, config):
   o = config.objective
   keys, images = repeat(keys, images, o.samples, model.iterations)
 
-  scored = {}
-  if isinstance(model, LocalDraw):
-    scored = {'places': o.pixels}
-  elif config.model.restoration:
-    scored = {'some': SOME_RESTORED}
-
   def loss_fn(params):
-    params = _kept_constant(config.train.part, params)
-    terms = objective.elbo(model, images, model.apply(params, keys, images, **scored))
-    minimised = terms
-    if o.kl_warmup_steps:
-      price = jnp.minimum(1.0, (state.step + 1) / o.kl_warmup_steps)
-      minimised = terms._replace(kl_nats=price * terms.kl_nats)
-    if o.progressive:
-      betas = objective.betas(o.progressive, o.beta, model.iterations)
-      return objective.progressive(minimised, betas, AXIS).mean(), terms
-    return objective.loss(minimised, o.beta, o.samples, o.bound, o.auxiliary), terms
+    params = _kept_constant(model, config.train.part, params)
+    inference = model.apply(params, keys, images, **build.while_training(config))
+    terms = objective.elbo(model, images, inference)
+    return build.loss(config, terms, inference, state.step, AXIS), terms
 
   (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
   return *jax.lax.pmean((loss, gradients), AXIS), terms
@@ -238,8 +213,11 @@ def eval_step(params, images, indices, sample, *, model, seed):
     sample: which of several independent draws of the latents.
     model, seed: static.
   Returns:
-    `objective.Elbo` of each image.
+    (`objective.Elbo` of each image, [T, B / devices] squared errors of the pictures r_t of an
+    embedded model; None of others).
   """
   key = jax.random.fold_in(random_key(seed, EVALUATE), sample)
   keys = jax.vmap(functools.partial(jax.random.fold_in, key))(indices)
-  return objective.elbo(model, images, model.apply(params, keys, images))
+  inference = model.apply(params, keys, images)
+  return (objective.elbo(model, images, inference),
+          inference.squared_error if model.embedded else None)

@@ -70,7 +70,7 @@ def read(config, workdir, images=None):
     # What training needs, decoding with the packaged models does without.
     from conv_draw.training import checkpoints, steps
     like = jax.eval_shape(lambda: steps.create_state(
-        config, model, steps.create_optimizer(config), images.shape))
+        config, model, steps.create_optimizer(config, model), images.shape))
     params, step = checkpoints.restore_params(workdir, like)
   return Run(config, workdir, model, params, step, images)
 

@@ -82,4 +82,4 @@ def test_walking_step_by_step_is_what_apply_does(network, images):
 
 
 def network_params(network):
-  return network._advance.args[0]['params']
+  return network.params['params']

@@ -97,7 +97,7 @@ def test_coded_latents_are_those_of_the_model_in_distribution(network, image):
   """What dithered coding promises is what the model's own bound says, on average over dithers."""
   promised = [encode(network, image, seed=s)[1].sum() for s in range(40)]
   infer = jax.jit(network.model.apply)
-  params = network._advance.args[0]
+  params = network.params
   bounds = infer(params, jax.random.key(0), image[None].repeat(200, 0)).kl_nats.sum(
       (0, 1)) / np.log(2)
   error = np.hypot(np.std(promised) / np.sqrt(40), np.std(bounds) / np.sqrt(200))

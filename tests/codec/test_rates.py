@@ -14,15 +14,15 @@ from conv_draw.codec.entropy.distributions import Uniform
 from conv_draw.codec.format import container
 from conv_draw.errors import UserError
 from conv_draw.report.pictures import psnr_db
-from tests.model.test_linear_paths import photos, stirred
+from tests.progressive.small import photos, stirred
 
-PRICE = 2.0
+LMBDA = 2.0
 
 
 @functools.cache
 def coder():
   model, params = stirred()
-  return Coder(model.clone(price=PRICE), params, 'linear')
+  return Coder(model.clone(lmbda=LMBDA), params, 'linear')
 
 
 @functools.cache
@@ -33,7 +33,7 @@ def file():
 def test_a_cut_file_is_the_picture_of_that_prefix():
   """r_t itself, which is what a progressive model is trained for."""
   model, params = stirred()
-  model = model.clone(price=PRICE)
+  model = model.clone(lmbda=LMBDA)
   reconstruct = jax.jit(functools.partial(model.apply, method='reconstruct'))
   better, at_once = [], coder().decode_prefixes(file().header, file().segments)
   for t in range(1, model.iterations + 1):
@@ -50,7 +50,7 @@ def test_a_cut_file_is_the_picture_of_that_prefix():
 def test_a_file_takes_what_the_model_says():
   """Both halves of the cells, each under the prior that it has."""
   model, params = stirred()
-  inference = jax.jit(model.clone(price=PRICE).apply)(params, jax.random.key(0), photos()[:1])
+  inference = jax.jit(model.clone(lmbda=LMBDA).apply)(params, jax.random.key(0), photos()[:1])
   bits = coder().encode(photos()[0], measure=True).promised_bits
   nats = np.asarray(inference.kl_nats).sum((1, 2))
   np.testing.assert_allclose(bits.sum(), nats.sum() / np.log(2), rtol=0.03)
@@ -68,14 +68,14 @@ def test_only_latents_that_an_iteration_has_are_coded():
   model, params = stirred()
   worth = np.array(params['params']['linear_worth'])
   worth[3, 2:] = 0
-  change = Coder(model.clone(price=PRICE), {
+  change = Coder(model.clone(lmbda=LMBDA), {
       'params': {**params['params'], 'linear_worth': worth}}, 'fewer')
   coded = change.encode(photos()[0])
   assert len(coded.segments[3].payload) < 0.9 * len(file().segments[3].payload)
   np.testing.assert_array_equal(change.decode(coded.data)[0], coded.decoded)
   made = change._network(photos()[0].shape[:2], 1)
   cells = np.prod(made.shapes[0][:2])
-  parts = [np.concatenate(made.parts(0, t)) for t in range(model.iterations)]
+  parts = [np.concatenate(made.coding_passes(0, t)) for t in range(model.iterations)]
   assert len(parts[3]) == 2 * cells and len(parts[4]) == cells * np.count_nonzero(worth[4])
   # In turn, all cells come once.
   assert sum(map(len, parts[:3])) == cells * np.count_nonzero(worth[0])
@@ -83,7 +83,7 @@ def test_only_latents_that_an_iteration_has_are_coded():
 
 def _contrast_of(coded):
   reader = stream.Reader(coded.segments[0].payload)
-  return network.DEGREES[int(reader.decode(1, Uniform(len(network.DEGREES)))[0])]
+  return network.OFFSETS[int(reader.decode(1, Uniform(len(network.OFFSETS)))[0])]
 
 
 @pytest.mark.parametrize('share', [0.35, 0.6, 0.9])
@@ -95,7 +95,7 @@ def test_a_rate_is_met(share):
   fewer = coder().encode(photos()[0], groups=len(coded.segments) - 1, contrast=_contrast_of(coded))
   assert psnr_db(photos()[0], coded.decoded) >= psnr_db(photos()[0], fewer.decoded)
   # With most contrast already, one group more may be worse than a rate that is not used up.
-  assert limit * 0.95 - 3 * byte <= rate <= limit or _contrast_of(coded) == network.DEGREES[0]
+  assert limit * 0.95 - 3 * byte <= rate <= limit or _contrast_of(coded) == network.OFFSETS[0]
   assert rate <= limit
   np.testing.assert_array_equal(coder().decode(coded.data)[0], coded.decoded)
 
@@ -185,21 +185,21 @@ def search(**wanted):
 
 @pytest.mark.parametrize('limit', [90, 240, 300, 1000, 1900, 3333, 5000, 6300, 7200])
 def test_the_best_picture_of_a_size_is_found(limit):
-  everything = [(count, contrast) for count in range(1, GROUPS + 1) for contrast in network.DEGREES]
+  everything = [(count, contrast) for count in range(1, GROUPS + 1) for contrast in network.OFFSETS]
   contrast, count = search(limit=limit)
   best = max(quality(*one) for one in everything if size(*one) <= limit)
   # Beyond the last of `CONTRASTS` nothing is looked for.
   assert size(count, contrast) <= limit
   assert quality(count, contrast) > best - (0.7 if limit == 300 else 0.3)
   finer = (count, contrast - 1)
-  assert contrast == network.DEGREES[0] or size(*finer) > limit
+  assert contrast == network.OFFSETS[0] or size(*finer) > limit
   assert len(encodings) <= len(rates.CONTRASTS) + rates.HALVINGS
-  assert all(contrast in network.DEGREES for _, contrast in encodings)
+  assert all(contrast in network.OFFSETS for _, contrast in encodings)
 
 
 @pytest.mark.parametrize('psnr', [20, 25, 31, 36, 41, 50, 55])
 def test_the_smallest_file_of_a_quality_is_found(psnr):
-  everything = [(count, contrast) for count in range(1, GROUPS + 1) for contrast in network.DEGREES]
+  everything = [(count, contrast) for count in range(1, GROUPS + 1) for contrast in network.OFFSETS]
   contrast, count = search(psnr=psnr)
   least = min(size(*one) for one in everything if quality(*one) >= psnr)
   assert quality(count, contrast) >= psnr and size(count, contrast) < 1.1 * least

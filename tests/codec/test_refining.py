@@ -9,10 +9,9 @@ import pytest
 from conv_draw.codec import refining
 from conv_draw.codec.coder import Coder
 from conv_draw.errors import UserError
-from conv_draw.model.layers import Layer
 from conv_draw.report.pictures import psnr_db
-from tests.codec.test_rates import PRICE, coder
-from tests.model.test_linear_paths import photos, stirred
+from tests.codec.test_rates import LMBDA, coder
+from tests.progressive.small import photos, stirred
 
 GROUPS = 4  # what is compiled is for so many, so everything here has as many
 
@@ -25,7 +24,8 @@ def encoded(effort, **wanted):
 def cost(coded):
   """Of prefix n of all that is stored: what training minimises, in nats."""
   model, params = stirred()
-  price = float(refining._price(model, params, len(coded.segments)))
+  prepared = model.apply(params, photos().shape[1:3], method='prepare')
+  price = float(refining._lagrangian(prepared, len(coded.segments)))
   error = ((coded.decoded.astype(float) - photos()[0]) ** 2).sum() / 255**2
   return coded.promised_bits.sum() * np.log(2) + price * error
 
@@ -58,19 +58,20 @@ def test_a_quality_is_met_by_a_smaller_file():
 def test_costs_are_those_of_the_file():
   """What is minimised is what the decoder will see: by cell, of all cells, in less contrast too."""
   model, params = stirred()
-  model, contrast = model.clone(price=PRICE), 8
+  model, contrast = model.clone(lmbda=LMBDA), 8
   scale = np.float32(3 ** (-contrast / 64))
   coded = coder().encode(photos()[0], groups=GROUPS, contrast=contrast, measure=True)
   network = coder()._network(photos()[0].shape[:2], 1)
   seen = network.see(photos()[:1], contrast)
   none = jnp.zeros((GROUPS, 1, *network.shapes[0]))
-  nats, error = refining._costs(model, photos()[0].shape[:2], params, seen, scale, none)
+  prepared = network.prepared
+  nats, error = refining._costs(model, prepared, seen, scale, none)
   assert nats.shape == error.shape == (1, *network.shapes[0][:2])
   np.testing.assert_allclose(
       nats.sum(), coded.promised_bits.sum() * np.log(2), rtol=0.03)  # corrections come on top
   squares = ((coded.decoded.astype(float) - photos()[0]) ** 2).sum() / 255**2 * scale**2
   np.testing.assert_allclose(
-      error.sum(), refining._price(model, params, GROUPS) * squares, rtol=0.02)  # rounded pixels
+      error.sum(), refining._lagrangian(prepared, GROUPS) * squares, rtol=0.02)  # rounded pixels
 
 
 def test_nothing_stored_is_not_refined():
@@ -86,7 +87,6 @@ def test_progress_is_told_while_latents_are_refined():
 
 def test_other_models_are_not_refined():
   model, params = stirred()
-  with pytest.raises(UserError, match='no linear paths with a price'):
+  with pytest.raises(UserError, match='lmbda'):
     Coder(model, params, 'linear').encode(photos()[0], effort=1)
-  model = model.clone(price=PRICE)
-  assert refining.refines(model) and not refining.refines(model.clone(upper=(Layer(4, 1, 2),)))
+  assert refining.refines(model.clone(lmbda=LMBDA)) and not refining.refines(model)

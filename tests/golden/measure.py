@@ -44,8 +44,7 @@ CODERS = {  # of single images -> arguments of `Coder.encode`
 def drawn(name, shape, dtype):
   """The values of a parameter, drawn by NumPy from its name: whatever order others come in.
 
-  Of the progressive model, what training does not move is as it could be, and the posterior that
-  reads the encoder is 0, as in all published weights.
+  Of the progressive model, what training does not move is as it could be.
   """
   seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), 'little')
   noise = np.random.default_rng(seed).standard_normal(shape)
@@ -67,14 +66,8 @@ def drawn(name, shape, dtype):
 
 def draw_all(shapes):
   """Parameters of these shapes: a tree of arrays."""
-  progressive = 'linear_width' in shapes['params']
-
-  def one(path, like):
-    name = jax.tree_util.keystr(path)
-    values = drawn(name, like.shape, like.dtype)
-    return 0 * values if progressive and "['posterior" in name and 'log' not in name else values
-
-  return jax.tree_util.tree_map_with_path(one, shapes)
+  return jax.tree_util.tree_map_with_path(
+      lambda path, like: drawn(jax.tree_util.keystr(path), like.shape, like.dtype), shapes)
 
 
 def small(config):
@@ -131,12 +124,13 @@ def packaged(name):
 
   @jax.jit
   def terms(params):
-    elbo = objective.elbo(model, images, model.apply(params, keys, images))
-    return {'reconstruction_nats': elbo.reconstruction_nats, 'kl_nats': elbo.kl_nats,
-            'log_ratio_nats': elbo.log_ratio_nats, 'prefix_nats': elbo.prefix_nats,
-            'squared_error': elbo.squared_error}
+    inference = model.apply(params, keys, images)
+    found = objective.elbo(model, images, inference)._asdict()
+    if model.embedded:
+      found |= {'prefix_nats': inference.canvas_nats, 'squared_error': inference.squared_error}
+    return found
 
-  found = {what: value for what, value in terms(params).items() if value is not None}
+  found = dict(terms(params))
   if model.iterations:
     found['sample'] = jax.jit(lambda params: model.apply(
         params, keys, 2, size[1:3], method='sample'))(params)

@@ -17,8 +17,8 @@ from conv_draw.autoregressive.local_pixels import LocalPixels
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
 from conv_draw.model.conv_draw import ConvDraw, Inference, image_keys
-from conv_draw.model.pixels import SquaredErrorPixels
 from conv_draw.model.vae import Vae
+from conv_draw.progressive.model import Progressive
 
 IMAGES = np.zeros((2, 7, 9, 2), np.uint8)
 BAD = [
@@ -183,13 +183,12 @@ SMALL = ConvDraw(1, GaussianPixels(), iterations=2, features=3, latents=2, kerne
 
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize('model', [
-    SMALL, SMALL.clone(posterior='rounded', price=1.0, upper=()),
-    SMALL.clone(posterior='rounded', linear=True, restoration=2, iterations=4,
-                pixels=SquaredErrorPixels()),
+    SMALL, SMALL.clone(posterior='rounded'),
+    Progressive(1, 4, 3, 2, 3, 2, lmbda=1.0, filter_features=2),
     Vae(1, GaussianPixels(), features=3, latents=2, stride=0, image_size=(5, 6)),
     LocalDraw(SMALL, LocalPixels(MIXTURE, 1, 1, 3, 1, canvas_channels=2)),
     LocalDraw(None, IntegerPixels(1, 1, 3, 1, 2))],
-    ids=['draw', 'rounded', 'linear', 'vae', 'local', 'integer'])
+    ids=['draw', 'rounded', 'progressive', 'vae', 'local', 'integer'])
 def test_parameters_of_other_types_are_computed_with_in_float32(model, dtype):
   images = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 1)).astype(np.uint8)
   key = jax.random.key(0)

@@ -72,24 +72,6 @@ def test_without_dither_the_mean_is_rounded_to_the_grid():
   assert (abs(z - q.mean) <= q.width / 2 + 1e-6).all()
 
 
-def test_thrifty_bins_cost_least_of_those_that_are_tried():
-  """The nearest bin, the next one towards the mean, and the mean's own."""
-  rng = np.random.default_rng(0)
-  position = np.concatenate([rng.normal(0, 4, 3000), [0.5, -1.5, 7.0]]).astype(np.float32)
-  mean = rng.normal(0, 3, position.shape).astype(np.float32)
-  p = DiagonalGaussian(mean, rng.uniform(-2, 2, position.shape).astype(np.float32))
-  for price in (0.5, 4.0, 30.0):
-    chosen = np.asarray(latents.thrifty_bin(position, p, price))
-    nearest = np.round(position)
-    tried = np.stack([nearest, nearest - np.sign(nearest - mean) * (abs(nearest - mean) > 0.5),
-                      np.round(mean)])
-    costs = price * (tried - position) ** 2 - np.asarray(latents.log_bin_mass(p, tried, 1.0))
-    its = price * (chosen - position) ** 2 - np.asarray(latents.log_bin_mass(p, chosen, 1.0))
-    assert (tried == chosen).any(0).all()
-    np.testing.assert_allclose(its, costs.min(0), rtol=1e-4, atol=1e-4)
-    assert (chosen != nearest).mean() > 0.05
-
-
 def test_gradients_of_bin_masses_are_difference_quotients():
   def log_mass(mean, log_sigma):
     return latents.log_bin_mass(DiagonalGaussian(mean, log_sigma), jnp.zeros(()), 1.0)

@@ -6,6 +6,7 @@ import pytest
 from conv_draw import GaussianPixels
 from conv_draw.model import weights
 from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.model.latents import Bins
 from conv_draw.model.layers import Layer
 from conv_draw.model.vae import Vae
 
@@ -13,7 +14,7 @@ SHARED = dict(channels=2, pixels=GaussianPixels(17), features=3, latents=2, kern
 MODELS = {
     'gaussian': ConvDraw(**SHARED, iterations=2, upper=(Layer(4, 1, 2),)),
     'uniform': ConvDraw(**SHARED, iterations=2, upper=(Layer(4, 1, 2),), posterior='uniform',
-        gain=3.0),
+        bins=Bins(gain=3.0)),
     # Not 'rounded': the gradient of rounding is 0.
     'fully connected': ConvDraw(**SHARED, iterations=2, stride=0, image_size=(7, 9)),
     'vae': Vae(**SHARED, upper=(Layer(4, 1, 2),))}
@@ -37,7 +38,7 @@ def test_roles_say_what_generation_reads(model, images):
       name: any(jnp.any(g != 0) for g in jax.tree.leaves(below))
       for name, below in gradient(params)['params'].items()}
   assert read == {
-      name: weights.role(name).used_by != weights.INFERENCE for name in params['params']}
+      name: model.role((name,)).used_by != weights.INFERENCE for name in params['params']}
 
 
 def test_no_role_is_made_up():

@@ -46,7 +46,7 @@ def run():
   config.model.update(upper_features=(3,), upper_latents=(2,), upper_strides=(0,))
   images = sets.load(config.data, 'test')
   model = from_config(config, images.shape, images.grey_levels)
-  state = steps.create_state(config, model, steps.create_optimizer(config), images.shape)
+  state = steps.create_state(config, model, steps.create_optimizer(config, model), images.shape)
   return trained.of_state(config, '', model, state, images)
 
 
@@ -161,7 +161,7 @@ def test_drawn_pixels_and_the_canvass_mean_are_a_choice_that_figures_name(monkey
   config.model.update(likelihood='local', local_features=4, local_layers=1, local_horizon=1)
   images = sets.load(config.data, 'test')
   model = from_config(config, images.shape, images.grey_levels)
-  state = steps.create_state(config, model, steps.create_optimizer(config), images.shape)
+  state = steps.create_state(config, model, steps.create_optimizer(config, model), images.shape)
   run = trained.of_state(config, '', model, state, images)
   labels = []
   monkeypatch.setattr(figures, '_labelled_rows', lambda path, grid, label: labels.append(

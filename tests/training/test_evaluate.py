@@ -19,7 +19,7 @@ def run(config):
   """Of a model that nothing has trained."""
   images = sets.load(config.data, 'test')
   model = from_config(config, images.shape, images.grey_levels)
-  state = steps.create_state(config, model, steps.create_optimizer(config), images.shape)
+  state = steps.create_state(config, model, steps.create_optimizer(config, model), images.shape)
   return trained.of_state(config, '', model, state, images)
 
 

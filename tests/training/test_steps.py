@@ -24,7 +24,7 @@ def batch():
 def run(config, batch, count, number=2):
   """(state, first metrics) after `number` steps on `count` of the simulated devices."""
   model = from_config(config, batch.shape[1:], 17)
-  optimizer = steps.create_optimizer(config)
+  optimizer = steps.create_optimizer(config, model)
   state = steps.create_state(config, model, optimizer, batch.shape[1:])
   step = jax.pmap(
       functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
@@ -150,7 +150,7 @@ def test_average_lags_behind_the_parameters(config, batch):
 
 def test_clipping_bounds_the_gradient(config):
   config.train.clip_norm = 1.0
-  optimizer = steps.create_optimizer(config)
+  optimizer = steps.create_optimizer(config, None)
   params = {'w': jnp.ones(3)}
   state = optimizer.init(params)
   _, state = optimizer.update({'w': jnp.full(3, 1e6)}, state, params)
@@ -161,7 +161,7 @@ def test_clipping_bounds_the_gradient(config):
 def test_learning_rate_schedule(config):
   config.train.update(
       schedule='cosine', warmup_steps=10, steps=110, learning_rate=1e-2, clip_norm=0.0)
-  optimizer = steps.create_optimizer(config)
+  optimizer = steps.create_optimizer(config, None)
   params = {'w': jnp.zeros(())}
   state, sizes = optimizer.init(params), []
   update = jax.jit(optimizer.update)
@@ -251,7 +251,8 @@ def test_the_auxiliary_cost_is_the_canvass_own(config, batch):
   config.objective.update(auxiliary=0.5, beta=2.0)
   _, (_, metrics) = run(config, batch, 1, number=1)
   model = from_config(config, batch.shape[1:], 17)
-  initial = steps.create_state(config, model, steps.create_optimizer(config), batch.shape[1:])
+  initial = steps.create_state(
+      config, model, steps.create_optimizer(config, model), batch.shape[1:])
   key = jax.random.fold_in(jax.random.fold_in(
       steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
   inference = jax.jit(model.apply, static_argnames='places')(
@@ -263,21 +264,22 @@ def test_the_auxiliary_cost_is_the_canvass_own(config, batch):
 
 def test_muon_has_the_hidden_layers_of_local_pixels(config):
   config.train.update(optimizer='muon', learning_rate=0.1, warmup_steps=0)
-  optimizer = steps.create_optimizer(config)
+  optimizer = steps.create_optimizer(config, from_config(local(config), (8, 8, 1), 17))
   square = lambda: jnp.array([[1.0, 1.0], [0.0, 1.0]])
   params = {'params': {
       'head': {name: square() for name in ('first_kernel', 'residual_0_kernel', 'last_kernel')},
-      'draw': {'x_kernel': square()}}}
+      'draw': {'encoder_h_d': square()}}}
   change, _ = optimizer.update(params, optimizer.init(params), params)
   # Muon's update is nearly orthogonal, Adam's has one size wherever there is a gradient.
   for name in ('first_kernel', 'residual_0_kernel'):
     update = change['params']['head'][name] / (0.1 * 0.2 * 2**0.5)
     np.testing.assert_allclose(update @ update.T, np.eye(2), atol=0.5)
-  for update in (change['params']['head']['last_kernel'], change['params']['draw']['x_kernel']):
+  for update in (change['params']['head']['last_kernel'], change['params']['draw']['encoder_h_d']):
     np.testing.assert_allclose(update / update[0, 0], [[1, 1], [0, 1]], atol=1e-5)
 
 
 def test_checkpoints_name_the_parts_as_those_of_earlier_versions_do(config):
   config.train.part = 'decoder'
-  state = steps.create_optimizer(config).init({'params': {'prior': jnp.zeros(2)}})
+  model = from_config(config, (8, 8, 1), 17)
+  state = steps.create_optimizer(config, model).init({'params': {'prior': jnp.zeros(2)}})
   assert set(state.inner_states) == {'train', 'keep'}

@@ -219,7 +219,7 @@ def _ours(coder, protocol, parts, images, most_effort):
       size = sum(len(file.data) for file in coded)
       points.append(_point(protocol, OURS + with_effort, 'lossless', True, size, None, shown))
       continue
-    for contrast in CONTRASTS if coder.model.linear else (0,):
+    for contrast in CONTRASTS if coder.model.embedded else (0,):
       shown_so = coded if not contrast else [
           coder.encode(part, contrast=contrast, tile_side=tile_side) for part in parts]
       prefixes = [coder.decode_prefixes(file.header, file.segments) for file in shown_so]

@@ -1,4 +1,4 @@
-"""What is shown of a canvas: no part of the recurrence, and better than the canvas once trained."""
+"""Pictures of canvases: no part of the recurrence, and better than the canvas once trained."""
 
 import functools
 
@@ -8,26 +8,23 @@ import numpy as np
 import optax
 import pytest
 
-import experiments.photos_lossy
-from conv_draw.model import objective, restoration
+from conv_draw.progressive import objective, post_filter
 from conv_draw.training import steps
-from tests.model.test_linear_paths import T, inferred, photos, stirred
-
-KEY = jax.random.key(1)
+from tests.progressive.small import KEY, T, inferred, photos, stirred
 
 
 @functools.cache
 def weights(features=8, stride=4, iterations=3):
-  """`restoration.Weights` as they begin."""
+  """`post_filter.Weights` as they begin."""
   keys = iter(jax.random.split(jax.random.key(0), 30))
   param = lambda name, init, shape: init(next(keys), shape)
-  made = restoration.create(param, 3, features, iterations, stride)
+  made = post_filter.create(param, 3, features, iterations, stride)
   return made._replace(size=jnp.full(iterations, 0.1))
 
 
 @functools.cache
 def restore():
-  return jax.jit(restoration.restore)
+  return jax.jit(post_filter.apply)
 
 
 @functools.cache
@@ -74,7 +71,7 @@ def test_errors_of_all_sizes_are_seen_alike():
 def test_the_error_of_a_prefix_is_that_of_what_is_shown():
   model, params = stirred()
   images = photos()[:3]
-  errors, plain = squared_errors()[:, :3], squared_errors(restoration=0)[:, :3]
+  errors, plain = squared_errors()[:, :3], squared_errors(filter_features=0)[:, :3]
   assert abs(errors / plain - 1).max() > 0.01
   reconstruct = jax.jit(functools.partial(model.apply, method='reconstruct'))
   for t in (1, 4, T):
@@ -87,11 +84,11 @@ def test_some_prefixes_stand_for_all():
   """Each image has its own, of all parts of the iterations, with the errors that all have."""
   model, params = stirred()
   some = jax.jit(functools.partial(model.apply, some=2))
-  after, before = squared_errors(), squared_errors(restoration=0)
+  after, before = squared_errors(), squared_errors(filter_features=0)
   images, times = np.arange(len(photos())), np.zeros((2, T))
   for i in range(6):
     inference = some(params, jax.random.key(i), photos())
-    at, errors, canvases = inference.restored
+    at, errors, canvases = inference.filtered
     assert inference.squared_error is None and at.shape == errors.shape == (2, len(images))
     np.testing.assert_allclose(errors, after[at, images], rtol=1e-4)
     np.testing.assert_allclose(canvases, before, rtol=1e-5)
@@ -101,42 +98,18 @@ def test_some_prefixes_stand_for_all():
   assert (times[0, 4:] == 0).all() and (times[1, :3] == 0).all()
   np.testing.assert_allclose(times.sum(0), share, atol=4 * share**0.5)
   whole = inferred()
-  assert whole.restored is None and whole.squared_error.shape == (T, len(images))
+  assert whole.filtered is None and whole.squared_error.shape == (T, len(images))
 
 
-def test_errors_of_restored_prefixes_count_by_what_they_were_before():
-  """In the means over the batch, whose images are divided over the devices of an axis."""
-  model, params = stirred()
-  infer = jax.jit(functools.partial(model.apply, some=2))
-  terms = objective.elbo(model, photos(), infer(params, KEY, photos()))
-  betas = objective.betas(0.01, 0.25, T)
-  added = np.asarray(objective.progressive(terms, betas)
-                     - objective.progressive(terms._replace(restored=None), betas))
-  kl = np.asarray(terms.kl_nats).sum(1).cumsum(0)
-  costs = (kl + betas[:, None] * terms.prefix_nats).mean()
-  at, errors, before = map(np.asarray, terms.restored)
-  np.testing.assert_allclose(
-      added / costs, (errors / before.mean(1)[at]).mean(0), rtol=1e-3)
-  # The last axis of all terms is that of the images.
-  halves = lambda x: x.reshape(*x.shape[:-1], 2, -1)
-  divided = jax.vmap(
-      functools.partial(objective.progressive, betas=betas, axis_name='halves'),
-      in_axes=(jax.tree.map(lambda x: x.ndim - 1, terms),), axis_name='halves')(
-          jax.tree.map(halves, terms))
-  np.testing.assert_allclose(
-      divided.reshape(-1), objective.progressive(terms, betas), rtol=1e-5)
-
-
-@pytest.mark.parametrize('part', ['all', 'restoration'])
+@pytest.mark.parametrize('part', ['all', 'post_filter'])
 def test_the_recurrence_does_not_learn_from_what_is_shown(part):
   model, params = stirred()
 
   def cost(params):
-    params = steps._kept_constant(part, params)
-    terms = objective.elbo(
-        model, photos()[:2], model.apply(params, KEY, photos()[:2], some=2))
-    with_it = objective.progressive(terms, np.ones(T))
-    without = objective.progressive(terms._replace(restored=None), np.ones(T))
+    params = steps._kept_constant(model, part, params)
+    inference = model.apply(params, KEY, photos()[:2], some=2)
+    with_it = objective.multi_rate(inference, np.ones(T))
+    without = objective.multi_rate(inference._replace(filtered=None), np.ones(T))
     return jnp.stack([with_it.mean(), without.mean()])
 
   gradients = jax.jit(jax.jacrev(cost))(params)['params']
@@ -166,7 +139,7 @@ def test_steps_between_cells_are_smoothed():
 
   @jax.jit
   def update(w, state):
-    error = lambda w: ((restoration.restore(w, r, t) - x) ** 2).mean()
+    error = lambda w: ((post_filter.apply(w, r, t) - x) ** 2).mean()
     value, gradient = jax.value_and_grad(error)(w)
     updates, state = optimizer.update(gradient, state)
     return optax.apply_updates(w, updates), state, value
@@ -177,10 +150,3 @@ def test_steps_between_cells_are_smoothed():
     w, state, error = update(w, state)
     errors.append(float(error))
   assert errors[-1] < 0.5 * errors[0]
-
-
-def test_begins_with_errors_as_large_as_their_price_says():
-  betas = objective.betas(1 / 5000, 1 / 2, 18)
-  size = restoration.size_of_errors(betas) * 255
-  assert size[0] == pytest.approx(5000**0.5) and size[-1] == pytest.approx(2**0.5)
-  assert experiments.photos_lossy.get_config().model.restoration

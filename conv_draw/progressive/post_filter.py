@@ -1,12 +1,11 @@
-"""Restoration, beyond the paper: what is shown of a canvas is what the picture may have been.
+"""The post-filter: a small convolutional network between the canvas and the picture.
 
 A canvas that is painted cell by cell has steps where cells touch, and its errors look like what the
-latents paint. A small convolutional network sees them, in units of what the errors of an iteration
-are like:
+latents paint. The network reads them in units d_t of the errors of an iteration:
 
-  shown = r + d_t f_t((r - m) / d_t),  m the mean of r in a square around the pixel
+  picture = r + d_t f_t((r - m) / d_t),  m the mean of r in a square around the pixel
 
-It is no part of the recurrence, which never sees what is shown: priors and latents do not depend on
+It is no part of the recurrence, which never reads the picture: priors and latents do not depend on
 it, and a decoder runs it once, in the end.
 """
 
@@ -20,9 +19,9 @@ from conv_draw.model import layers
 
 BLOCK = 2  # pixels a side that are one place of the network's maps
 KERNELS = 3
-REACH = 4  # pixels to each side that m is the mean of
-MOST = 8.0  # of what the network reads: larger differences tell no more
-WRITTEN = 0.25  # of d_t, what the network says is one
+RADIUS = 4  # pixels to each side that m is the mean of
+LARGEST = 8.0  # of what the network reads: larger differences are clipped
+OUTPUT_SCALE = 0.25  # of d_t, the unit of the network's output
 # Scales that make steps of an optimiser, alike for all parameters of a model, suit these.
 KERNEL, BIAS = 10.0, 30.0
 
@@ -38,7 +37,7 @@ class Weights(NamedTuple):
 
 
 def create(param, channels, features, iterations, stride):
-  """`Weights` that restore nothing yet.
+  """`Weights` of a filter that changes nothing yet.
 
   Args:
     param: `nn.Module.param`.
@@ -47,8 +46,8 @@ def create(param, channels, features, iterations, stride):
     iterations: T.
     stride: of the cells that the canvas is painted in.
   """
-  shown = BLOCK * BLOCK * channels
-  sizes = [shown, *[features] * (KERNELS - 1), shown]
+  block = BLOCK * BLOCK * channels
+  sizes = [block, *[features] * (KERNELS - 1), block]
   zeros = nn.initializers.zeros
   he_normal = nn.initializers.variance_scaling(2 / KERNEL**2, 'fan_in', 'truncated_normal')
   n = 1 if stride % BLOCK else stride // BLOCK
@@ -64,17 +63,8 @@ def create(param, channels, features, iterations, stride):
   return made
 
 
-def size_of_errors(betas):
-  """What `restoration_size` begins as, [T]: where dD/dR is as at that price, errors are so large.
-
-  Args:
-    betas: [T] of `objective.betas`, the nats that half a squared grey level is worth.
-  """
-  return betas**-0.5 / 255
-
-
-def restore(weights, r, t):
-  """[B, H, W, C], what to show of the means r [B, H, W, C] of canvases after iterations t [B].
+def apply(weights, r, t):
+  """[B, H, W, C], the pictures of canvases with means r [B, H, W, C] after iterations t [B].
 
   Args:
     weights: `Weights`.
@@ -87,7 +77,7 @@ def restore(weights, r, t):
   done, at = t > 0, jnp.maximum(t - 1, 0)
   by_image = lambda values: values[at][:, None, None]
   size = by_image(jax.lax.stop_gradient(weights.size)[:, None])
-  x = jnp.clip((even - _mean_around(even)) / size, -MOST, MOST)
+  x = jnp.clip((even - _mean_around(even)) / size, -LARGEST, LARGEST)
   x = _blocks(x)
   for i, (kernel, bias, places) in enumerate(
       zip(weights.kernels, weights.biases, weights.places, strict=True)):
@@ -98,7 +88,7 @@ def restore(weights, r, t):
     if i < len(weights.gains):
       x = jax.nn.relu(x) * jnp.exp(BIAS * by_image(weights.gains[i]))
   written = _pixels(x)[:, :height, :width]
-  return r + WRITTEN * size * written * done[:, None, None, None].astype(r.dtype)
+  return r + OUTPUT_SCALE * size * written * done[:, None, None, None].astype(r.dtype)
 
 
 def _convolved(x, kernel):
@@ -110,9 +100,9 @@ def _convolved(x, kernel):
 
 
 def _mean_around(x):
-  """The mean of the (2 REACH + 1)^2 pixels around each."""
-  x = jnp.pad(x, ((0, 0), (REACH, REACH), (REACH, REACH), (0, 0)), mode='edge')
-  side = 2 * REACH + 1
+  """The mean of the (2 RADIUS + 1)^2 pixels around each."""
+  x = jnp.pad(x, ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)), mode='edge')
+  side = 2 * RADIUS + 1
   h, w = x.shape[1] - side + 1, x.shape[2] - side + 1
   x = sum(x[:, i : i + h] for i in range(side))
   return sum(x[:, :, i : i + w] for i in range(side)) / side**2

@@ -1,0 +1,1 @@
+"""Beyond the paper: one file for every rate, by a transform codec with conv DRAW's decoder."""

@@ -1,0 +1,447 @@
+"""A transform codec with convolutional DRAW's decoder as its entropy model: one file, any rate.
+
+It has no inference network. With the paper's numbers, of iteration t:
+
+  eps_t = x - r_{t-1}                                                    (1)
+  z_t   = RDOQ of A_t eps_t / step_t, in place of (2) and (3)             `transform`, `rdoq`
+  p_t   = of h^d_{t-1} (4), and of the context                           `context`
+  r     = r_{t-1} + B_t (step_t z_t)                                     `transform`
+  h^d_t = LSTM(z_t, h^d_{t-1}, r)                                        (6)
+  r_t   = r + W h^d_t                                                    (7)
+
+The canvas r_t of every iteration, post-filtered, is a picture: the bit stream is embedded, and the
+multi-rate loss (`objective`) trains every truncation point. Shapes are those of `recurrence`, with
+D = s s C values of a cell of s x s pixels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike
+
+from conv_draw.model import arguments, geometry, layers, recurrence
+from conv_draw.model import noise as noise_lib
+from conv_draw.model.latents import DiagonalGaussian, QuantisedPosterior, latent_nats
+from conv_draw.model.noise import image_keys, standard_normal
+from conv_draw.model.pixels import SquaredErrorPixels
+from conv_draw.model.weights import Float32Parameters
+from conv_draw.progressive import context, post_filter, rdoq, transform
+from conv_draw.progressive import weights as weights_lib
+
+# Scales so that an optimiser's steps, alike for all parameters, suit what the LSTM reads and adds
+# beside the transform, which is good from the start.
+CANVAS_SCALE, UPDATE_SCALE = 4.0, 0.02
+
+
+class Filtered(NamedTuple):
+  """Some truncation points of B images, post-filtered; all arrays are raw, per image."""
+
+  at: jax.Array  # int32 [some, B] t - 1 of the canvases r_t, drawn for each image
+  squared_error: jax.Array  # [some, B] of these pictures, as `Inference.squared_error`
+  # Of the canvases of all iterations as they were before the filter; has no gradient.
+  canvas_squared_error: jax.Array  # [T, B]
+
+
+class Inference(NamedTuple):
+  """What the model says of B images; the first three are `conv_draw.Inference`'s."""
+
+  canvas: jax.Array  # [B, H, W, C] the picture after T iterations
+  kl_nats: jax.Array  # [T, 1, B] -log p_t(z_t)
+  log_ratio_nats: jax.Array  # [B] their sum over t
+  canvas_nats: jax.Array  # [T, B] L^x(r_t)
+  # [T, B] of the picture of r_t within 0..1, summed over pixels; None if only some are filtered.
+  squared_error: jax.Array | None
+  filtered: Filtered | None = None  # these
+
+
+class State(NamedTuple):
+  """What the recurrence carries from t - 1 to t."""
+
+  decoder: recurrence.LayerState
+  canvas: jax.Array  # [B, h, w, s*s, R] r
+  context: context.ContextState
+  iterations: jax.Array  # int32 [B], how many there were, for the post-filter
+
+
+class Prepared(NamedTuple):
+  """The parameters as one iteration reads them, for images of one size: computed once."""
+
+  net: recurrence.Net
+  initial_canvas: jax.Array
+  post_filter: post_filter.Weights | None
+
+
+class Progressive(Float32Parameters, nn.Module):
+  """The progressive model, for images of any size; its methods are those of `ConvDraw`.
+
+  Attributes:
+    channels: C, of the images.
+    iterations: T, groups of latents.
+    features: F, LSTM feature maps.
+    latents: Z, latent maps of an iteration.
+    kernel: side of the kernels between maps, odd.
+    stride: s, pixels a side of a cell.
+    image_kernel: side of the kernels between image and maps: odd, or s, and each cell reads and
+      paints its own pixels alone; 0: 2 s + 1.
+    lmbda: RDOQ's Lagrange multiplier, relative to the slope of the iteration: nats of an error of a
+      bin by its distortion weight; 0: to the nearest bin.
+    filter_features: feature maps of the post-filter; 0: none.
+    compute_dtype: of the convolutions' operands; all else is float32.
+    remat: recompute each iteration in the backward pass instead of storing it.
+    grey_levels: values of a pixel.
+  """
+
+  channels: int
+  iterations: int = 18
+  features: int = 64
+  latents: int = 24
+  kernel: int = 3
+  stride: int = 8
+  image_kernel: int = 0
+  lmbda: float = 0.0
+  filter_features: int = 0
+  compute_dtype: jnp.dtype = jnp.float32
+  remat: bool = False
+  grey_levels: int = 256
+
+  posterior = 'rounded'  # as of `ConvDraw`: bins without dither
+
+  @property
+  def pixels(self) -> SquaredErrorPixels:
+    """The distribution whose L^x (11) is the squared error."""
+    return SquaredErrorPixels(self.grey_levels)
+
+  @property
+  def canvas_pixels(self) -> SquaredErrorPixels:
+    """What the canvas says of pixels: the same."""
+    return self.pixels
+
+  @property
+  def all_layers(self) -> tuple[layers.Layer, ...]:
+    """The one layer."""
+    return (layers.Layer(self.features, self.latents, self.stride),)
+
+  def setup(self):
+    side = self._image_kernel
+    r = self.pixels.canvas_channels(self.channels)
+    self.raw = weights_lib.create(
+        self.param, self.all_layers[0], self.kernel, side, self.channels, r, self.iterations)
+    self.initial_canvas = self.param(
+        'initial_canvas', lambda key: self.pixels.initial_canvas(self.channels))
+    self.filter_weights = None
+    if self.filter_features:
+      self.filter_weights = post_filter.create(
+          self.param, self.channels, self.filter_features, self.iterations, self.stride)
+
+  @property
+  def _image_kernel(self):
+    return self.image_kernel or 2 * self.stride + 1
+
+  @staticmethod
+  def role(names: Sequence[str]) -> weights_lib.Role:
+    """The `Role` of a parameter, by its path below 'params'."""
+    return weights_lib.ROLES[names[0].rstrip('_0123456789')]
+
+  def _check_images(self, images):
+    arguments.images(images, 'BHWC', self.grey_levels, 'images', self.channels)
+
+  def __call__(
+      self, key: ArrayLike, images: arguments.Array, temperature: ArrayLike = 1.0, some: int = 0,
+  ) -> Inference:
+    """Quantises the latents of images, and says what every truncation point costs.
+
+    Args:
+      key: one PRNG key, or [B] of them: of `some`, as nothing else is random.
+      images: [B, H, W, C] uint8, values 0..grey_levels-1.
+      temperature: without effect, as of ConvDraw with posterior 'rounded'.
+      some: how many truncation points of an image are post-filtered, at random, as training does;
+        0: all. Of a model without a post-filter, all.
+    Returns:
+      `Inference`.
+    """
+    self._check_images(images)
+    arguments.temperature(temperature)
+    keys = image_keys(key, len(images))
+    prepared = self.prepare(images.shape[1:3])
+    draw_latent = lambda t, q, p, w: self._quantise(q, p, w)
+    picture, outputs = self._unroll(prepared, len(images), images, draw_latent)
+    kl_nats, canvas_nats, squared_error, canvases = outputs
+    filtered = None
+    if self.filter_features and some:
+      filtered = self._filtered(prepared, keys, images, canvases, squared_error, some)
+      squared_error = None
+    elif self.filter_features:
+      after = jnp.arange(1, self.iterations + 1)
+      squared_error = jax.lax.map(
+          lambda one: self._squared_error(prepared, images, *one), (canvases, after))
+    return Inference(picture, kl_nats, kl_nats.sum((0, 1)), canvas_nats, squared_error, filtered)
+
+  def _squared_error(self, prepared, images, canvas, iterations):
+    """[B] of the pictures of canvases [B, h, w, s s, R] after so many `iterations`."""
+    picture = self._picture(prepared, canvas, jnp.broadcast_to(iterations, len(images)))
+    return ((self.unit_interval(images) - jnp.clip(picture, 0, 1)) ** 2).sum((1, 2, 3))
+
+  def _filtered(self, prepared, keys, images, canvases, squared_error, some):
+    """`Filtered`, of `some` truncation points of each image, drawn from its key.
+
+    The canvases are taken as they are: the recurrence does not learn from them.
+    """
+    fractions = jax.vmap(
+        lambda key: jax.random.uniform(jax.random.fold_in(key, noise_lib.FILTERED)))(keys)
+    # [some, B], one of each part of the iterations
+    strata = jnp.arange(some)[:, None].astype(jnp.float32) + fractions[None]
+    at = (strata * (self.iterations / some)).astype(jnp.int32).clip(0, self.iterations - 1)
+    canvases, before = jax.lax.stop_gradient(
+        (canvases[at, jnp.arange(len(images))], squared_error))
+    error = self._squared_error(
+        prepared, jnp.tile(images, (some, 1, 1, 1)), canvases.reshape(-1, *canvases.shape[2:]),
+        at.reshape(-1) + 1)
+    return Filtered(at, error.reshape(some, -1), before)
+
+  def reconstruct(
+      self, key: ArrayLike, images: arguments.Array, groups: ArrayLike,
+      temperature: ArrayLike = 1.0, posterior_temperature: ArrayLike = 1.0,
+      generation_key: ArrayLike | None = None,
+  ) -> jax.Array:
+    """Keeps the first `groups` groups of latents, and generates the rest or leaves it out.
+
+    Args:
+      key, images, groups, generation_key: as of `ConvDraw.reconstruct`.
+      temperature: of the prior that generates the other groups; 0: they are left out, as every r_t
+        is trained as a picture.
+      posterior_temperature: without effect.
+    Returns:
+      [B, H, W, C] the picture.
+    """
+    self._check_images(images)
+    arguments.temperature(temperature)
+    arguments.temperature(posterior_temperature, 'posterior_temperature')
+    groups = jnp.broadcast_to(
+        arguments.groups(groups, len(images), self.iterations), images.shape[:1])
+    others = image_keys(key if generation_key is None else generation_key, len(images))
+
+    def draw_latent(t, q, p, w):
+      stored = t < groups
+      return jnp.where(stored[:, None, None, None], self._quantise(q, p, w),
+                       self._generate(others, t, p, w, temperature))
+
+    stops = jnp.where(temperature == 0, groups, self.iterations)
+    prepared = self.prepare(images.shape[1:3])
+    return self._unroll(prepared, len(images), images, draw_latent, stops)[0]
+
+  def sample(
+      self, key: ArrayLike, count: int, image_size: Sequence[int], temperature: ArrayLike = 1.0,
+  ) -> jax.Array:
+    """Generates B = `count` pictures [B, H, W, C], as `ConvDraw.sample`."""
+    arguments.temperature(temperature)
+    count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
+    keys = image_keys(key, count)
+    draw_latent = lambda t, q, p, w: self._generate(keys, t, p, w, temperature)
+    return self._unroll(self.prepare(image_size), count, None, draw_latent)[0]
+
+  def reconstruction_nats(self, images: arguments.Array, inference: Inference) -> jax.Array:
+    """[B] L^x (11) of the last picture."""
+    cost = self.pixels.cost(self.unit_interval(images), inference.canvas)
+    return cost.sum((1, 2, 3))
+
+  def unit_interval(self, images: arguments.Array) -> jax.Array:
+    """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
+    return images.astype(jnp.float32) / (self.grey_levels - 1)
+
+  def _quantise(self, q, p, w):
+    """z_t: RDOQ, or the nearest bins."""
+    if not self.lmbda:
+      return q.at(0.0)
+    return rdoq.quantise(q, p, self.lmbda * w.distortion_weight[None, None, None])
+
+  @staticmethod
+  def _generate(keys, t, p, w, temperature):
+    """z_t from p_t, in bins."""
+    z = p.at(temperature * standard_normal(keys, t, p.mean.shape[1:]))
+    return QuantisedPosterior(z, w.log_sigma, False).at(0.0)
+
+  def _unroll(self, prepared, batch, images, draw_latent, stops=None):
+    """T iterations of `_step` by `jax.lax.scan`.
+
+    Args:
+      prepared: of `prepare`.
+      batch: B.
+      images: [B, H, W, C] uint8, or None to generate.
+      draw_latent: as of `_step`.
+      stops: None, or [B] ints, iterations after which an image's canvas stays as it is.
+    Returns:
+      ([B, H, W, C] the picture, what `_step` says of each iteration).
+    """
+    image = None if images is None else self.observe(prepared, self.unit_interval(images))
+
+    def iterate(state, t):
+      new, output = self._step(prepared, t, image, state, draw_latent)
+      if stops is not None:
+        goes_on = t < stops
+        new = new._replace(
+            canvas=jnp.where(goes_on[:, None, None, None, None], new.canvas, state.canvas),
+            iterations=jnp.where(goes_on, new.iterations, state.iterations))
+      return new, output
+
+    if self.remat:
+      iterate = jax.checkpoint(iterate, prevent_cse=False)
+    state, outputs = jax.lax.scan(
+        iterate, self.start(prepared, batch), jnp.arange(self.iterations))
+    return self.canvas(prepared, state), outputs
+
+  def _step(self, prepared, t, image, state, draw_latent: Callable):
+    """One iteration.
+
+    Args:
+      draw_latent: (t, q_t or None without an image, p_t, `Weights` of iteration t) -> z_t; called
+        for the anchor cells and then for the others, of which it need only be right.
+    Returns:
+      (`State` after iteration t, (nats of z_t [1, B], L^x(r_t) [B], its squared error [B], r_t)).
+      The latter are None without an image.
+    """
+    net = _at(prepared.net, t)
+    q = None if image is None else self._posterior(net, t, image, state)
+    hidden = recurrence.prior(net, state.decoder, None)  # (4)
+    first, second = map(jnp.asarray, context.checkerboard(net.here.size))
+    p_1 = _prior(net, t, hidden, state.context)
+    z_1 = draw_latent(t, q, p_1, net.w) * first.astype(jnp.float32)[None]
+    p_2 = _prior_of_second_pass(net, t, hidden, state.context, z_1)
+    z = jnp.where(jnp.broadcast_to(second, z_1.shape), draw_latent(t, q, p_2, net.w), z_1)
+    state = _update(net, t, state, z)
+    if image is None:
+      return state, None
+    first = jnp.broadcast_to(first, z.shape)
+    nats, _ = latent_nats(q, jax.tree.map(lambda a, b: jnp.where(first, a, b), p_1, p_2), z)
+    valid = net.here.valid()
+    error = image.x - jnp.clip(self.pixels.mean(state.canvas), 0, 1)
+    return state, (
+        nats.sum((1, 2, 3))[None],
+        (self.pixels.cost(image.x, state.canvas) * valid).sum((1, 2, 3, 4)),
+        (error**2 * valid).sum((1, 2, 3, 4)),
+        state.canvas if self.filter_features else None)
+
+  def _posterior(self, net, t, image, state):
+    """q_t: bins around the coefficients of the error, in place of (2) and (3)."""
+    error = (image.x - self.pixels.mean(state.canvas)) * net.here.valid()  # (1)
+    means = transform.analyse(error.reshape(*error.shape[:3], -1), net.w.analysis, net.w.step)
+    active = transform.active(t, net.here.size, net.w.distortion_weight)
+    return QuantisedPosterior(
+        active.astype(means.dtype)[None] * means, net.w.log_sigma, dithered=False)
+
+  def _picture(self, prepared, canvas, iterations):
+    """[B, H, W, C] of canvases [B, h, w, s s, R], post-filtered."""
+    here = prepared.net.here
+    canvas = layers.depth_to_space(
+        canvas.reshape(*canvas.shape[:3], -1), here.block, here.below)
+    if prepared.post_filter is None:
+      return canvas
+    return post_filter.apply(prepared.post_filter, canvas, iterations)
+
+  # What follows is one iteration in parts, for codecs: `codec.step_model.StepModel`.
+
+  coding_passes = context.CODING_PASSES
+  embedded = True
+
+  def prepare(self, image_size: Sequence[int]) -> Prepared:
+    """The parameters as the functions below read them, for images of (H, W)."""
+    here, = geometry.of(
+        self.all_layers, self.kernel, self._image_kernel, image_size, self.compute_dtype)
+    return Prepared(
+        recurrence.Net(here, weights_lib.prepare(here, self.all_layers[0], self.raw)),
+        self.initial_canvas, self.filter_weights)
+
+  def observe(self, prepared: Prepared, x: jax.Array) -> recurrence.Image:
+    """What `posteriors` reads of x [B, H, W, C] in [0, 1]."""
+    here = prepared.net.here
+    x = layers.space_to_depth(x, here.block)
+    return recurrence.Image(x.reshape(*x.shape[:3], here.block[0] * here.block[1], -1), None)
+
+  def start(self, prepared: Prepared, batch: int) -> State:
+    """The state of B = `batch` images before the first iteration."""
+    here = prepared.net.here
+    zeros = here.grid.zeros(batch, self.features)
+    block = here.block[0] * here.block[1]
+    canvas = jnp.broadcast_to(
+        prepared.initial_canvas[None], (batch, *here.size, block, len(prepared.initial_canvas)))
+    return State(
+        recurrence.LayerState(None, None, here.grid.transform(zeros), zeros, None), canvas,
+        context.initial_context(batch, here.size, block * self.channels),
+        jnp.zeros(batch, jnp.int32))
+
+  def posteriors(self, prepared: Prepared, t: ArrayLike, image: recurrence.Image,
+                 state: State) -> tuple[State, list]:
+    """(the state as it is, [q_t])."""
+    return state, [self._posterior(_at(prepared.net, t), t, image, state)]
+
+  def prior(self, prepared: Prepared, t: ArrayLike, layer: int, coding_pass: int, state: State,
+            zs: Sequence[Any]) -> DiagonalGaussian:
+    """p_t of a coding pass, given z_t of the passes before."""
+    del layer
+    net = _at(prepared.net, t)
+    hidden = recurrence.prior(net, state.decoder, None)
+    if not coding_pass:
+      return _prior(net, t, hidden, state.context)
+    first = context.checkerboard(net.here.size)[0]
+    z_1 = zs[0] * first.astype(jnp.float32)[None]
+    return _prior_of_second_pass(net, t, hidden, state.context, z_1)
+
+  def update(self, prepared: Prepared, t: ArrayLike, state: State, zs: Sequence[Any]) -> State:
+    """The state after iteration t, given [z_t]."""
+    return _update(_at(prepared.net, t), t, state, zs[0])
+
+  def canvas(self, prepared: Prepared, state: State) -> jax.Array:
+    """[B, H, W, C] the picture of a state: its canvas, post-filtered."""
+    return self._picture(prepared, state.canvas, state.iterations)
+
+  def quantisation_steps(self, prepared: Prepared, layer: int) -> jax.Array:
+    """[T, Z] widths of the bins of the latents."""
+    del layer
+    return QuantisedPosterior(0.0, prepared.net.w.log_sigma, False).width
+
+  def positions(self, prepared: Prepared, t: ArrayLike, layer: int):
+    """Bool [coding passes, h, w, Z]: the latents that each coding pass of iteration t codes."""
+    del layer
+    here, w = prepared.net
+    return jnp.asarray(context.checkerboard(here.size)) & transform.active(
+        t, here.size, w.distortion_weight[t])[None]
+
+  def distortion_weights(self, prepared: Prepared, layer: int) -> jax.Array | None:
+    """[T, Z] RDOQ's nats of an error of a bin; None: to the nearest bins."""
+    del layer
+    return self.lmbda * prepared.net.w.distortion_weight if self.lmbda else None
+
+
+def _at(net, t):
+  """The net of iteration t: kernels and biases that depend on t are replaced."""
+  return net._replace(w=weights_lib.at(net.w, t))
+
+
+def _prior(net, t, hidden, seen):
+  """p_t of h^d_{t-1} (`hidden`) and of a `ContextState`."""
+  w = net.w
+  prior = context.with_context(hidden, seen, w.context, w.coefficient, w.step)
+  active = transform.active(t, net.here.size, w.distortion_weight)
+  # Computed once, and not anew in everything that reads it.
+  return jax.lax.optimization_barrier(context.bounded(prior, active))
+
+
+def _prior_of_second_pass(net, t, hidden, seen, z_1):
+  """p_t of the non-anchor cells, given z_t of the anchor cells, 0 elsewhere."""
+  w = net.w
+  return _prior(net, t, context.with_neighbours(hidden, z_1, w.neighbours),
+                context.update_context(seen, z_1, w.coefficient, w.step))
+
+
+def _update(net, t, state, z):
+  """`State` after iteration t."""
+  w = net.w
+  canvas = transform.synthesise(state.canvas, z, t, w.synthesis, w.step)
+  read = (CANVAS_SCALE * (canvas - 0.5)) * net.here.valid()
+  decoder, down = recurrence.decode(
+      net, state.decoder, context.features(z), None, read.reshape(*read.shape[:3], -1))  # (6)
+  canvas = canvas + UPDATE_SCALE * down.reshape(canvas.shape)  # (7)
+  return State(decoder, canvas, context.update_context(state.context, z, w.coefficient, w.step),
+               state.iterations + 1)
