@@ -102,13 +102,13 @@ def start_or_resume(config, workdir, images, initial_state, io):
     io.metrics.event(int(state.step), 'resume')
   else:
     state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
-    if config.model.restoration:
+    if config.model.kind == 'progressive' and config.progressive.post_filter:
       state = _with_params(state, {
           **state.params['params'],
           'restoration_size': restoration.size_of_errors(_betas(config)).astype(np.float32)})
     if config.train.start_from:
       state = _started_from(config.train.start_from, state)
-    elif config.model.linear_paths:
+    elif config.model.kind == 'progressive':
       state = _begun_linearly(config, images, state)
   size = sum(x.size for x in jax.tree.leaves(state.params))
   with hosts.together():
@@ -149,9 +149,9 @@ def _begun_linearly(config, images, state):
 
 
 def _betas(config):
-  """[T] of `objective.betas`; without a progressive cost, all are alike."""
-  o = config.objective
-  return objective.betas(o.progressive or o.beta, o.beta, config.model.steps)
+  """[T] of `objective.betas`."""
+  return objective.betas(
+      config.progressive.first_beta, config.objective.beta, config.model.steps)
 
 
 def _with_params(state, params):

@@ -109,8 +109,8 @@ def _labels(part, params):
         return part == names[0]
       if names.pop(0) == 'head':
         return True
-    if part == 'restoration':
-      return names[0].startswith(part)
+    if part == 'post_filter':
+      return names[0].startswith('restoration')
     return weights.role(names[0]).used_by == weights.GENERATION
 
   return jax.tree_util.tree_map_with_path(
@@ -172,13 +172,13 @@ def loss_and_gradients(state, images, *, model, config):
   if isinstance(model.pixels, BernoulliPixels):
     number = noise.binarisation(model.iterations)
     images = binarise(jax.vmap(lambda key: jax.random.fold_in(key, number))(keys), images)
-  o = config.objective
+  o, kind = config.objective, config.model.kind
   keys, images = repeat(keys, images, o.samples, model.iterations)
 
   scored = {}
   if isinstance(model, LocalDraw):
-    scored = {'places': o.pixels}
-  elif config.model.restoration:
+    scored = {'places': config.local.pixels}
+  elif kind == 'progressive' and config.progressive.post_filter:
     scored = {'some': SOME_RESTORED}
 
   def loss_fn(params):
@@ -188,10 +188,11 @@ def loss_and_gradients(state, images, *, model, config):
     if o.kl_warmup_steps:
       price = jnp.minimum(1.0, (state.step + 1) / o.kl_warmup_steps)
       minimised = terms._replace(kl_nats=price * terms.kl_nats)
-    if o.progressive:
-      betas = objective.betas(o.progressive, o.beta, model.iterations)
+    if kind == 'progressive':
+      betas = objective.betas(config.progressive.first_beta, o.beta, model.iterations)
       return objective.progressive(minimised, betas, AXIS).mean(), terms
-    return objective.loss(minimised, o.beta, o.samples, o.bound, o.auxiliary), terms
+    auxiliary = config.local.auxiliary if kind == 'local' else 0.0
+    return objective.loss(minimised, o.beta, o.samples, o.bound, auxiliary), terms
 
   (loss, terms), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
   return *jax.lax.pmean((loss, gradients), AXIS), terms

@@ -1,0 +1,106 @@
+"""Settings of earlier versions: where each one is now, for old files and for old commands."""
+
+from ml_collections import config_dict
+
+from conv_draw.errors import UserError
+from conv_draw.workdir import settings
+
+# What became of each key: its new place, or '' where it is gone.
+MOVED = {
+    'model.local_canvas': 'model.likelihood',
+    'model.local_horizon': 'local.horizon',
+    'model.local_features': 'local.features',
+    'model.local_layers': 'local.layers',
+    'model.local_position': 'local.position',
+    'model.local_numbers': 'local.numbers',
+    'model.local_dtype': 'local.dtype',
+    'objective.pixels': 'local.pixels',
+    'objective.auxiliary': 'local.auxiliary',
+    'figures.pixels': 'local.figures',
+    'model.linear_paths': 'model.kind',
+    'model.price': 'progressive.lmbda',
+    'model.restoration': 'progressive.post_filter',
+    'model.image_kernel': 'progressive.image_kernel',
+    'model.encoder_features': '',
+    'objective.progressive': 'progressive.first_beta',
+}
+# Of these, what counted in models that are not progressive, and is no part of them any more.
+GONE = ('model.linear_paths', 'model.price', 'model.image_kernel', 'model.encoder_features',
+        'objective.progressive')
+
+
+class Config(config_dict.ConfigDict):
+  """A configuration or a section of one, which says where a setting that it lacks has moved.
+
+  Command lines, sweeps and experiments all read and write settings by these methods.
+  """
+
+  def __getitem__(self, key):
+    if key not in self:
+      _refuse(key)
+    return super().__getitem__(key)
+
+  def __setitem__(self, key, value):
+    if key not in self and self.is_locked:
+      _refuse(key)
+    super().__setitem__(key, value)
+
+  def get_type(self, key):
+    if key not in self:
+      _refuse(key)
+    return super().get_type(key)
+
+
+def _refuse(name):
+  """Raises `UserError` if a setting, by its name without section, has moved, or is of a kind."""
+  places = [f'config.{old} {_place(new)}' for old, new in MOVED.items()
+            if old.partition('.')[2] == name]
+  if name in settings.KINDS:
+    places.append(f'config.{name} is the section of {_experiments(name)}')
+  if places:
+    raise UserError('; '.join(places))
+
+
+def _place(new):
+  section = new.partition('.')[0]
+  if not new:
+    return 'is gone: leave it out'
+  if new == 'model.kind':
+    return f'is config.{new} now: choose draw or progressive'
+  return f'is config.{new} now' + (
+      f', of {_experiments(section)}' if section in settings.KINDS else '')
+
+
+def _experiments(kind):
+  return f'experiments with model.kind={kind}'
+
+
+def migrate(stored):
+  """Brings the content of a config.json, a dict of sections, to the present settings, in place.
+
+  Raises:
+    UserError: it describes a model that this version does not have.
+  """
+  old = {key: stored[section].pop(name) for key in MOVED for section, name in [key.split('.')]
+         if name in stored.get(section, {})}
+  model, train = stored.get('model', {}), stored.get('train', {})
+  if model.get('likelihood') == 'local':
+    if model.get('kind') == 'vae':
+      raise UserError('there are no local pixels above a VAE any more')
+    model.update(kind='local', likelihood=old.get('model.local_canvas', 'gaussian'))
+    stored['local'] = {'mixtures': model['mixtures']} if 'mixtures' in model else {}
+  elif old.get('model.linear_paths') and model.get('likelihood') == 'squared_error':
+    model.update(kind='progressive', likelihood='gaussian')
+    stored['progressive'] = {}
+  elif model.get('likelihood') == 'squared_error':
+    raise UserError('there is no model.likelihood=squared_error without model.linear_paths any more')
+  kind = model.get('kind')
+  gone = [key for key in GONE if old.get(key) and kind != 'progressive']
+  if gone:
+    raise UserError(f'there is no {gone[0]} with model.kind={kind} any more')
+  for key, new in MOVED.items():
+    section, _, name = new.partition('.')
+    if key in old and section in settings.KINDS and section == kind:
+      stored[section][name] = old[key]
+  if train.get('part') == 'restoration':
+    train['part'] = 'post_filter'
