@@ -105,7 +105,9 @@ def _check_one(setting, value):
   key, rule = setting.key, setting.rule
   if isinstance(rule, tuple):
     if value not in rule:
-      raise UserError(f'--config.{key} is {value!r}; it can be ' + ' or '.join(rule))
+      raise UserError(f'--config.{key} is {value!r}; it ' + (
+          f'is {moved.VALUES[value]} now' if value in moved.VALUES else
+          'can be ' + ' or '.join(rule)))
     return
   if rule == settings.ANY:
     return

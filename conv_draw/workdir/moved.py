@@ -29,46 +29,52 @@ GONE = ('model.linear_paths', 'model.price', 'model.image_kernel', 'model.encode
         'objective.progressive')
 
 
+# Choices of earlier versions, and what stands for them.
+VALUES = {'local': 'model.kind=local', 'squared_error': 'model.kind=progressive',
+          'restoration': 'train.part=post_filter'}
+
+
 class Config(config_dict.ConfigDict):
   """A configuration or a section of one, which says where a setting that it lacks has moved.
 
-  Command lines, sweeps and experiments all read and write settings by these methods.
+  Command lines, sweeps and experiment files all read and write settings by these methods.
   """
 
   def __getitem__(self, key):
-    if key not in self:
-      _refuse(key)
+    self._refuse_moved(key)
     return super().__getitem__(key)
 
   def __setitem__(self, key, value):
-    if key not in self and self.is_locked:
-      _refuse(key)
+    if self.is_locked:
+      self._refuse_moved(key)
     super().__setitem__(key, value)
 
   def get_type(self, key):
-    if key not in self:
-      _refuse(key)
+    self._refuse_moved(key)
     return super().get_type(key)
 
+  def _refuse_moved(self, name):
+    """Raises `UserError` if the config lacks a setting or section, and another one has it."""
+    if name in self:
+      return
+    if 'model' in self:  # all sections
+      places = [f'config.{name} is a section of {_experiments(name)}'
+                ] if name in settings.KINDS else []
+    else:
+      places = [_place(old, new) for old, new in MOVED.items() if old.partition('.')[2] == name]
+    if places:
+      raise UserError('; '.join(places))
 
-def _refuse(name):
-  """Raises `UserError` if a setting, by its name without section, has moved, or is of a kind."""
-  places = [f'config.{old} {_place(new)}' for old, new in MOVED.items()
-            if old.partition('.')[2] == name]
-  if name in settings.KINDS:
-    places.append(f'config.{name} is the section of {_experiments(name)}')
-  if places:
-    raise UserError('; '.join(places))
 
-
-def _place(new):
-  section = new.partition('.')[0]
+def _place(old, new):
+  """Where a setting is now, in words."""
   if not new:
-    return 'is gone: leave it out'
+    return f'config.{old} is gone: leave it out'
+  section = new.partition('.')[0]
   if new == 'model.kind':
-    return f'is config.{new} now: choose draw or progressive'
-  return f'is config.{new} now' + (
-      f', of {_experiments(section)}' if section in settings.KINDS else '')
+    return f'config.{old} is what {_experiments("progressive")} have now'
+  return f'config.{old} is config.{new} now' + (
+      f', in {_experiments(section)}' if section in settings.KINDS else '')
 
 
 def _experiments(kind):

@@ -31,7 +31,8 @@ class Trained(NamedTuple):
 def test_begins_with_the_components_of_the_training_images(crops, monkeypatch):
   monkeypatch.setattr(start, 'IMAGES', 200)
   config = photos_lossy.get_config()
-  config.model.update(steps=5, features=2, latents=4, stride=4, image_kernel=4)
+  config.model.update(steps=5, features=2, latents=4, stride=4)
+  config.progressive.image_kernel = 4
   model = from_config(config, (SIDE, SIDE, 3), 256)
   shapes = jax.eval_shape(lambda: steps.create_state(
       config, model, steps.create_optimizer(config), (SIDE, SIDE, 3)))
@@ -44,7 +45,7 @@ def test_begins_with_the_components_of_the_training_images(crops, monkeypatch):
   # The first component of such images is their colour, alike in all of a cell.
   first = read[0, :, 0].reshape(16, 3)
   assert abs(first - first.mean(0)).max() < 0.05
-  betas = objective.betas(config.objective.progressive, config.objective.beta, 5)
+  betas = objective.betas(config.progressive.first_beta, config.objective.beta, 5)
   cells = linear_paths.cells(images(False).fetch(np.arange(50)), 4)
   expected = linear_paths.begin(cells, betas, 4)['linear_width']
   np.testing.assert_allclose(params.params['params']['linear_width'], expected)
@@ -59,7 +60,8 @@ def test_cells_are_the_whole_ones():
 
 def test_a_model_without_restoration_gets_a_new_one(monkeypatch):
   config = photos_lossy.get_config()
-  config.model.update(steps=5, features=2, latents=4, stride=4, image_kernel=4, restoration=3)
+  config.model.update(steps=5, features=2, latents=4, stride=4)
+  config.progressive.update(image_kernel=4, post_filter=3)
   shapes = jax.eval_shape(lambda: steps.create_state(
       config, from_config(config, (SIDE, SIDE, 3), 256), steps.create_optimizer(config),
       (SIDE, SIDE, 3)))
