@@ -223,8 +223,8 @@ def latents(runs, unit, directory):
     scale = test[unit] / test['nats']
     error = test['standard_error_nats']
     auxiliary = config.local.auxiliary if config.model.kind == 'local' else 0.0
-    rows.append((name, config.objective.beta, auxiliary, scale * test['kl_nats'], scale * test['nats'],
-                 scale * test['reconstruction_nats'],
+    rows.append((name, config.objective.beta, auxiliary, scale * test['kl_nats'],
+                 scale * test['nats'], scale * test['reconstruction_nats'],
                  np.nan if error in (None, np.inf) else scale * error,  # of one image there is none
                  test['images']))
   rows.sort(key=lambda row: (row[0], row[3]))

@@ -75,7 +75,7 @@ def _together(config):
   for key, value in FIXED.get(kind, {}).items():
     yield key, config[key] != value, f'{value} with model.kind={kind}'
   yield ('model.likelihood', binary != (config.data.name == 'omniglot'),
-         'bernoulli for data.name=omniglot, another for other data')
+         f'bernoulli for omniglot alone, and data.name is {config.data.name}')
   yield 'data.contrast', binary and config.data.contrast > 1, '1 for binary pixels'
   yield 'model.steps', kind == 'draw' and not m.steps, 'above 0 unless model.kind=local'
   for key in ('model.bin_width', 'model.gain'):

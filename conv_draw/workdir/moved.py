@@ -99,7 +99,7 @@ def migrate(stored):
     model.update(kind='progressive', likelihood='gaussian')
     stored['progressive'] = {}
   elif model.get('likelihood') == 'squared_error':
-    raise UserError('there is no model.likelihood=squared_error without model.linear_paths any more')
+    raise UserError('model.likelihood=squared_error is of model.kind=progressive alone now')
   kind = model.get('kind')
   gone = [key for key in GONE if old.get(key) and kind != 'progressive']
   if gone:
