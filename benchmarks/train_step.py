@@ -95,11 +95,11 @@ def measure(config, shape, repeats):
   memory = jax.local_devices()[0].memory_stats() or {}
   m, local = config.model, {}
   dtype = m.compute_dtype
-  if m.likelihood == 'local':
+  if m.kind == 'local':
     scored = pixels_scored(config, shape)
     local = {'pixels_per_second': round(batch_size * scored / step_seconds),
-             'local_dtype': m.local_dtype}
-    dtype = dtype if m.steps else m.local_dtype
+             'local_dtype': config.local.dtype}
+    dtype = dtype if m.steps else config.local.dtype
   peak = matmul_gflops(jnp.dtype(dtype))
   figures = local | {
       'images_per_second': round(batch_size / step_seconds, 3),
@@ -168,7 +168,7 @@ def main(argv):
 def run(config):
   config_lib.check(config)
   m = config.model
-  if m.kind != 'draw' or not m.stride or m.upper_features or m.likelihood == 'logistic_mixture':
+  if m.kind == 'vae' or not m.stride or m.upper_features or m.likelihood == 'logistic_mixture':
     raise UserError(
         'what is counted is the work of convolutional DRAW with one layer and the '
         "paper's pixels: choose such an experiment")

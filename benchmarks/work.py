@@ -21,15 +21,15 @@ def image_shape(config):
 def multiplications(config, shape):
   """Multiply-adds of one image's forward pass, counted as direct convolutions."""
   m = config.model
-  if m.likelihood != 'local':
-    return _recurrence(m, m.likelihood, shape)
-  of_canvas = _recurrence(m, m.local_canvas, shape) if m.steps else 0
-  return of_canvas + pixels_scored(config, shape) * _local_pixel(config, shape)
+  of_draw = _recurrence(config, shape) if m.steps else 0
+  if m.kind != 'local':
+    return of_draw
+  return of_draw + pixels_scored(config, shape) * _local_pixel(config, shape)
 
 
 def pixels_scored(config, shape):
   """How many pixels of an image local pixels see in a training step."""
-  return config.objective.pixels or shape[0] * shape[1]
+  return config.local.pixels or shape[0] * shape[1]
 
 
 def _local_pixel(config, shape):
@@ -49,13 +49,16 @@ def _local_pixel(config, shape):
   return sum(math.prod(x.shape) for x in jax.tree.leaves(params) if len(x.shape) == 2)
 
 
-def _recurrence(m, likelihood, shape):
-  """Of convolutional DRAW itself, with settings `config.model`."""
+def _recurrence(config, shape):
+  """Of convolutional DRAW itself."""
+  m, progressive = config.model, config.model.kind == 'progressive'
   height, width, c = shape
-  f, r = m.features, c * (2 if likelihood == 'gaussian' else 1)
+  f, r = m.features, c * (2 if m.likelihood == 'gaussian' and not progressive else 1)
   cells = -(-height // m.stride) * -(-width // m.stride)
-  side = m.image_kernel or (m.kernel if m.stride <= 2 else 2 * m.stride + 1)  # as `ConvDraw.side`
+  side = m.kernel if m.stride <= 2 else 2 * m.stride + 1  # as `ConvDraw.side`
+  if progressive:
+    side = config.progressive.image_kernel or side
   hidden = m.kernel**2 * (4 * f * 2 * f + 2 * f * 2 * m.latents + 4 * f * (m.latents + f))
   image = side**2 * (4 * f * c + 4 * f * r + f * r)
-  linear = 2 * m.stride**2 * c * m.latents if m.linear_paths else 0
+  linear = 2 * m.stride**2 * c * m.latents if progressive else 0
   return cells * (m.steps * (hidden + image + linear) + side**2 * c * 4 * f)

@@ -26,42 +26,41 @@ def from_config(config, image_shape, grey_levels):
   """The model that `config.model` describes.
 
   Args:
-    config: as experiments/default.py.
+    config: as experiments/default.py, with the section of its `model.kind`.
     image_shape: (H, W, C) of the data set's images; fully connected layers fit no other size.
     grey_levels: values of a pixel.
   Raises:
     ValueError: there is no such kind of model or likelihood.
   """
-  m = config.model
-  if m.linear_paths:
+  m, channels = config.model, image_shape[-1]
+  if m.kind == 'progressive':
+    p = config.progressive
     return Progressive(
-        image_shape[-1], m.steps, m.features, m.latents, m.kernel, m.stride, m.image_kernel,
-        m.price, m.restoration, jnp.dtype(m.compute_dtype), m.remat, grey_levels)
-  if m.likelihood != 'local':
-    return _draw(m, m.likelihood, image_shape, grey_levels)
-  draw, channels = None, image_shape[-1]
-  if m.steps:
-    draw = _draw(m, m.local_canvas, image_shape, grey_levels)
-  if m.local_numbers != 'real':
+        channels, m.steps, m.features, m.latents, m.kernel, m.stride, p.image_kernel, p.lmbda,
+        p.post_filter, jnp.dtype(m.compute_dtype), m.remat, grey_levels)
+  if m.kind != 'local':
+    return _draw(m, image_shape, grey_levels)
+  local = config.local
+  draw = _draw(m, image_shape, grey_levels) if m.steps else None
+  if local.numbers != 'real':
     return LocalDraw(draw, IntegerPixels(
-        channels, m.local_horizon, m.local_features, m.local_layers, m.mixtures,
-        m.local_numbers == 'whole', compute_dtype=jnp.dtype(m.local_dtype),
-        canvas=draw is not None))
-  kind = 'bernoulli' if m.local_canvas == 'bernoulli' else 'logistic_mixture'
+        channels, local.horizon, local.features, local.layers, local.mixtures,
+        local.numbers == 'whole', compute_dtype=jnp.dtype(local.dtype), canvas=draw is not None))
+  kind = 'bernoulli' if m.likelihood == 'bernoulli' else 'logistic_mixture'
   head = LocalPixels(
-      pixels.from_name(kind, grey_levels, m.mixtures), channels, m.local_horizon, m.local_features,
-      m.local_layers, jnp.dtype(m.local_dtype),
+      pixels.from_name(kind, grey_levels, local.mixtures), channels, local.horizon, local.features,
+      local.layers, jnp.dtype(local.dtype),
       canvas_channels=draw.pixels.canvas_channels(channels) if draw else 0,
-      position=m.local_position)
+      position=local.position)
   return LocalDraw(draw, head)
 
 
-def _draw(m, likelihood, image_shape, grey_levels):
-  """The `ConvDraw` or `Vae` of those settings `config.model`, for a pixel distribution."""
+def _draw(m, image_shape, grey_levels):
+  """The `ConvDraw` or `Vae` of those settings `config.model`."""
   upper = zip(m.upper_features, m.upper_latents, m.upper_strides, strict=True)
   shared = dict(
       channels=image_shape[-1],
-      pixels=pixels.from_name(likelihood, grey_levels, m.mixtures),
+      pixels=pixels.from_name(m.likelihood, grey_levels, m.mixtures),
       features=m.features,
       latents=m.latents,
       stride=m.stride,
@@ -72,8 +71,9 @@ def _draw(m, likelihood, image_shape, grey_levels):
   )
   if m.kind == 'vae':
     return Vae(**shared, depth=m.depth)
-  if m.kind != 'draw':
-    raise ValueError(f'no model {m.kind!r}: there are "draw" and "vae"')
+  if m.kind not in ('draw', 'local'):
+    raise ValueError(
+        f'no model {m.kind!r}: there are "draw", "vae", "local" and "progressive"')
   bins = Bins(m.bin_width or Bins().width, m.gain)
   return ConvDraw(
       **shared, iterations=m.steps, posterior=m.posterior, bins=bins, remat=m.remat)
@@ -81,9 +81,9 @@ def _draw(m, likelihood, image_shape, grey_levels):
 
 def while_training(config) -> dict[str, int]:
   """What `apply` is given besides keys and images in a training step."""
-  if config.model.likelihood == 'local':
-    return {'places': config.objective.pixels}
-  if config.model.linear_paths:
+  if config.model.kind == 'local':
+    return {'places': config.local.pixels}
+  if config.model.kind == 'progressive':
     return {'some': FILTERED}
   return {}
 
@@ -99,14 +99,14 @@ def loss(config, terms: objective.Elbo, inference: Any, step: jax.Array,
     axis_name: of the devices.
   """
   o = config.objective
-  if config.model.linear_paths:
+  if config.model.kind == 'progressive':
     return multi_rate.multi_rate(inference, _betas(config), axis_name).mean()
   if o.kl_warmup_steps:
     weight = jnp.minimum(1.0, (step + 1) / o.kl_warmup_steps)
     terms = terms._replace(kl_nats=weight * terms.kl_nats)
   bound = objective.bound(terms, o.beta, o.samples, o.bound)
-  if config.model.likelihood == 'local' and o.auxiliary:
-    bound = bound + o.auxiliary * inference.canvas_nats.reshape(-1, o.samples).mean(1)
+  if config.model.kind == 'local' and config.local.auxiliary:
+    bound = bound + config.local.auxiliary * inference.canvas_nats.reshape(-1, o.samples).mean(1)
   return bound.mean()
 
 
@@ -117,10 +117,10 @@ def initial_values(config, images) -> dict[str, Any]:
     images: `data.sets.Images` to train on.
   """
   m = config.model
-  if not m.linear_paths:
+  if m.kind != 'progressive':
     return {}
   betas, found = _betas(config), {}
-  if m.restoration:
+  if config.progressive.post_filter:
     found['restoration_size'] = initialisation.filter_scale(betas)
   if not config.train.start_from:
     found |= initialisation.of_images(images, m.stride, betas, m.latents, config.train.seed)
@@ -128,6 +128,5 @@ def initial_values(config, images) -> dict[str, Any]:
 
 
 def _betas(config):
-  """[T] of the multi-rate loss; of all rates alike without one."""
-  o = config.objective
-  return multi_rate.betas(o.progressive or o.beta, o.beta, config.model.steps)
+  """[T] of the multi-rate loss."""
+  return multi_rate.betas(config.progressive.first_beta, config.objective.beta, config.model.steps)

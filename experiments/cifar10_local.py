@@ -8,18 +8,19 @@ core with matrix units (AMX), beside other work: 245,298 parameters, 40,000 step
 after 4 minutes.
 """
 
+from conv_draw.workdir.config import set_kind
 from experiments import cifar10
 
 
 def get_config():
   config = cifar10.get_config()
   config.data.flips = True
-  config.model.likelihood = 'local'
   config.model.steps = 0
-  config.model.local_horizon = 4
-  config.model.local_features = 256
-  config.model.local_layers = 3
-  config.model.local_dtype = 'bfloat16'
+  set_kind(config, 'local')
+  config.local.horizon = 4
+  config.local.features = 256
+  config.local.layers = 3
+  config.local.dtype = 'bfloat16'
   config.train.optimizer = 'muon'
   config.train.batch_size = 128
   config.train.learning_rate = 6e-3

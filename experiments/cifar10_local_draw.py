@@ -2,7 +2,7 @@
 
   python launch.py --config=experiments/cifar10_local_draw.py --workdir=runs/cifar10_local_first \\
       --config.train.start_from=conv_draw/pretrained/cifar10 --config.train.steps=8000 \\
-      --config.train.learning_rate=1e-3 --config.objective.auxiliary=0.1
+      --config.train.learning_rate=1e-3 --config.local.auxiliary=0.1
   python launch.py --config=experiments/cifar10_local_draw.py \\
       --config.train.start_from=runs/cifar10_local_first
 
@@ -12,16 +12,17 @@ with matrix units (AMX), beside other work. With an auxiliary weight of 0.02 in 
 held 0.034 after 1,000 steps.
 """
 
+from conv_draw.workdir.config import set_kind
 from experiments import cifar10_small
 
 
 def get_config():
   config = cifar10_small.get_config()
   config.data.flips = True
-  config.model.likelihood = 'local'
-  config.model.local_dtype = 'bfloat16'
-  config.objective.pixels = 256
-  config.objective.auxiliary = 0.07
+  set_kind(config, 'local')
+  config.local.dtype = 'bfloat16'
+  config.local.pixels = 256
+  config.local.auxiliary = 0.07
   config.train.optimizer = 'muon'
   config.train.steps = 9000
   config.train.learning_rate = 3e-3
@@ -30,4 +31,4 @@ def get_config():
 
 def get_sweep():
   """What latents cost: the larger the auxiliary weight, the more they hold."""
-  return [{'objective.auxiliary': weight} for weight in (0.0, 0.02, 0.05, 0.1, 0.2)]
+  return [{'local.auxiliary': weight} for weight in (0.0, 0.02, 0.05, 0.1, 0.2)]

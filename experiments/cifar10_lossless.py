@@ -11,8 +11,8 @@ from experiments import cifar10_local
 
 def get_config():
   config = cifar10_local.get_config()
-  config.model.local_numbers = 'whole'
-  config.model.local_features = 192
-  config.model.local_layers = 2
+  config.local.numbers = 'whole'
+  config.local.features = 192
+  config.local.layers = 2
   config.train.steps = 16_000
   return config

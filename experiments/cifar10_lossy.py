@@ -1,9 +1,9 @@
-"""CIFAR-10 at every rate from one file: convolutional DRAW as a progressive codec.
+"""CIFAR-10 at every rate from one file: a transform codec with convolutional DRAW's decoder.
 
   python launch.py --config=experiments/cifar10_lossy.py
 
-Beyond the paper: photos_lossy.py on 32x32 pixels, whose cells are 4x4; 2,000 steps without
-restoration and 500 of it alone are the model in conv_draw/pretrained/cifar10_lossy, whose card has
+Beyond the paper: photos_lossy.py on 32x32 pixels, whose cells are 4x4; 2,000 steps without the
+post-filter and 500 of it alone are the model in conv_draw/pretrained/cifar10_lossy, whose card has
 its figures. The command above trains both at once, of which 40 steps were run (at 0.31 bits/dim
 25.1 dB, at 0.51 28.5).
 """
@@ -17,10 +17,10 @@ def get_config():
   config.data.crop = 0
   config.data.contrast = 1.0
   config.model.stride = 4
-  config.model.image_kernel = 0
   config.model.steps = 14
   config.model.latents = 16
-  config.objective.progressive = 1 / 4000
+  config.progressive.image_kernel = 0
+  config.progressive.first_beta = 1 / 4000
   config.objective.beta = 1 / 10
   config.train.batch_size = 64
   config.train.learning_rate = 1e-3

@@ -7,19 +7,19 @@ with matrix units (AMX), beside other work: 263,937 parameters. h = 8 and 6,000 
 without the pixels' places ended at 93.91 (first 2,000 images).
 """
 
+from conv_draw.workdir.config import set_kind
 from experiments import omniglot
 
 
 def get_config():
   config = omniglot.get_config()
-  config.model.likelihood = 'local'
-  config.model.local_canvas = 'bernoulli'
   config.model.steps = 0
-  config.model.local_horizon = 10
-  config.model.local_features = 256
-  config.model.local_layers = 3
-  config.model.local_position = True
-  config.model.local_dtype = 'bfloat16'
+  set_kind(config, 'local')
+  config.local.horizon = 10
+  config.local.features = 256
+  config.local.layers = 3
+  config.local.position = True
+  config.local.dtype = 'bfloat16'
   config.train.optimizer = 'muon'
   config.train.steps = 13_000
   config.train.batch_size = 128

@@ -10,20 +10,20 @@ With a learning rate of 2e-3, h = 4 and no auxiliary cost they collapsed, to 0.1
 2,000 steps (first 2,000 test images).
 """
 
+from conv_draw.workdir.config import set_kind
 from experiments import omniglot_small
 
 
 def get_config():
   config = omniglot_small.get_config()
-  config.model.likelihood = 'local'
-  config.model.local_canvas = 'bernoulli'
-  config.model.local_position = True
-  config.model.local_horizon = 8
-  config.model.local_features = 256
-  config.model.local_layers = 3
-  config.model.local_dtype = 'bfloat16'
-  config.objective.pixels = 256
-  config.objective.auxiliary = 0.02
+  set_kind(config, 'local')
+  config.local.position = True
+  config.local.horizon = 8
+  config.local.features = 256
+  config.local.layers = 3
+  config.local.dtype = 'bfloat16'
+  config.local.pixels = 256
+  config.local.auxiliary = 0.02
   config.train.optimizer = 'muon'
   config.train.learning_rate = 1e-3
   config.train.steps = 5000
@@ -32,4 +32,4 @@ def get_config():
 
 def get_sweep():
   """What latents cost: the larger the auxiliary weight, the more they hold."""
-  return [{'objective.auxiliary': weight} for weight in (0.0, 0.02, 0.1, 0.3, 1.0)]
+  return [{'local.auxiliary': weight} for weight in (0.0, 0.02, 0.1, 0.3, 1.0)]

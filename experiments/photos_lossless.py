@@ -3,7 +3,7 @@
   python launch.py --config=experiments/photos_lossless.py --config.data.data_dir=FOLDER \\
       --workdir=runs/photos_ranged
   python launch.py --config=experiments/photos_lossless.py --config.data.data_dir=FOLDER \\
-      --workdir=runs/photos_lossless --config.model.local_numbers=whole \\
+      --workdir=runs/photos_lossless --config.local.numbers=whole \\
       --config.train.start_from=runs/photos_ranged --config.train.learning_rate=3e-3 \\
       --config.train.steps=12000
 
@@ -20,6 +20,6 @@ def get_config():
   config.data.name = 'folder'
   config.data.crop = 64
   config.data.grey = 0.1
-  config.model.local_numbers = 'ranged'
+  config.local.numbers = 'ranged'
   config.train.steps = 24_000
   return config

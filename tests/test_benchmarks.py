@@ -15,7 +15,9 @@ from conv_draw import GaussianPixels
 from conv_draw.codec import image as image_lib
 from conv_draw.model import layers, objective
 from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.workdir.config import set_kind
 from tests.program import QUICK, ROOT
+from tests.tiny import local
 
 PEER = '''
 import json, sys
@@ -74,17 +76,16 @@ def test_multiplications_are_those_of_the_compiled_plain_convolutions(config, mo
 
 
 def test_work_of_local_pixels_is_that_of_their_canvas_and_of_the_pixels_scored(config):
-  config.model.update(likelihood='local', local_features=4, local_layers=2, local_horizon=1)
-  config.objective.pixels = 10
+  local(config, layers=2, pixels=10)
   shape = (8, 8, 1)
   config.model.steps = 0
   one = 4 * 1 + 3 + 2  # four neighbours, the edges, reference and spread
   head = lambda inputs: 10 * (inputs * 4 + 2 * 4 * 4 + 4 * 15)
   assert work.multiplications(config, shape) == head(one)
   config.model.steps = 2
-  local = work.multiplications(config, shape)
-  config.model.likelihood = 'gaussian'
-  assert local == work.multiplications(config, shape) + head(one + 25 + 2)
+  both = work.multiplications(config, shape)
+  set_kind(config, 'draw')
+  assert both == work.multiplications(config, shape) + head(one + 25 + 2)
 
 
 def test_accelerators_get_bfloat16_convolutions_and_float32_sums(images, monkeypatch):

@@ -12,8 +12,10 @@ import pytest
 from conv_draw.build import from_config
 from conv_draw.data import sets
 from conv_draw.machine.devices import AXIS
-from conv_draw.model import linear_paths, objective, restoration
+from conv_draw.progressive import initialisation, objective, transform
 from conv_draw.training import steps
+from conv_draw.workdir import config as config_lib
+from conv_draw.workdir import settings
 from experiments import default
 
 NAMES = sorted(
@@ -36,9 +38,10 @@ def load(name):
 
 def way(config):
   """What decides which code a step runs, beside sizes."""
-  m, o, t = config.model, config.objective, config.train
-  return (m.kind, m.likelihood, m.local_numbers, m.local_canvas, m.posterior, m.linear_paths,
-          bool(m.steps), bool(o.progressive), o.bound, t.optimizer, t.part, bool(t.ema_decay))
+  m, t = config.model, config.train
+  numbers = config.local.numbers if m.kind == 'local' else ''
+  return (m.kind, m.likelihood, numbers, m.posterior, bool(m.steps), config.objective.bound,
+          t.optimizer, t.part, bool(t.ema_decay))
 
 
 def shrink(config):
@@ -46,10 +49,13 @@ def shrink(config):
   few = tuple(3 for _ in config.model.upper_strides)
   config.model.update(
       steps=min(config.model.steps, 2), features=3, latents=2, mixtures=2, upper_features=few,
-      upper_latents=few, restoration=min(config.model.restoration, 4))
+      upper_latents=few)
   shape = (4, 4, 1)
-  if config.model.linear_paths:  # which begin after some iterations, and have cells
-    config.model.steps = linear_paths.TURNS + 2
+  if config.model.kind == 'local':
+    config.local.mixtures = 2
+  if config.model.kind == 'progressive':  # whose context begins after some iterations
+    config.progressive.post_filter = min(config.progressive.post_filter, 4)
+    config.model.steps = transform.INTERLACED + 2
     shape = (2 * config.model.stride, 3 * config.model.stride, 3)
   return from_config(config, shape, 256), shape
 
@@ -58,9 +64,11 @@ FIRST = {way(load(name)): name for name in reversed(NAMES)}  # of those that run
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_experiment_has_the_keys_of_default_and_takes_a_step(name):
+def test_experiment_has_the_keys_of_its_kind_and_takes_a_step(name):
   config = load(name)
-  assert dict(keys(config.to_dict())) == dict(keys(default.get_config().to_dict()))
+  assert dict(keys(config.to_dict())) == {
+      s.key: type(s.default) for s in settings.of(config.model.kind)}
+  config_lib.check(config)
   assert config.data.name in sets.NAMES
   # Built at its own size, without computing anything...
   shape = SHAPES.get(config.data.name, (32, 32, 3))
@@ -89,14 +97,14 @@ def test_experiment_has_the_keys_of_default_and_takes_a_step(name):
 
 
 # Parameters without a gradient, and why.
-LINEAR = {
-    # The means of q_t are rounded with RDOQ, through which no gradient passes (`latents.thrifty`).
-    r'encoder_.*|posterior|posterior_bias|linear_read',
+PROGRESSIVE = {
+    # The means of q_t are quantised with RDOQ, through which no gradient passes.
+    r'linear_read',
     # Chosen before training: quantisation steps, coefficients and their distortion weights.
     r'posterior_log_sigma|linear_width|linear_component|linear_worth|restoration_size'}
 WITHOUT_GRADIENT = {
-    'photos_lossy': LINEAR,
-    'cifar10_lossy': LINEAR,
+    'photos_lossy': PROGRESSIVE,
+    'cifar10_lossy': PROGRESSIVE,
 }
 
 
@@ -112,12 +120,13 @@ def first_state(config, model, images):
   create = functools.partial(
       steps.create_state, config, model, optax.identity(), images.shape[1:])
   params = jax.tree.map(np.asarray, jax.jit(create)().params)
-  if config.model.linear_paths:
-    betas = objective.betas(config.objective.progressive, config.objective.beta, model.iterations)
-    parts = linear_paths.begin(
-        linear_paths.cells(images, model.stride), betas, config.model.latents)
-    parts['restoration_size'] = restoration.size_of_errors(betas)
-    params = {'params': {**params['params'], **jax.tree.map(np.float32, parts)}}
+  if config.model.kind == 'progressive':
+    betas = objective.betas(
+        config.progressive.first_beta, config.objective.beta, model.iterations)
+    parts = initialisation.transforms(
+        initialisation.cells(images, model.stride), betas, config.model.latents)
+    parts['restoration_size'] = initialisation.filter_scale(betas)
+    params = {'params': {**params['params'], **parts}}
   zero = np.zeros((), np.int32)
   return steps.TrainState(zero, zero, params, None, None)
 

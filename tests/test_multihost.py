@@ -18,8 +18,8 @@ ARGUMENTS = [*TINY, '--config.evaluate.batch_size=16']
 # The multi-rate loss, with means over the whole batch: a few steps, of which losses are compared.
 PROGRESSIVE = (
     '--config=experiments/photos_lossy.py', '--config.data.crop=16', '--config.model.steps=4',
-    '--config.model.features=4', '--config.model.latents=2', '--config.model.encoder_features=2',
-    '--config.model.restoration=4', '--config.train.log_every=1', '--config.train.steps=2',
+    '--config.model.features=4', '--config.model.latents=2',
+    '--config.progressive.post_filter=4', '--config.train.log_every=1', '--config.train.steps=2',
     '--config.evaluate.batch_size=4', '--config.evaluate.max_images=4')
 
 

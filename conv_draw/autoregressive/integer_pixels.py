@@ -88,7 +88,7 @@ class IntegerPixels(Float32Parameters, nn.Module):
     if most * (2 ** BITS[-1] - 1) > COLUMN_MOST:  # else the fewest bits always fit
       raise UserError(
           f'sums of {most} products are not exact in float32: of local pixels in whole numbers, '
-          'lower --config.model.local_features or --config.model.local_horizon')
+          'lower --config.local.features or --config.local.horizon')
     self.first, self.residual, self.last = layers(
         self.param, inputs, self.features, self.residual_layers, outputs)
 

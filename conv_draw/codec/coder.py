@@ -104,16 +104,17 @@ class Coder:
     """
     workdir = arguments.path(workdir, 'workdir')
     config = config_lib.load(workdir)
-    if config.model.kind != 'draw':
+    if config.model.kind == 'vae':
       raise UserError(
           f'{workdir} has model.kind={config.model.kind}: coding needs iterations, as draw has')
-    if not config.model.steps and config.model.local_numbers != 'whole':
+    integer = config.model.kind == 'local' and config.local.numbers == 'whole'
+    if not config.model.steps and not integer:
       raise UserError(
-          f'{workdir} has model.steps=0 and model.local_numbers={config.model.local_numbers}: '
+          f'{workdir} has model.steps=0 and local.numbers={config.local.numbers}: '
           'without latents, the codec needs whole numbers')
     run = trained.load(config, workdir)
     model, params = run.model, run.params
-    if isinstance(model, LocalDraw) and config.model.local_numbers != 'whole':
+    if isinstance(model, LocalDraw) and not integer:
       # What its canvas says of pixels is a model of its own.
       model, params = model.draw, {'params': params['params']['draw']}
     name = os.path.basename(os.path.abspath(workdir))

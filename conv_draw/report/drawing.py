@@ -18,7 +18,7 @@ def pictures(run, canvas, keys):
   """What a run's model shows where it has come to some canvases.
 
   Args:
-    run: a `trained.Run`; its `figures.pixels` says which, if there is a choice.
+    run: a `trained.Run`; its `local.figures` says which, if there is a choice.
     canvas: [B, H, W, R].
     keys: [B], one per image, for pixels that are drawn.
   Returns:
@@ -26,7 +26,7 @@ def pictures(run, canvas, keys):
   """
   model = run.model
   if not isinstance(model, LocalDraw) or (
-      model.draw and run.config.figures.pixels == 'canvas'):
+      model.draw and run.config.local.figures == 'canvas'):
     return _mean(model)(canvas)
   (uniforms, draw), size = _draw(model), canvas.shape[1:3]
   total, _ = local_pixels.diagonals(size, model.head.horizon)

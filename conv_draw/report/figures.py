@@ -129,7 +129,7 @@ def _original(run):
   if not isinstance(run.model, LocalDraw):
     return 'original'
   return 'original; below,\n' + (
-      'drawn pixels' if run.config.figures.pixels == 'sampled' else "the canvas's mean")
+      'drawn pixels' if run.config.local.figures == 'sampled' else "the canvas's mean")
 
 
 def figure_2(run, directory):
@@ -221,9 +221,10 @@ def latents(runs, unit, directory):
   rows = []
   for name, config, test in runs:
     scale = test[unit] / test['nats']
-    o, error = config.objective, test['standard_error_nats']
-    rows.append((name, o.beta, o.auxiliary, scale * test['kl_nats'], scale * test['nats'],
-                 scale * test['reconstruction_nats'],
+    error = test['standard_error_nats']
+    auxiliary = config.local.auxiliary if config.model.kind == 'local' else 0.0
+    rows.append((name, config.objective.beta, auxiliary, scale * test['kl_nats'],
+                 scale * test['nats'], scale * test['reconstruction_nats'],
                  np.nan if error in (None, np.inf) else scale * error,  # of one image there is none
                  test['images']))
   rows.sort(key=lambda row: (row[0], row[3]))

@@ -43,7 +43,8 @@ def run(mode, config, workdir):
 def _check_is_of(config, workdir):
   """Raises `UserError` unless a configuration describes the model in a workdir."""
   differing = [k for k in config_lib.differences(config_lib.load(workdir), config)
-               if k.startswith('model.') or k == 'train.ema_decay']
+               if k.startswith(('model.', 'local.', 'progressive.', 'train.ema_decay'))
+               and not config_lib.may_change(k)]
   if differing:
     raise UserError(
         f'{workdir} was trained with another {differing[0]}: leave out --config and '

@@ -48,8 +48,8 @@ def kind(config):
     name = 'IWAE' if o.bound == 'iwae' else 'Deep VAE' if m.stride else 'VAE'
   else:
     name = 'Conv DRAW' if m.stride else 'DRAW'
-  if m.likelihood == 'local':
-    return f'{name} + local pixels' if m.kind == 'vae' or m.steps else 'Local pixels'
+  if m.kind == 'local':
+    return f'{name} + local pixels' if m.steps else 'Local pixels'
   return name
 
 
@@ -64,8 +64,8 @@ def describe(config):
     extras.append('logistic mixture')
   if o.beta != 1:
     extras.append(f'beta = {o.beta:g}')
-  if o.auxiliary:
-    extras.append(f'auxiliary {o.auxiliary:g}')
+  if m.kind == 'local' and config.local.auxiliary:
+    extras.append(f'auxiliary {config.local.auxiliary:g}')
   return kind(config) + (f' ({", ".join(extras)})' if extras else '')
 
 

@@ -4,117 +4,100 @@ import json
 import math
 import os
 
-from ml_collections import config_dict
-
 from conv_draw.errors import UserError, reason
 from conv_draw.machine.files import write_file
-from conv_draw.workdir import settings
+from conv_draw.workdir import moved, settings
+from conv_draw.workdir.moved import Config
 
-LINEAR_STEPS = 4  # iterations that linear paths need: more than `linear_paths.TURNS`
+PROGRESSIVE_STEPS = 4  # iterations that a progressive model needs
+# Settings that a `model.kind` leaves no choice about.
+FIXED = {
+    'vae': {'model.posterior': 'gaussian', 'train.optimizer': 'adam'},
+    'progressive': {
+        'model.posterior': 'rounded', 'model.likelihood': 'gaussian', 'model.bin_width': 0.0,
+        'model.gain': 0.0, 'objective.bound': 'elbo', 'objective.samples': 1},
+}
+
+
+def defaults():
+  """Every setting of `model.kind=draw` at its default."""
+  sections = {}
+  for setting in settings.of('draw'):
+    section, name = setting.key.split('.')
+    sections.setdefault(section, {})[name] = setting.default
+  return _of_sections(sections)
+
+
+def set_kind(config, kind):
+  """Changes `model.kind`; the section of the new kind, at its defaults, replaces the old kind's."""
+  config.model.kind = kind
+  with config.unlocked():
+    for section in set(settings.KINDS) & set(config):
+      del config[section]
+    if kind in settings.KINDS:
+      config[kind] = Config({s.key.split('.')[1]: s.default for s in settings.of(kind)
+                             if s.key.startswith(f'{kind}.')})
+
+
+def _of_sections(sections):
+  """The locked `Config` of a dict of dicts."""
+  return Config({name: Config(section) if isinstance(section, dict) else section
+                 for name, section in sections.items()}).lock()
 
 
 def check(config):
   """Raises `UserError` for the first setting whose value makes no sense."""
   flat = _flat(config.to_dict())
-  for setting in settings.SETTINGS:
+  kind = flat.get('model.kind')
+  for section in settings.KINDS:
+    if (section in config) != (section == kind):
+      raise UserError(
+          f'--config.model.kind={kind} {"needs" if section == kind else "does not go with"} a '
+          f'section config.{section}: choose an experiment of that kind')
+  for setting in settings.of(kind):
     if setting.key not in flat:
       raise UserError(
           f'the config has no setting {setting.key}: it was written by another version of this '
           'program; add the setting, as conv_draw/workdir/settings.py has it')
-  for setting in settings.SETTINGS:
+  for setting in settings.of(kind):
     _check_one(setting, flat[setting.key])
-  local = flat['model.likelihood'] == 'local'
-  key = 'model.local_canvas' if local else 'model.likelihood'
-  if (flat[key] == 'bernoulli') != (flat['data.name'] == 'omniglot'):
-    raise UserError(
-        f'--config.{key}={flat[key]} does not go with --config.data.name={flat["data.name"]}: '
-        'bernoulli is for omniglot, the others for the rest')
-  _check_local(flat, local)
-  _check_codecs(flat, local, flat[key])
   _check_upper(flat)
-  if flat['model.kind'] == 'vae' and flat['model.posterior'] != 'gaussian':
-    raise UserError('--config.model.posterior can only be gaussian with --config.model.kind=vae')
+  for key, wrong, rule in _together(config):
+    if wrong:
+      raise UserError(f'--config.{key} is {flat[key]!r}; it must be {rule}')
 
 
-def _check_local(flat, local):
-  """What only local pixels have is left alone without them."""
-  draws = flat['model.kind'] == 'draw'
-  if draws and not flat['model.steps'] and not local:
-    raise UserError(
-        '--config.model.steps=0, no latents, is of local pixels: give --config.model.likelihood='
-        'local too')
-  latents = local and (flat['model.steps'] or not draws)
-  if flat['objective.auxiliary'] and not latents:
-    raise UserError('--config.objective.auxiliary weighs the canvas that local pixels see: there '
-                    'is none; leave it at 0')
-  part = flat['train.part']
-  if part in ('head', 'draw') and not latents:
-    raise UserError(f'--config.train.part={part} is of local pixels that see a canvas: there is '
-                    'none; leave it at all')
-  if part == 'restoration' and not flat['model.restoration']:
-    raise UserError('--config.train.part=restoration needs --config.model.restoration: it is 0')
-  numbers = flat['model.local_numbers']
-  if numbers != 'real':
-    if not local or flat['model.local_position']:
-      raise UserError(
-          f'--config.model.local_numbers={numbers} is of local pixels: give '
-          '--config.model.likelihood=local, and no local_position')
-    if flat['model.local_canvas'] == 'bernoulli':
-      raise UserError(f'--config.model.local_numbers={numbers} is of pixels of 256 values: leave '
-                      'it at real')
-    if not flat['objective.pixels']:
-      raise UserError(f'--config.model.local_numbers={numbers} learns from pixels drawn at random: '
-                      'give --config.objective.pixels')
-  if flat['train.optimizer'] == 'muon' and not draws:
-    raise UserError('--config.train.optimizer=muon is not of --config.model.kind=vae: leave it at '
-                    'adam')
-
-
-def _check_codecs(flat, local, likelihood):
-  """What serves codecs goes together."""
-  posterior, stride, kernel = (
-      flat[f'model.{name}'] for name in ('posterior', 'stride', 'image_kernel'))
-  draws = flat['model.kind'] == 'draw' and flat['model.steps'] > 0
-  if kernel and kernel % 2 == 0 and kernel != stride or kernel and not (draws and stride):
-    raise UserError(
-        f'--config.model.image_kernel is {kernel}; with model.stride={stride} it can be odd, or '
-        f'{stride or 1}, and is of model.kind=draw')
-  if flat['data.contrast'] > 1 and likelihood == 'bernoulli':
-    raise UserError('--config.data.contrast is of grey values: leave it at 1 with pixels of two')
-  if flat['model.encoder_features'] and not draws:
-    raise UserError('--config.model.encoder_features is of --config.model.kind=draw')
-  if flat['model.price'] and posterior != 'rounded':
-    raise UserError('--config.model.price is of --config.model.posterior=rounded')
-  if flat['model.bin_width'] and posterior not in ('rounded', 'uniform'):
-    raise UserError('--config.model.bin_width is of --config.model.posterior=rounded or uniform')
-  if flat['model.gain'] and (posterior not in ('rounded', 'uniform') or flat['model.linear_paths']):
-    raise UserError('--config.model.gain is of --config.model.posterior=rounded or uniform, '
-                    'without linear_paths, which have their own')
-  if flat['objective.kl_warmup_steps'] and flat['objective.bound'] != 'elbo':
-    raise UserError('--config.objective.kl_warmup_steps is of --config.objective.bound=elbo')
-  if flat['model.linear_paths']:
-    if not draws or not stride or flat['model.steps'] < LINEAR_STEPS:
-      raise UserError('--config.model.linear_paths needs cells and iterations: --config.model.kind='
-                      f'draw, stride at least 1 and steps at least {LINEAR_STEPS}')
-    if posterior not in ('rounded', 'uniform') or likelihood not in ('gaussian', 'squared_error'):
-      raise UserError('--config.model.linear_paths goes with --config.model.likelihood=gaussian or '
-                      'squared_error and --config.model.posterior=rounded or uniform')
-  if flat['model.restoration'] and not (
-      flat['model.linear_paths'] and likelihood == 'squared_error' and
-      flat['objective.progressive']):
-    raise UserError('--config.model.restoration goes with --config.model.linear_paths, '
-                    'likelihood=squared_error and objective.progressive')
-  o = 'objective.'
-  if flat[o + 'progressive'] and (
-      not draws or local or flat[o + 'bound'] != 'elbo' or flat[o + 'samples'] != 1):
-    raise UserError('--config.objective.progressive is of --config.model.kind=draw without local '
-                    'pixels, with objective.bound=elbo and objective.samples=1')
+def _together(config):
+  """Yields (key, whether its value does not go with other settings, what it must be)."""
+  kind, m, o = config.model.kind, config.model, config.objective
+  binary, quantised = m.likelihood == 'bernoulli', m.posterior in ('rounded', 'uniform')
+  parts = ['all', 'decoder']
+  for key, value in FIXED.get(kind, {}).items():
+    yield key, config[key] != value, f'{value} with model.kind={kind}'
+  yield ('model.likelihood', binary != (config.data.name == 'omniglot'),
+         f'bernoulli for omniglot alone, and data.name is {config.data.name}')
+  yield 'data.contrast', binary and config.data.contrast > 1, '1 for binary pixels'
+  yield 'model.steps', kind == 'draw' and not m.steps, 'above 0 unless model.kind=local'
+  for key in ('model.bin_width', 'model.gain'):
+    yield key, config[key] and not quantised, '0 unless model.posterior=rounded or uniform'
+  yield 'objective.kl_warmup_steps', o.kl_warmup_steps and o.bound != 'elbo', '0 with bound=iwae'
+  if kind == 'local':
+    x, parts = config.local, parts + ['head', 'draw'] * (m.steps > 0)
+    yield 'local.auxiliary', x.auxiliary and not m.steps, '0 with model.steps=0'
+    yield ('local.numbers', x.numbers != 'real' and (binary or x.position or not x.pixels),
+           'real with binary pixels, local.position or local.pixels=0')
+  if kind == 'progressive':
+    x, parts = config.progressive, parts + ['post_filter'] * (config.progressive.post_filter > 0)
+    yield 'model.stride', not m.stride, f'at least 1 with model.kind={kind}'
+    yield 'model.steps', m.steps < PROGRESSIVE_STEPS, f'at least {PROGRESSIVE_STEPS}'
+    yield ('progressive.image_kernel', x.image_kernel % 2 == 0 and
+           x.image_kernel not in (0, m.stride), f'odd, or model.stride={m.stride}')
+  yield 'train.part', config.train.part not in parts, ' or '.join(parts)
 
 
 def is_binary(config):
   """Whether pixels have two values, and likelihoods are given in nats."""
-  m = config.model
-  return (m.local_canvas if m.likelihood == 'local' else m.likelihood) == 'bernoulli'
+  return config.model.likelihood == 'bernoulli'
 
 
 def _check_one(setting, value):
@@ -122,7 +105,9 @@ def _check_one(setting, value):
   key, rule = setting.key, setting.rule
   if isinstance(rule, tuple):
     if value not in rule:
-      raise UserError(f'--config.{key} is {value!r}; it can be ' + ' or '.join(rule))
+      raise UserError(f'--config.{key} is {value!r}; it ' + (
+          f'is {moved.VALUES[value]} now' if value in moved.VALUES else
+          'can be ' + ' or '.join(rule)))
     return
   if rule == settings.ANY:
     return
@@ -134,6 +119,8 @@ def _check_one(setting, value):
     kept = value >= 1
   elif rule == settings.NOT_NEGATIVE:
     kept = value >= 0
+  elif rule == settings.POSITIVE:
+    kept = value > 0
   elif rule == settings.FRACTION:
     kept = 0 <= value < 1
   else:
@@ -167,17 +154,20 @@ def get_config(workdir):
 
 
 def load(workdir):
-  """Reads `config.json`; `UserError` if there is none, or one that `check` refuses."""
+  """Reads `config.json` of any age; `UserError` if there is none, or one that `check` refuses."""
   path = os.path.join(workdir, 'config.json')
   try:
     with open(path) as f:
       stored = dict(_tuples(json.load(f)))
+    moved.migrate(stored)
     # What was not yet a setting when this was written was as its default is.
-    for setting in settings.SETTINGS:
+    for setting in settings.of(stored.get('model', {}).get('kind')):
       section, name = setting.key.split('.')
       if section in stored:
         stored[section].setdefault(name, setting.default)
-    config = config_dict.ConfigDict(stored).lock()
+    config = _of_sections(stored)
+  except UserError as e:
+    raise UserError(f'{path}: {e}; an earlier version of this program reads it') from None
   except FileNotFoundError:
     raise UserError(
         f'{path} does not exist: train first (python launch.py --config=FILE '
@@ -212,7 +202,7 @@ def changes(config, workdir):
 
 def check_continues(config, workdir):
   """Raises `UserError` if the workdir was written with settings that do not go with `config`."""
-  changed = {k: values for k, values in changes(config, workdir).items() if not _may_change(k)}
+  changed = {k: values for k, values in changes(config, workdir).items() if not may_change(k)}
   if changed:
     key, (old, new) = next(iter(changed.items()))
     more = f' and {len(changed) - 1} more' if len(changed) > 1 else ''
@@ -221,7 +211,7 @@ def check_continues(config, workdir):
         'use another --workdir, or the settings in its config.json')
 
 
-def _may_change(key):
+def may_change(key):
   """Whether a run may be continued with another value of a setting.
 
   One of another version, which the table lacks, is taken for the others of its section.

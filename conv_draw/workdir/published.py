@@ -57,15 +57,18 @@ def listing():
     result = (f'{test["nats"]:.2f} nats' if config_lib.is_binary(config)
               else f'{test["bits_per_dim"]:.3f} bits/dim')
     size = os.path.getsize(os.path.join(workdir, FILE))
-    yield f'{name:20} {size / 1e6:4.1f} MB  {data:30} {result:15} {_coded(config.model)}'
+    yield f'{name:20} {size / 1e6:4.1f} MB  {data:30} {result:15} {_coded(config)}'
 
 
-def _coded(m):
-  """What a model of settings `m` is for in the codec, in a word or two."""
-  if m.likelihood == 'local' and m.local_numbers == 'whole':
+def _coded(config):
+  """What a model is for in the codec, in a word or two."""
+  m = config.model
+  if m.kind == 'local' and config.local.numbers == 'whole':
     return 'lossless files'
+  if m.kind == 'progressive':
+    return 'lossy files'
   if m.posterior in ('rounded', 'uniform'):
-    return 'lossy files' if m.likelihood == 'squared_error' else 'lossy and lossless files'
+    return 'lossy and lossless files'
   return 'archives' if m.steps else ''
 
 

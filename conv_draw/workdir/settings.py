@@ -9,6 +9,7 @@ from typing import NamedTuple
 AT_LEAST_1 = 'at least 1'
 NOT_NEGATIVE = 'at least 0'
 FRACTION = 'at least 0 and below 1'
+POSITIVE = 'above 0'
 ODD = 'odd'
 ANY = 'anything'  # of the default's type; if not all goes, it is checked elsewhere
 TOO_LARGE = 2**32  # for all numbers that are whole: seeds have 32 bits
@@ -17,7 +18,8 @@ TOO_LARGE = 2**32  # for all numbers that are whole: seeds have 32 bits
 STAYS, CHANGES, SHOWN = 'stays', 'changes', 'shown'
 
 
-LIKELIHOODS = ('gaussian', 'squared_error', 'logistic_mixture', 'bernoulli')
+# Kinds of models beyond the paper, each with a section of settings of that name.
+KINDS = ('local', 'progressive')
 
 
 class Setting(NamedTuple):
@@ -62,30 +64,18 @@ SETTINGS = (
     Setting('data.workers', 0, NOT_NEGATIVE, CHANGES,
             'imagenet, folder: processes that read and decode; 0 = one thread'),
 
-    # The model. Its first layer is the one at the pixels.
-    Setting('model.kind', 'draw', ('draw', 'vae'), STAYS, 'vae is without recurrence'),
-    Setting('model.likelihood', 'gaussian', LIKELIHOODS + ('local',), STAYS,
-            'of the pixels; bernoulli is for omniglot; local: pixels see their neighbours; '
-            'squared_error: Gaussian, of a standard deviation of one grey level, for codecs'),
-    Setting('model.mixtures', 5, AT_LEAST_1, STAYS, 'logistic_mixture, local: components'),
-    Setting('model.local_canvas', 'gaussian', LIKELIHOODS, STAYS,
-            'local: what the canvas is a picture in; bernoulli: the pixels are binary too'),
-    Setting('model.local_horizon', 3, AT_LEAST_1, STAYS,
-            'local: h, rows above and columns to either side that a pixel sees'),
-    Setting('model.local_features', 160, AT_LEAST_1, STAYS, 'local: hidden units'),
-    Setting('model.local_layers', 2, NOT_NEGATIVE, STAYS, 'local: hidden layers after the first'),
-    Setting('model.local_position', False, ANY, STAYS, 'local: pixels see where they are'),
-    Setting('model.local_numbers', 'real', ('real', 'ranged', 'whole'), STAYS,
-            'local: whole = the network is of whole numbers, for lossless files that decode '
-            'everywhere; ranged = its real numbers, to begin training with'),
-    Setting('model.local_dtype', 'float32', ('float32', 'bfloat16'), STAYS,
-            "local: of the factors of the hidden layers' products"),
+    # The model of the paper, and table 1's. Its first layer is the one at the pixels.
+    Setting('model.kind', 'draw', ('draw', 'vae', *KINDS), STAYS,
+            'vae is without recurrence; beyond the paper: local = local autoregressive pixels, '
+            'progressive = one file for every rate; each has a section of its own'),
+    Setting('model.likelihood', 'gaussian', ('gaussian', 'logistic_mixture', 'bernoulli'), STAYS,
+            'of the pixels; bernoulli is for omniglot. local: of the canvas, and with bernoulli '
+            'the pixels are binary; progressive: not asked for, it is squared error'),
+    Setting('model.mixtures', 5, AT_LEAST_1, STAYS, 'logistic_mixture: components'),
     Setting('model.steps', 32, NOT_NEGATIVE, STAYS,
             'draw: T, iterations; 0: no latents, local pixels alone'),
     Setting('model.features', 160, AT_LEAST_1, STAYS,
             'F, LSTM feature maps (vae: feature maps) of the first layer'),
-    Setting('model.encoder_features', 0, NOT_NEGATIVE, STAYS,
-            "draw: of the first layer's encoder; 0 = F"),
     Setting('model.latents', 12, AT_LEAST_1, STAYS, 'Z, latent maps an iteration'),
     Setting('model.stride', 2, NOT_NEGATIVE, STAYS,
             'between image and hidden resolution; 0 = a fully connected layer'),
@@ -95,27 +85,14 @@ SETTINGS = (
     Setting('model.upper_strides', (), ANY, STAYS,
             'stride of each to the layer below; 0 = fully connected'),
     Setting('model.posterior', 'gaussian', ('gaussian', 'constant', 'rounded', 'uniform'), STAYS,
-            'all but gaussian are for codecs'),
+            'constant: input-independent variance; rounded: scalar quantisation; uniform: dithered '
+            'quantisation; all but gaussian are for codecs'),
     Setting('model.bin_width', 0.0, NOT_NEGATIVE, STAYS,
-            'uniform, rounded: of bins before training, in standard deviations of the prior; '
-            '0 = sqrt(12), or 1 with linear paths'),
+            'uniform, rounded: quantisation step before training, in standard deviations of the '
+            'prior; 0 = sqrt(12)'),
     Setting('model.gain', 0.0, NOT_NEGATIVE, STAYS,
-            'uniform, rounded: learned, what posterior means are multiplied by, before training; '
-            '0 = nothing'),
-    Setting('model.price', 0.0, NOT_NEGATIVE, STAYS,
-            'rounded: nats that an error of a bin is worth when latents are rounded to what costs '
-            'least, with linear paths relative to the price of the iteration; 0 = to the nearest '
-            'bin'),
-    Setting('model.linear_paths', False, ANY, STAYS,
-            'beyond the paper: latents also read errors and paint linearly, at first by principal '
-            "components of the data's cells"),
-    Setting('model.restoration', 0, NOT_NEGATIVE, STAYS,
-            'beyond the paper: feature maps of the network that restores what is shown of a '
-            'canvas, trained on all prefixes; 0 = none'),
+            'uniform, rounded: learned factor of the posterior means, before training; 0 = none'),
     Setting('model.kernel', 5, ODD, STAYS, 'side of the convolutions of all layers'),
-    Setting('model.image_kernel', 0, NOT_NEGATIVE, STAYS,
-            'side of those between image and first layer: odd, or the stride; 0 = model.kernel, '
-            'or 2 stride + 1 from stride 3 on'),
     Setting('model.depth', 2, AT_LEAST_1, STAYS,
             'vae: hidden layers before each layer of latents, either way'),
     Setting('model.compute_dtype', 'float32', ('float32', 'bfloat16'), STAYS,
@@ -123,23 +100,48 @@ SETTINGS = (
     Setting('model.remat', False, ANY, STAYS,
             'recompute iterations in the backward pass, to save memory'),
 
+    # model.kind=local: pixels that see their neighbours and the canvas of a ConvDraw.
+    Setting('local.horizon', 3, AT_LEAST_1, STAYS,
+            'h, the context radius: rows above and columns to either side that a pixel sees'),
+    Setting('local.features', 160, AT_LEAST_1, STAYS, 'hidden units'),
+    Setting('local.layers', 2, NOT_NEGATIVE, STAYS, 'hidden layers after the first'),
+    Setting('local.mixtures', 5, AT_LEAST_1, STAYS, 'components, unless pixels are binary'),
+    Setting('local.position', False, ANY, STAYS, 'pixels see where they are'),
+    Setting('local.numbers', 'real', ('real', 'ranged', 'whole'), STAYS,
+            'whole = integer network, for lossless files that decode everywhere; ranged = '
+            'range-constrained floats, to begin training with'),
+    Setting('local.dtype', 'float32', ('float32', 'bfloat16'), STAYS,
+            "of the factors of the hidden layers' products"),
+    Setting('local.pixels', 64, NOT_NEGATIVE, STAYS,
+            'drawn of each image, to be scored in a training step; 0 = all'),
+    Setting('local.auxiliary', 0.0, NOT_NEGATIVE, STAYS,
+            "weight of the canvas's own cost in training"),
+    Setting('local.figures', 'sampled', ('sampled', 'canvas'), CHANGES,
+            "figures show sampled pixels (sharp), or the canvas's mean (smooth)"),
+
+    # model.kind=progressive: a transform codec with convolutional DRAW's decoder.
+    Setting('progressive.first_beta', 1e-3, POSITIVE, STAYS,
+            'beta of the first truncation point in the multi-rate loss; the last has '
+            'objective.beta'),
+    Setting('progressive.lmbda', 0.0, NOT_NEGATIVE, STAYS,
+            'Lagrange multiplier of RDOQ, relative to the KL weight of the iteration; 0 = to the '
+            'nearest bin'),
+    Setting('progressive.post_filter', 0, NOT_NEGATIVE, STAYS,
+            'feature maps of the post-filter of canvases, trained at all truncation points; '
+            '0 = none'),
+    Setting('progressive.image_kernel', 0, NOT_NEGATIVE, STAYS,
+            'side of the convolutions between image and first layer: odd, or the stride; '
+            '0 = model.kernel, or 2 stride + 1 from stride 3 on'),
+
     # What is minimised.
     Setting('objective.beta', 1.0, NOT_NEGATIVE, STAYS,
             'scales L^x in training (12); likelihoods are reported at 1'),
-    Setting('objective.progressive', 0.0, NOT_NEGATIVE, STAYS,
-            'beyond the paper: every prefix of the latents is trained as a codec, with beta from '
-            'this of the first one to objective.beta of the last; 0 = the last alone'),
     Setting('objective.kl_warmup_steps', 0, NOT_NEGATIVE, STAYS,
-            'of the price of latents (5) in training: linear, to 1; 0 = 1 from the start'),
+            'of the KL weight (5) in training: linear, to 1; 0 = 1 from the start'),
     Setting('objective.bound', 'elbo', ('elbo', 'iwae'), STAYS,
             'iwae: the importance-weighted bound (Burda et al., 2016)'),
     Setting('objective.samples', 1, AT_LEAST_1, STAYS,
             'of the latents per image and training step: k of the bound'),
-
-    Setting('objective.pixels', 64, NOT_NEGATIVE, STAYS,
-            'local: drawn of each image, to be scored in a training step; 0 = all'),
-    Setting('objective.auxiliary', 0.0, NOT_NEGATIVE, STAYS,
-            "local: weight of the canvas's own cost in training"),
 
     # Training.
     Setting('train.steps', 100_000, AT_LEAST_1, SHOWN, 'updates of the parameters'),
@@ -155,9 +157,9 @@ SETTINGS = (
             'of the parameters; 0 = none. If set, the average is what is used'),
     Setting('train.start_from', '', ANY, STAYS,
             "a workdir whose parameters to begin with; '' = random ones"),
-    Setting('train.part', 'all', ('all', 'decoder', 'head', 'draw', 'restoration'), STAYS,
-            "decoder: what inference uses, and the bins' widths, stay as they are; local: head or "
-            'draw alone; or restoration alone'),
+    Setting('train.part', 'all', ('all', 'decoder', 'head', 'draw', 'post_filter'), STAYS,
+            'trainable subset. decoder: all but what inference uses and the quantisation steps; '
+            'local: head or draw alone; progressive: post_filter alone'),
     Setting('train.seed', 0, NOT_NEGATIVE, STAYS, 'of parameters, batches and noise'),
     Setting('train.log_every', 100, AT_LEAST_1, CHANGES, 'steps'),
     Setting('train.checkpoint_every', 1000, AT_LEAST_1, CHANGES, 'steps'),
@@ -186,6 +188,10 @@ SETTINGS = (
     Setting('figures.reconstructions', 12, AT_LEAST_1, CHANGES, 'columns'),
     Setting('figures.temperature', 0.0, NOT_NEGATIVE, CHANGES,
             'of the prior that completes a reconstruction; 0 = its mean'),
-    Setting('figures.pixels', 'sampled', ('sampled', 'canvas'), CHANGES,
-            "local: drawn pixels (sharp), or the canvas's mean (smooth)"),
 )
+
+
+def of(kind):
+  """The settings that a configuration of a `model.kind` has."""
+  others = [other for other in KINDS if other != kind]
+  return [s for s in SETTINGS if s.key.partition('.')[0] not in others]

@@ -16,6 +16,7 @@ from conv_draw.model.vae import Vae
 from conv_draw.training import loop
 from conv_draw.workdir import config as config_lib
 from tests.codec.test_image import SIZE, trained
+from tests.tiny import local
 
 IMAGE = np.random.default_rng(0).integers(0, 17, (*SIZE, 1)).astype(np.uint8)
 
@@ -99,8 +100,7 @@ def test_arrays_of_jax_are_taken(coder):
 
 
 def test_of_a_run_with_local_pixels_the_canvas_is_coded(config, tmp_path):
-  config.model.update(likelihood='local', local_features=4, local_layers=1, local_horizon=1,
-                      posterior='uniform')
+  local(config).model.posterior = 'uniform'
   config.train.update(steps=1, batch_size=8)
   loop.train(config, str(tmp_path / 'run'))
   coder = coder_lib.Coder.load(str(tmp_path / 'run'))

@@ -58,7 +58,7 @@ def test_published_weights_keep_theirs_whatever_their_parameters_are_called(name
 def test_the_table_has_every_published_model_that_codes(workdir):
   run = trained.named(published.path(workdir))
   found, params = run.model, run.params
-  if isinstance(found, LocalDraw) and run.config.model.local_numbers != 'whole':
+  if isinstance(found, LocalDraw) and run.config.local.numbers != 'whole':
     if found.draw is None:
       return  # real numbers alone code nothing
     found, params = found.draw, {'params': params['params']['draw']}

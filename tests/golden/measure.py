@@ -25,7 +25,7 @@ from conv_draw.codec.coder import Coder
 from conv_draw.machine.devices import AXIS
 from conv_draw.model import objective
 from conv_draw.training import steps, trained
-from conv_draw.workdir import published
+from conv_draw.workdir import published, settings
 from experiments import default
 
 EXPERIMENTS = sorted(
@@ -75,9 +75,12 @@ def small(config):
   m = config.model
   few = tuple(3 for _ in m.upper_strides)
   m.update(
-      steps=5 if m.linear_paths else min(m.steps, 3), features=4, latents=2, upper_features=few,
-      upper_latents=few, mixtures=2, local_features=6, restoration=4 if m.restoration else 0,
-      encoder_features=3 if m.encoder_features else 0)
+      steps=5 if m.kind == 'progressive' else min(m.steps, 3), features=4, latents=2,
+      upper_features=few, upper_latents=few, mixtures=2)
+  if m.kind == 'local':
+    config.local.update(features=6, mixtures=2)
+  if m.kind == 'progressive':
+    config.progressive.post_filter = 4 if config.progressive.post_filter else 0
   return config
 
 
@@ -86,7 +89,8 @@ def experiment(name):
   config = small(importlib.import_module(f'experiments.{name}').get_config())
   binary = config.data.name == 'omniglot'
   channels = 1 if binary or config.data.name == 'digits' else 3
-  what_counts = {section: config[section].to_dict() for section in ('model', 'objective')}
+  what_counts = {section: config[section].to_dict()
+                 for section in ('model', 'objective', *settings.KINDS) if section in config}
   what_counts['train'] = {key: config.train[key] for key in ('part', 'seed')}
   return _step(json.dumps(what_counts, sort_keys=True), channels)
 

@@ -11,7 +11,7 @@ from conv_draw.data import sets
 from conv_draw.report import figures, pictures
 from conv_draw.training import evaluate, steps, trained
 from experiments import digits
-from tests.tiny import tiny
+from tests.tiny import local, tiny
 
 
 def test_grid_keeps_every_pixel_in_its_place(tmp_path):
@@ -157,8 +157,7 @@ def test_what_latents_cost_is_drawn_by_model(tmp_path):
 
 
 def test_drawn_pixels_and_the_canvass_mean_are_a_choice_that_figures_name(monkeypatch, tmp_path):
-  config = tiny(digits.get_config())
-  config.model.update(likelihood='local', local_features=4, local_layers=1, local_horizon=1)
+  config = local(tiny(digits.get_config()))
   images = sets.load(config.data, 'test')
   model = from_config(config, images.shape, images.grey_levels)
   state = steps.create_state(config, model, steps.create_optimizer(config, model), images.shape)
@@ -168,7 +167,7 @@ def test_drawn_pixels_and_the_canvass_mean_are_a_choice_that_figures_name(monkey
       label[0]) or path)
   sharp = figures.samples(run)
   figures.figure_1(run, str(tmp_path))
-  config.figures.pixels = 'canvas'
+  config.local.figures = 'canvas'
   smooth = figures.samples(run)
   figures.figure_1(run, str(tmp_path))
   assert ['drawn pixels' in label for label in labels] == [True, True, False, False]

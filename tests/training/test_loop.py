@@ -15,6 +15,7 @@ from conv_draw.report import table
 from conv_draw.training import evaluate, loop, steps
 from conv_draw.workdir import config as config_lib
 from tests.program import restored, saved
+from tests.tiny import local
 
 
 def lines(workdir):
@@ -250,7 +251,7 @@ def test_sigterm_is_heeded_wherever_the_loop_is(config, workdir, monkeypatch, wh
 def test_local_pixels_begin_beside_a_trained_draw(config, tmp_path):
   config.train.update(steps=4, ema_decay=0.5)
   first = loop.train(config, str(tmp_path / 'first'))
-  config.model.update(likelihood='local', local_features=4, local_layers=1, local_horizon=1)
+  local(config)
   config.train.update(start_from=str(tmp_path / 'first'), part='head', optimizer='muon')
   second = loop.train(config, str(tmp_path / 'second'))
   close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)  # it was averaged
@@ -262,8 +263,7 @@ def test_local_pixels_begin_beside_a_trained_draw(config, tmp_path):
 
 
 def test_local_pixels_alone_resume_as_if_uninterrupted(config, tmp_path):
-  config.model.update(
-      likelihood='local', steps=0, local_features=4, local_layers=1, local_horizon=1)
+  local(config).model.steps = 0
   config.data.flips = True
   whole = loop.train(config, str(tmp_path / 'whole'))
 

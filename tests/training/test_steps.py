@@ -14,6 +14,7 @@ from conv_draw.machine import devices
 from conv_draw.model import objective
 from conv_draw.model.conv_draw import Inference, image_keys
 from conv_draw.training import steps
+from tests.tiny import local
 
 
 @pytest.fixture(scope='module')
@@ -198,16 +199,9 @@ def test_batch_that_devices_do_not_divide():
     devices.check_batch_size('train.batch_size', 12)
 
 
-def local(config, **settings):
-  config.model.update(likelihood='local', local_features=4, local_layers=1, local_horizon=1)
-  config.model.update(settings)
-  config.objective.pixels = 5
-  return config
-
-
 def moved(config, batch):
   """Names of the parameters that two steps have changed, and of those that they have not."""
-  initial, (state, metrics) = run(local(config), batch, 1)
+  initial, (state, metrics) = run(local(config, pixels=5), batch, 1)
   assert np.isfinite(metrics['loss'])
   names = {True: set(), False: set()}
   jax.tree_util.tree_map_with_path(
@@ -228,7 +222,7 @@ def test_parts_of_local_pixels_and_their_canvas_are_trained(config, batch, part,
 
 def test_some_pixels_are_scored_in_training(config, batch):
   """The same ones however many devices there are; and their cost estimates the image's."""
-  config = local(config)
+  config = local(config, pixels=5)
   initial, (_, one) = run(config, batch, 1, number=1)
   _, (_, eight) = run(config, batch, 8, number=1)
   assert one['loss'] == pytest.approx(float(eight['loss']), rel=1e-5)
@@ -247,8 +241,8 @@ def test_some_pixels_are_scored_in_training(config, batch):
 
 
 def test_the_auxiliary_cost_is_the_canvass_own(config, batch):
-  config = local(config)
-  config.objective.update(auxiliary=0.5, beta=2.0)
+  config = local(config, pixels=5, auxiliary=0.5)
+  config.objective.beta = 2.0
   _, (_, metrics) = run(config, batch, 1, number=1)
   model = from_config(config, batch.shape[1:], 17)
   initial = steps.create_state(

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from conv_draw.errors import UserError
-from conv_draw.model import linear_paths
+from conv_draw.progressive import transform
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import settings
 from experiments import default
@@ -101,10 +101,14 @@ def test_every_setting_is_asked_for(config):
 
 
 def test_settings_are_a_table():
-  rules = (settings.AT_LEAST_1, settings.NOT_NEGATIVE, settings.FRACTION, settings.ODD,
-           settings.ANY)
+  rules = (settings.AT_LEAST_1, settings.NOT_NEGATIVE, settings.POSITIVE, settings.FRACTION,
+           settings.ODD, settings.ANY)
   keys = [s.key for s in settings.SETTINGS]
-  assert sorted(keys) == sorted(config_lib._flat(default.get_config().to_dict()))  # once each
+  assert len(set(keys)) == len(keys)
+  config = default.get_config()
+  for kind in ('draw', 'vae', *settings.KINDS):
+    config_lib.set_kind(config, kind)
+    assert sorted(s.key for s in settings.of(kind)) == sorted(config_lib._flat(config.to_dict()))
   for setting in settings.SETTINGS:
     assert setting.meaning and '\n' not in setting.meaning, setting
     assert setting.may_change in (settings.STAYS, settings.CHANGES, settings.SHOWN), setting
@@ -141,75 +145,86 @@ def test_text_in_place_of_a_number_is_named(config, name):
 
 def test_what_was_no_setting_yet_is_as_its_default_is(config, tmp_path):
   older = config.copy_and_resolve_references().unlock()
-  del older.model.local_horizon
+  del older.model.remat
   config_lib.store(older, tmp_path)
   assert config_lib.load(tmp_path).to_dict() == config.to_dict()
   config_lib.check_continues(config, tmp_path)
 
 
-@pytest.mark.parametrize('changed, words', [
-    ({'model.steps': 0}, 'of local pixels'),
-    ({'objective.auxiliary': 0.1}, 'none'),
-    ({'train.part': 'head'}, 'none'),
-    ({'train.optimizer': 'muon', 'model.kind': 'vae'}, 'adam'),
-    ({'model.local_numbers': 'whole'}, 'likelihood=local'),
-    ({'model.likelihood': 'local', 'model.local_numbers': 'ranged', 'model.local_position': True},
-     'no local_position'),
-    ({'model.likelihood': 'local', 'model.steps': 0, 'model.local_numbers': 'whole',
-      'objective.pixels': 0}, 'objective.pixels'),
-    ({'model.likelihood': 'local', 'model.local_canvas': 'bernoulli'}, 'omniglot'),
-    ({'model.likelihood': 'local', 'model.steps': 0, 'train.part': 'draw'}, 'none')])
-def test_settings_of_local_pixels_need_them(config, changed, words):
+@pytest.mark.parametrize('kind, changed, word', [
+    ('draw', {'model.steps': 0}, 'model.steps'),
+    ('draw', {'train.part': 'head'}, 'train.part'),
+    ('draw', {'train.part': 'post_filter'}, 'train.part'),
+    ('draw', {'model.posterior': 'constant', 'model.bin_width': 1.0}, 'model.bin_width'),
+    ('draw', {'model.gain': 3.0}, 'model.gain'),
+    ('draw', {'objective.kl_warmup_steps': 9, 'objective.bound': 'iwae'}, 'kl_warmup_steps'),
+    ('vae', {'train.optimizer': 'muon'}, 'train.optimizer.*adam'),
+    ('vae', {'model.posterior': 'rounded'}, 'model.posterior.*gaussian'),
+    ('local', {'model.steps': 0, 'local.auxiliary': 0.1}, 'local.auxiliary'),
+    ('local', {'model.steps': 0, 'train.part': 'draw'}, 'train.part'),
+    ('local', {'local.numbers': 'ranged', 'local.position': True}, 'local.numbers'),
+    ('local', {'local.numbers': 'whole', 'local.pixels': 0}, 'local.numbers'),
+    ('local', {'local.numbers': 'whole', 'data.name': 'omniglot',
+               'model.likelihood': 'bernoulli'}, 'local.numbers'),
+    ('local', {'model.likelihood': 'bernoulli'}, 'omniglot'),
+    ('progressive', {'model.posterior': 'uniform'}, 'model.posterior.*rounded'),
+    ('progressive', {'model.likelihood': 'logistic_mixture'}, 'model.likelihood'),
+    ('progressive', {'model.gain': 3.0}, 'model.gain'),
+    ('progressive', {'model.stride': 0}, 'model.stride'),
+    ('progressive', {'model.steps': 3}, 'model.steps.*at least 4'),
+    ('progressive', {'model.stride': 4, 'progressive.image_kernel': 8}, 'image_kernel.*stride=4'),
+    ('progressive', {'progressive.first_beta': 0.0}, 'first_beta'),
+    ('progressive', {'objective.samples': 2}, 'objective.samples'),
+    ('progressive', {'train.part': 'post_filter'}, 'train.part')])
+def test_settings_that_do_not_go_together_are_named(config, kind, changed, word):
+  config_lib.set_kind(config, kind)
+  if kind == 'progressive':
+    config.model.update(posterior='rounded', steps=6)
+  config_lib.check(config)
   config.update_from_flattened_dict(changed)
-  with pytest.raises(UserError, match=words):
+  with pytest.raises(UserError, match=word):
     config_lib.check(config)
 
 
-LINEAR = {'model.linear_paths': True, 'model.posterior': 'rounded', 'model.stride': 8,
-          'model.image_kernel': 8, 'model.price': 6.0, 'objective.progressive': 1e-3}
-
-
-def test_settings_of_codecs_go_together(config):
-  assert config_lib.LINEAR_STEPS == linear_paths.TURNS + 1
-  config.update_from_flattened_dict({**LINEAR, 'model.steps': 6})
+def test_parts_that_a_kind_has_are_trained(config):
+  assert config_lib.PROGRESSIVE_STEPS == transform.INTERLACED + 1
+  config_lib.set_kind(config, 'local')
+  config.train.part = 'head'
   config_lib.check(config)
-  config.model.update(restoration=8, likelihood='squared_error')
-  config.train.part = 'restoration'
+  config_lib.set_kind(config, 'progressive')
+  config.model.update(posterior='rounded', steps=4)
+  config.progressive.post_filter = 8
+  config.train.part = 'post_filter'
   config_lib.check(config)
 
 
-@pytest.mark.parametrize('changed, words', [
-    ({'model.stride': 4}, 'image_kernel is 8'),
-    ({'model.posterior': 'uniform'}, 'model.price'),
-    ({'model.posterior': 'gaussian', 'model.price': 0.0}, 'linear_paths goes with'),
-    ({'model.posterior': 'constant', 'model.price': 0.0, 'model.bin_width': 1.0}, 'bin_width'),
-    ({'model.gain': 3.0}, 'without linear_paths'),
-    ({'objective.kl_warmup_steps': 9, 'objective.bound': 'iwae'}, 'bound=elbo'),
-    ({'model.steps': 3}, 'steps at least 4'),
-    ({'model.likelihood': 'logistic_mixture'}, 'squared_error'),
-    ({'model.likelihood': 'local'}, 'progressive'),
-    ({'objective.samples': 2}, 'progressive'),
-    ({'model.restoration': 8}, 'restoration goes with'),
-    ({'train.part': 'restoration'}, 'needs --config.model.restoration')])
-def test_what_codecs_do_not_go_with_is_said(config, changed, words):
-  config.update_from_flattened_dict({**LINEAR, 'model.steps': 6, **changed})
-  with pytest.raises(UserError, match=words):
+def test_a_kind_and_its_section_come_together(config):
+  before = config.copy_and_resolve_references()
+  with pytest.raises(UserError, match='kind=local needs a section config.local'):
+    config.model.kind = 'local'
     config_lib.check(config)
+  config_lib.set_kind(config, 'progressive')
+  assert 'progressive' in config and config.is_locked
+  config_lib.set_kind(config, 'local')
+  assert 'local' in config and 'progressive' not in config
+  config_lib.check(config)
+  for kind in ('draw', 'vae'):
+    config.model.kind = kind
+    with pytest.raises(UserError, match=f'kind={kind} does not go with a section config.local'):
+      config_lib.check(config)
+  config_lib.set_kind(config, 'draw')
+  assert config == before
 
 
 def test_less_contrast_is_of_grey_values(config):
   config.data.contrast = 3.0
   config_lib.check(config)
   config.data.name, config.model.likelihood = 'omniglot', 'bernoulli'
-  with pytest.raises(UserError, match='data.contrast is of grey values'):
+  with pytest.raises(UserError, match='data.contrast.*binary'):
     config_lib.check(config)
 
 
 def test_binary_pixels_are_those_of_bernoulli(config):
   assert not config_lib.is_binary(config)
   config.model.likelihood = 'bernoulli'
-  assert config_lib.is_binary(config)
-  config.model.update(likelihood='local', local_canvas='gaussian')
-  assert not config_lib.is_binary(config)
-  config.model.local_canvas = 'bernoulli'
   assert config_lib.is_binary(config)
