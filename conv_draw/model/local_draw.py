@@ -12,9 +12,10 @@ from conv_draw.model.conv_draw import Inference
 from conv_draw.model.integer_pixels import IntegerPixels
 from conv_draw.model.local_pixels import LocalPixels
 from conv_draw.model.noise import PIXELS, PLACES, image_keys
+from conv_draw.model.weights import Float32Parameters
 
 
-class LocalDraw(nn.Module):
+class LocalDraw(Float32Parameters, nn.Module):
   """p(x, z) = p(z) prod_i p(x_i | x_N(i), r_T), with p(z) and the canvas r_T of another model.
 
   The methods are that model's, with the same meaning, and those that draw pixels.
@@ -119,4 +120,5 @@ class LocalDraw(nn.Module):
 
   def unit_interval(self, images):
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
+    self._check_images(images)
     return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
