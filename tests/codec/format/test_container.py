@@ -392,5 +392,5 @@ def test_ten_thousand_mutations_give_the_original_or_an_error():
       outcomes['read partially'] += 1
     except UserError:
       outcomes['refused'] += 1
-  assert time.process_time() - start < 5
+  assert time.process_time() - start < 30
   assert min(outcomes.values()) > 100, outcomes
