@@ -232,11 +232,21 @@ def parse_experiment(program, argv, config):
 
 @contextlib.contextmanager
 def _help_is_no_error():
-  """absl ends with status 1 after it has said what was asked for."""
+  """absl ends with status 1 after it has said what was asked for.
+
+  Raises:
+    UserError: there is no room for it.
+  """
   try:
-    yield
-  except SystemExit as e:
-    sys.exit(0 if e.code == 1 else e.code)
+    try:
+      yield
+    except SystemExit as e:
+      sys.stdout.flush()
+      sys.exit(0 if e.code == 1 else e.code)
+  except BrokenPipeError:
+    raise
+  except OSError as e:
+    raise UserError(f'{e}: {remedy(e)}') from e
 
 
 def _all_of_it():

@@ -57,5 +57,6 @@ def said(error):
   with contextlib.suppress(ValueError, SyntaxError):
     literal = ast.literal_eval(text) if text[:1] in ('"', "'") else text
     text = literal if isinstance(literal, str) else text
+  text = re.sub(r"\('Non-boolean argument.*\)$", 'give true or false', text)  # of absl's flags
   text = re.sub(r'\s*\[source locations=.*', '', text, flags=re.DOTALL).replace('\\n', '\n')
   return re.sub(r' Other fields present: ".*?"$', '', text, flags=re.DOTALL | re.MULTILINE)

@@ -5,6 +5,8 @@ from conv_draw.errors import reason, remedy, said
 
 @pytest.mark.parametrize('error, text', [
     (OSError(28, 'No space left on device', '/x'), 'No space left on device'),
+    (ValueError("flag --a=b: ('Non-boolean argument to boolean flag', 'b')"),
+     'flag --a=b: give true or false'),
     (KeyError("it's"), "it's"), (ValueError(), 'ValueError'),
     (AttributeError('\'Key "a" is not\\nthere\''), 'Key "a" is not'),
     (ValueError("NOT_FOUND: x [source locations='a.cc:1\\nb.cc:2']"), 'NOT_FOUND: x'),

@@ -11,7 +11,7 @@ from conv_draw.autoregressive.integer_pixels import IntegerPixels
 from conv_draw.autoregressive.local_pixels import LocalPixels
 from conv_draw.model import arguments
 from conv_draw.model.noise import PIXELS, PLACES, image_keys
-from conv_draw.model.weights import GENERATION, Role
+from conv_draw.model.weights import GENERATION, Float32Parameters, Role
 
 
 class Inference(NamedTuple):
@@ -24,7 +24,7 @@ class Inference(NamedTuple):
   canvas_nats: jax.Array | None  # [B] L^x (11) of the canvas alone; None without latents
 
 
-class LocalDraw(nn.Module):
+class LocalDraw(Float32Parameters, nn.Module):
   """p(x, z) = p(z) prod_i p(x_i | x_N(i), r_T), with p(z) and the canvas r_T of another model.
 
   The methods are that model's, with the same meaning, and those that draw pixels.
@@ -144,4 +144,5 @@ class LocalDraw(nn.Module):
 
   def unit_interval(self, images):
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
+    self._check_images(images)
     return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)

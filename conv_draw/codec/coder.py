@@ -65,6 +65,7 @@ class Coder:
       image_size: (H, W) of the images it was trained on, needed with fully connected layers.
     """
     refusals.model(model)
+    arguments.params(params)
     self.fingerprint = fingerprint_lib.fingerprint(model, params)
     self.head = None
     if isinstance(model, LocalDraw):

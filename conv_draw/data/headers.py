@@ -9,7 +9,7 @@ import re
 import struct
 import warnings
 
-from conv_draw.data import png
+from conv_draw.data import jpeg, png
 
 # Pillow says on stderr what it cannot read of metadata, which are not kept anyway, and which images
 # are large. Once for the process: what `warnings.catch_warnings` does, it does to all threads.
@@ -22,10 +22,11 @@ WHOLE = ('1', 'L', 'P', 'RGB')  # Pillow's modes that `convert` to L and RGB kee
 BEGINNING = 2**16  # bytes in which AVIF and JPEG 2000 describe their pixels
 # What pixels do not hold: names for Pillow's. Not the resolution, nor sRGB, which is the usual.
 OTHERS = {
-    'icc_profile': 'ICC profile', 'gamma': 'gamma', 'chromaticity': 'primaries', 'exif': 'EXIF',
-    'Raw profile type exif': 'EXIF', 'xmp': 'XMP', 'XML:com.adobe.xmp': 'XMP',
-    'photoshop': 'IPTC', 'comment': 'comment'}
+    'icc_profile': 'ICC profile', 'cICP': 'colour space', 'gamma': 'gamma',
+    'chromaticity': 'primaries', 'exif': 'EXIF', 'Raw profile type exif': 'EXIF', 'xmp': 'XMP',
+    'XML:com.adobe.xmp': 'XMP', 'photoshop': 'IPTC', 'comment': 'comment'}
 LAST = ('text', 'further pictures')  # more of them, which Pillow has elsewhere
+LEFT_OUT = 'left out'  # key of an image's `info`: those that Pillow has not been given
 
 
 def image(source, with_pixels=False):
@@ -38,7 +39,16 @@ def image(source, with_pixels=False):
   with opened(source) as f:
     if png.is_one(f):
       return Image.open(png.essence(f, with_pixels))
-  return Image.open(source)
+  try:
+    return Image.open(source)
+  except Image.UnidentifiedImageError:
+    with opened(source) as f:
+      if not jpeg.is_one(f):
+        raise
+      data, left_out = jpeg.essence(f)
+  found = Image.open(data)
+  found.info[LEFT_OUT] = left_out
+  return found
 
 
 def stored_size(image):
@@ -117,7 +127,8 @@ def others(image, source):
     with opened(source) as f:
       found = set(png.others(f))
   else:
-    found = {name for key, name in OTHERS.items() if image.info.get(key)}
+    found = {name for key, name in OTHERS.items() if key in image.info}  # None if it is broken
+    found.update(image.info.get(LEFT_OUT, ()))
   if image.format == 'TIFF' and 34665 in image.tag_v2:
     found.add('EXIF')
   if image.format == 'MPO' and image.n_frames > 1:

@@ -12,11 +12,12 @@ import struct
 import zlib
 
 MAGIC = b'\x89PNG\r\n\x1a\n'
+PALETTE = b'\3'  # the colour type of pixels that are places in a palette
 KEYWORD = 80  # bytes: of a text's keyword and the zero behind it, at most
-SEEN = (b'tRNS', b'acTL', b'fcTL')  # optional chunks that change what is seen: colours, frames
+SEEN = (b'tRNS', b'acTL')  # optional chunks that change what is seen: colours, frames
 TEXTS = (b'tEXt', b'zTXt', b'iTXt')
 # Names for users, by kind of chunk and keyword of text. TURNING may say how an image is turned.
-NAMES = {b'iCCP': 'ICC profile', b'gAMA': 'gamma', b'cHRM': 'primaries'}
+NAMES = {b'iCCP': 'ICC profile', b'gAMA': 'gamma', b'cHRM': 'primaries', b'cICP': 'colour space'}
 TURNING = {b'eXIf': 'EXIF', b'Raw profile type exif': 'EXIF', b'XML:com.adobe.xmp': 'XMP'}
 
 
@@ -34,21 +35,27 @@ def essence(f, with_pixels):
   Raises:
     ValueError: it ends before its pixels begin.
   """
-  before, pixels = [], []
+  before, turning, pixels, kinds = [], {}, [], set()
   for kind, name, size in _chunks(f):
+    kinds.add(kind)
     if kind == b'IEND':
       break
     if kind == b'IDAT':
       pixels.append(f.read(size) if with_pixels else _chunk(b'IDAT'))
     elif name in TURNING:  # also from behind the pixels: so these need not be decoded first
       chunk = f.read(size)
-      before += [chunk] if _is_read(before[:1], chunk) else []
-    elif kind[:1].isupper() or kind in SEEN and not pixels:
+      if _is_read(before[:1], chunk):
+        turning[name] = chunk  # the last of a name, as Pillow: of all, it counts the bytes
+    elif kind[:1].isupper() or not pixels and (
+        kind in SEEN or kind == b'fcTL' and b'acTL' in kinds):
       before.append(f.read(size))
   if not pixels:
     raise ValueError('it ends before its pixels')
-  return io.BytesIO(b''.join((MAGIC, *before, *pixels[: None if with_pixels else 1],
-                              _chunk(b'IEND'))))
+  before = b''.join(before)
+  if before[17:18] == PALETTE and b'PLTE' not in kinds:  # of IHDR, which comes first
+    raise ValueError('its pixels are places in a palette, and it has none')
+  return io.BytesIO(b''.join((
+      MAGIC, before, *turning.values(), *pixels[: None if with_pixels else 1], _chunk(b'IEND'))))
 
 
 def others(f):
@@ -74,7 +81,6 @@ def _chunks(f):
     f.seek(at)
     yield kind, name, length + 12
     at = f.seek(at + length + 12)
-
 
 
 def _chunk(kind):

@@ -18,7 +18,7 @@ def write_file(path, data, overwrite=True):
   """Writes bytes or text (as UTF-8) to a file, whole or not at all, and on the disk on return.
 
   A file that is replaced keeps its permissions, and its owner and group if the process may set
-  them.
+  them; of its extended attributes and access lists, nothing.
 
   Args:
     overwrite: whether it may replace a file.

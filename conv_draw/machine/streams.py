@@ -17,9 +17,10 @@ def complete():
   """
   for name in _NAMES:
     if getattr(sys, name) is None:
-      stream = open(os.devnull, 'r' if name == 'stdin' else 'w')
-      os.set_inheritable(stream.fileno(), True)  # as other standard streams are
-      setattr(sys, name, stream)
+      fd = os.open(os.devnull, os.O_RDWR)
+      os.set_inheritable(fd, True)  # as other standard streams are
+      # It stays open to the end, which `python -W error` would complain of.
+      setattr(sys, name, open(fd, 'r' if name == 'stdin' else 'w', closefd=False))
       _closed.add(name)
 
 

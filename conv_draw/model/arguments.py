@@ -7,6 +7,8 @@ import math
 import numbers
 import operator
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,24 @@ def images(value, axes, grey_levels, name, channels=None):
       raise UserError(
           f'{name} has pixels up to {highest}, but the model knows {grey_levels} values: use a '
           'model of 8-bit images')
+  return value
+
+
+def params(value: Any):
+  """The parameters that it was given, as Flax nests them: {'params': {name: array, or more}}.
+
+  Raises:
+    UserError: something else, or arrays that are not of real numbers.
+  """
+  found = value.get('params') if isinstance(value, Mapping) else None
+  remedy = "give what the model's init returns, or load(...).params"
+  if not isinstance(found, Mapping) or not found:
+    raise UserError(f"params: a {type(value).__name__} without arrays at 'params': {remedy}")
+  for leaf in jax.tree.leaves(found, is_leaf=lambda leaf: leaf is None):
+    dtype = getattr(leaf, 'dtype', None)
+    if dtype is None or not jnp.issubdtype(dtype, np.number) or (
+        jnp.issubdtype(dtype, jnp.complexfloating)):
+      raise UserError(f'params: {dtype or type(leaf).__name__} in place of real numbers: {remedy}')
   return value
 
 

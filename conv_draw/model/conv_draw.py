@@ -235,6 +235,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
 
   def unit_interval(self, images: arguments.Array) -> jax.Array:
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
+    self._check_images(images)
     return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
 
   def _unroll(self, shape, images, draw_latent):

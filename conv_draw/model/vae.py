@@ -149,6 +149,7 @@ class Vae(Float32Parameters, nn.Module):
 
   def unit_interval(self, images):
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
+    self._check_images(images)
     return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
 
   @nn.compact

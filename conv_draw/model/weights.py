@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import errors
 from flax import linen as nn
 
-from conv_draw.model import layers
+from conv_draw.errors import UserError
+from conv_draw.model import arguments, layers
 from conv_draw.model.geometry import Geometry
 from conv_draw.model.latents import Bins
 
@@ -21,12 +23,28 @@ WIDTH_SPEED = 10
 class Float32Parameters:
   """A Flax module that computes in float32 whatever type its parameters have: bfloat16, NumPy's.
 
+  It refuses what are no parameters, or those of another model.
+
   To be named before `nn.Module` among the bases. Its submodules convert theirs themselves.
   """
 
   def param(self, *args, **kwargs):
     """`nn.Module.param`, as a float32 array of JAX."""
     return jnp.asarray(super().param(*args, **kwargs), jnp.float32)
+
+  def apply(self, variables, *args, **kwargs):
+    """`nn.Module.apply`.
+
+    Raises:
+      UserError: `variables` are no parameters of this model.
+    """
+    try:
+      return super().apply(arguments.params(variables), *args, **kwargs)
+    except (errors.ScopeParamNotFoundError, errors.ScopeParamShapeError,
+            errors.ScopeCollectionNotFound) as e:
+      what = str(e).partition(' (http')[0]
+      raise UserError(
+          f"params: they are not this model's ({what}): give what its init returns") from e
 
 
 class Weights(NamedTuple):

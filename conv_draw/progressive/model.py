@@ -249,6 +249,7 @@ class Progressive(Float32Parameters, nn.Module):
 
   def unit_interval(self, images: arguments.Array) -> jax.Array:
     """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
+    self._check_images(images)
     return images.astype(jnp.float32) / (self.grey_levels - 1)
 
   def _quantise(self, q, p, w):

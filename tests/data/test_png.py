@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from conv_draw.data import folder
 from tests.data.png_files import HEIGHT, RGB, WIDTH, chunk, interlaced, png, rows
@@ -32,12 +32,22 @@ XMP = b'<tiff:Orientation>6</tiff:Orientation>'
     ([chunk(b'eXIf', TURNED[:15])], ['EXIF']),
     ([chunk(b'eXIf', TURNED, 9)], ['EXIF']),
     ([chunk(b'zTXt', b'Raw profile type exif\0\0' + zlib.compress(b'\nexif\n 1\nxy'))], ['EXIF']),
-    ([chunk(b'iTXt', b'XML:com.adobe.xmp\0\1\0\0\0' + LONG)], ['XMP'])])
+    ([chunk(b'iTXt', b'XML:com.adobe.xmp\0\1\0\0\0' + LONG)], ['XMP']),
+    ([chunk(b'cICP', b'\1\1\0\1')], ['colour space']),
+    ([chunk(b'fcTL', bytes(3) + b'\7')], []), ([chunk(b'fcTL', b'')], [])])  # without acTL
 def test_pixels_are_read_whatever_the_metadata_are(metadata, names):
   for before, behind in ((metadata, []), ([], metadata)):
     pixels, others = folder.read(io.BytesIO(png(rows(RGB), before, behind)))
     np.testing.assert_array_equal(pixels, RGB)
     assert others == names
+
+
+def test_many_texts_are_read_that_together_are_too_long_for_pillow(monkeypatch):
+  monkeypatch.setattr(PngImagePlugin, 'MAX_TEXT_MEMORY', 2**21)
+  text = chunk(b'iTXt', b'XML:com.adobe.xmp\0\1\0\0\0' + zlib.compress(bytes(10**6)))
+  pixels, others = folder.read(io.BytesIO(png(rows(RGB), [text] * 3)))
+  np.testing.assert_array_equal(pixels, RGB)
+  assert others == ['XMP']
 
 
 @pytest.mark.parametrize('sound', [
@@ -59,6 +69,11 @@ def test_what_changes_pixels_is_no_metadata():
       ([chunk(b'acTL', struct.pack('>II', 2, 0))], 'frames')):
     with pytest.raises(ValueError, match=words):
       folder.read(io.BytesIO(png(rows(RGB), before)))
+
+
+def test_a_palette_that_is_not_there_is_named():
+  with pytest.raises(ValueError, match='palette'):
+    folder.read(io.BytesIO(png(rows(RGB[..., 0]), colour=3)))
 
 
 def test_every_kind_of_png_is_read_as_pillow_reads_it():

@@ -63,12 +63,14 @@ def test_a_stream_without_room_is_said_once(line, lines):
 
 
 @pytest.mark.parametrize('program', ['launch.py', '-m conv_draw.codec'])
-def test_help_is_quiet_where_no_one_reads_it(program):
-  for end in ('| true; exit ${PIPESTATUS[0]}', '>&-'):
-    done = subprocess.run(
-        ['bash', '-c', f'{sys.executable} {program} --help {end}'], cwd=ROOT, text=True,
-        capture_output=True, timeout=100)
-    assert (done.returncode, done.stderr) == (141 if '|' in end else 0, '')
+@pytest.mark.parametrize('end, status, error', [
+    ('| true; exit ${PIPESTATUS[0]}', 141, ''), ('>&-', 0, ''), ('>/dev/full', 2, 'make space\n')])
+def test_help_is_quiet_where_no_one_reads_it(program, end, status, error):
+  done = subprocess.run(
+      ['bash', '-c', f'{sys.executable} -W error {program} --help {end}'], cwd=ROOT, text=True,
+      capture_output=True, timeout=100)
+  assert done.returncode == status
+  assert done.stderr.endswith(error) and len(done.stderr.splitlines()) == bool(error)
 
 
 def test_bytes_are_not_for_a_terminal(monkeypatch):

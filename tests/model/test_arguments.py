@@ -14,6 +14,7 @@ from conv_draw import GaussianPixels, LogisticMixturePixels, bits_per_dim, elbo
 from conv_draw.autoregressive.integer_pixels import IntegerPixels
 from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.autoregressive.local_pixels import LocalPixels
+from conv_draw.codec.coder import Coder
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
 from conv_draw.model.conv_draw import ConvDraw, Inference, image_keys
@@ -21,6 +22,7 @@ from conv_draw.model.vae import Vae
 from conv_draw.progressive.model import Progressive
 
 IMAGES = np.zeros((2, 7, 9, 2), np.uint8)
+UNREAD = {'params': {'other': np.zeros(1)}}  # what is refused before parameters are read
 BAD = [
     (IMAGES.tolist(), 'list is no array'), (None, 'NoneType is no array'),
     (IMAGES / 255.0, 'float64 is no type'), (jnp.zeros((2, 7, 9, 2)), 'float32 is no type'),
@@ -38,11 +40,43 @@ def test_what_are_no_images_is_said_in_one_line(model, params, value, words):
   vae = Vae(channels=2, pixels=GaussianPixels(17))
   for call in (
       lambda: arguments.images(value, 'BHWC', 17, 'the images', 2),
-      lambda: model.apply(params, key, value), lambda: vae.apply({}, key, value),
+      lambda: model.apply(params, key, value), lambda: vae.apply(UNREAD, key, value),
+      lambda: vae.unit_interval(value), lambda: model.unit_interval(value),
       lambda: elbo(vae, value, Inference(canvas, None, None))):
     with pytest.raises(UserError, match=words) as error:
       call()
     assert '\n' not in str(error.value)
+
+
+CHANGED = {  # parameters: what else they may be
+    'none': lambda params: None, 'text': lambda params: 'x', 'list': lambda params: [params],
+    'empty': lambda params: {}, 'without names': lambda params: {'params': {}},
+    'inner': lambda params: params['params'],
+    'complex': lambda params: jax.tree.map(lambda x: x.astype(np.complex64), params),
+    'lists': lambda params: jax.tree.map(lambda x: x.tolist(), params),
+    'nothing': lambda params: jax.tree.map(lambda x: None, params),
+    'another model': lambda params: UNREAD,
+    'cut': lambda params: jax.tree.map(lambda x: x[..., :1], params)}
+
+
+@pytest.mark.parametrize('change', CHANGED)
+def test_what_are_no_parameters_is_said_in_one_line(change):
+  key, images = jax.random.key(0), np.zeros((1, 4, 4, 2), np.uint8)
+  draw = ConvDraw(
+      channels=2, pixels=GaussianPixels(), iterations=1, features=2, latents=1, kernel=3,
+      posterior='uniform')
+  for model in (draw, VAE, ALONE):
+    params = CHANGED[change](jax.tree.map(
+        lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(model.init, key, key, images)))
+    calls = [lambda: model.apply(params, key, images)]  # noqa: B023
+    if model is not ALONE:
+      calls.append(lambda: model.apply(params, key, 1, (4, 4), method='sample'))  # noqa: B023
+    if model is draw:
+      calls.append(lambda: Coder(model, params).encode(images[0, ..., :1]))  # noqa: B023
+    for call in calls:
+      with pytest.raises(UserError, match='params: .*init returns') as error:
+        call()
+      assert '\n' not in str(error.value)
 
 
 def test_an_inference_of_other_images_is_not_scored():
@@ -109,8 +143,8 @@ def test_what_cannot_be_sampled_is_said_in_one_line(model, params, count, size, 
   key = jax.random.key(0)
   for call in (
       lambda: model.apply(params, key, count, size, method='sample'),
-      lambda: VAE.apply({}, key, count, size, method='sample'),
-      lambda: ALONE.apply({}, key, count, size, method='sample')):
+      lambda: VAE.apply(UNREAD, key, count, size, method='sample'),
+      lambda: ALONE.apply(UNREAD, key, count, size, method='sample')):
     with pytest.raises(UserError, match=words) as error:
       call()
     assert '\n' not in str(error.value)
@@ -125,9 +159,9 @@ def test_what_is_no_temperature_is_said_in_one_line(model, params, images, tempe
       lambda: model.apply(params, key, images, 1, temperature, method='reconstruct'),
       lambda: model.apply(params, key, images, 1, 1.0, temperature, method='reconstruct'),
       lambda: model.apply(params, key, 2, (7, 9), temperature, method='sample'),
-      lambda: VAE.apply({}, key, images, 1, 1.0, temperature, method='reconstruct'),
-      lambda: VAE.apply({}, key, 2, (7, 9), temperature, method='sample'),
-      lambda: ALONE.apply({}, key, images, temperature)):
+      lambda: VAE.apply(UNREAD, key, images, 1, 1.0, temperature, method='reconstruct'),
+      lambda: VAE.apply(UNREAD, key, 2, (7, 9), temperature, method='sample'),
+      lambda: ALONE.apply(UNREAD, key, images, temperature)):
     with pytest.raises(UserError, match='temperature: ') as error:
       call()
     assert '\n' not in str(error.value)
@@ -151,9 +185,9 @@ def test_local_pixels_alone_take_what_others_do(images):
   key = jax.random.key(0)
   for groups, those in ((1, images), (0, images[0])):
     with pytest.raises(UserError, match='groups|images'):
-      ALONE.apply({}, key, those, groups, method='reconstruct')
+      ALONE.apply(UNREAD, key, those, groups, method='reconstruct')
   with pytest.raises(UserError, match='places'):
-    ALONE.apply({}, key, images, places=-1)
+    ALONE.apply(UNREAD, key, images, places=-1)
 
 
 DATA = b'\x00\x01\xff'

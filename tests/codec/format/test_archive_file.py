@@ -118,9 +118,9 @@ def test_file_names_that_are_no_plain_names_or_twice_there_are_refused(name):
     (10, b'\xff' * 8, 'it can be 1 to 65535'), (14, bytes(4), '5 x 0'), (18, b'\2', '2 channels'),
     (19, b'\0\0', '0 pixel values'), (39, b'\xff', 'UTF-8'), (39, b'\n', r"'\n")])
 def test_absurd_headers_are_refused(offset, new, words):
-  start = time.perf_counter()
+  start = time.process_time()
   refused(forged(offset, new), words)
-  assert time.perf_counter() - start < 1
+  assert time.process_time() - start < 1
 
 
 def test_an_absurd_count_ends_with_the_data():
