@@ -126,3 +126,42 @@ def at(w: Weights, t: Any) -> Weights:
   """Prepared `Weights` of iteration t: those by iteration without their leading T."""
   return w._replace(**{
       name: jax.tree.map(lambda of_all: of_all[t], getattr(w, name)) for name in BY_ITERATION})
+
+
+# Weights and checkpoints up to November 2026 have an encoder that was without effect, since no
+# gradient passes RDOQ: it is left out where they are read.
+_ENCODER = ('encoder_image', 'encoder_error', 'encoder_h_e', 'encoder_h_d', 'encoder_bias',
+            'posterior', 'posterior_bias')
+
+
+def encoder_of(names: Any) -> list[str]:
+  """Those of the names of a progressive model's parameters that are of an encoder; else none."""
+  return [name for name in names if name in _ENCODER] if 'linear_width' in names else []
+
+
+def without_encoder(tree: Any) -> Any:
+  """A tree of training state, without the encoder in any of its dictionaries of parameters."""
+  return _of_parameters(lambda d: {
+      name: value for name, value in d.items() if name not in encoder_of(d)}, tree)
+
+
+def with_encoder(tree: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
+  """`without_encoder` undone, with empty arrays: where an optimiser has alike parameters' values.
+
+  Args:
+    shapes: of each parameter of the encoder.
+  """
+  alike = lambda name: ('decoder_bias' if name.endswith('bias') else
+                        'prior' if name == 'posterior' else 'decoder_h_d')
+
+  def added(d):
+    found = {name: d[alike(name)] for name in shapes}
+    return d | {name: jnp.zeros(shapes[name], value.dtype) if hasattr(value, 'dtype') else value
+                for name, value in found.items()}
+
+  return _of_parameters(added, tree)
+
+
+def _of_parameters(change, tree):
+  is_one = lambda d: isinstance(d, dict) and 'linear_width' in d
+  return jax.tree.map(lambda d: change(d) if is_one(d) else d, tree, is_leaf=is_one)

@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 
 from conv_draw.errors import UserError, reason, remedy
 from conv_draw.machine import hosts
+from conv_draw.progressive import weights
 from conv_draw.training import spikes
 
 
@@ -133,6 +134,9 @@ class Checkpoints:
     like = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
     where = f'checkpoint {step} of {self._directory}'
     try:
+      encoder = self._encoder_of(step, like)
+      if encoder:
+        like = weights.with_encoder(like, encoder)
       restored = self._manager.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(like), health=ocp.args.JsonRestore()))
     except Exception as e:  # Orbax does not say which kinds there are
@@ -155,7 +159,16 @@ class Checkpoints:
       raise Damaged(f'{where} is damaged (it is not what was saved)')
     if not known:
       raise UserError(f'{where} is of another version of this program: continue with that one')
-    return state, spikes.Health(**record)
+    return weights.without_encoder(state) if encoder else state, spikes.Health(**record)
+
+  def _encoder_of(self, step, like):
+    """{name: shape} of the encoder that checkpoints of progressive models once had."""
+    if 'linear_width' not in like.params['params']:
+      return {}
+    with ocp.StandardCheckpointer() as checkpointer:
+      metadata = checkpointer.metadata(os.path.join(self._directory, str(step), 'state'))
+    stored = metadata.item_metadata['params']['params']
+    return {name: tuple(stored[name].shape) for name in weights.encoder_of(stored)}
 
   def _is_damage(self, error, step, like):
     """Whether what went wrong while a checkpoint was read proves that the checkpoint is damaged.

@@ -17,6 +17,7 @@ import numpy as np
 
 from conv_draw.errors import UserError, reason
 from conv_draw.machine.files import write_file
+from conv_draw.progressive import weights as weights_lib
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics
 
@@ -92,6 +93,9 @@ def read(workdir, like):
   except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as e:
     raise UserError(f'{file} is damaged ({reason(e)}): restore it') from None
   step = int(arrays.pop('step', 0))
+  paths = {name: name.rpartition("['")[2].removesuffix("']") for name in arrays}
+  left_out = weights_lib.encoder_of(list(paths.values()))
+  arrays = {name: array for name, array in arrays.items() if paths[name] not in left_out}
   leaves, structure = jax.tree_util.tree_flatten_with_path(like)
   names = [jax.tree_util.keystr(where) for where, _ in leaves]
   if {n: a.shape for n, a in arrays.items()} != {

@@ -132,18 +132,18 @@ def test_study(setting):
   status, text, error = call(
       '-m', 'conv_draw.codec.study', f'--workdir={directory}/bins', '--images=2', f'--out={out}')
   assert status == 0, error
-  for words in ('Lossy, sheet', 'Lossless, bits/dim', 'images/s', 'JPEG 2000', 'conv DRAW'):
+  for words in ('Lossy, sheet', 'Lossless, bits/dim', 'images/s', 'JPEG 2000', 'ours'):
     assert words in text
   assert (out / 'study.png').stat().st_size > 10_000
   with open(out / 'study.csv') as f:
     rows = list(csv.DictReader(f))
-  ours = [r for r in rows if r['codec'] == 'conv DRAW' and r['protocol'] == 'single']
+  ours = [r for r in rows if r['codec'] == 'ours' and r['protocol'] == 'single']
   assert [r['setting'] for r in ours] == ['0 groups', '1 groups', '2 groups', 'lossless']
   sizes = [float(r['bits_per_dim']) for r in ours]
   assert sizes[0] < sizes[1] < sizes[2] < sizes[3]
   assert float(ours[3]['psnr_db']) == np.inf and 'SSIM' in rows[0]
   assert {r['codec'] for r in rows if r['lossless'] == '1'} == {
-      'conv DRAW', 'PNG', 'WebP', 'JPEG 2000', 'JPEG XL'}
+      'ours', 'PNG', 'WebP', 'JPEG 2000', 'JPEG XL'}
 
 
 def test_study_of_the_packaged_model_asks_for_its_data_in_its_own_words(tmp_path):

@@ -29,7 +29,7 @@ def test_no_two_purposes_share_a_number(iterations, layers, samples):
 
 
 def test_all_numbers_of_purposes_stand_in_one_place():
-  assert set(CONSTANTS) == {'DITHER', 'PLACES', 'PIXELS', 'RESTORED'}
+  assert set(CONSTANTS) == {'DITHER', 'PLACES', 'PIXELS', 'FILTERED'}
   for folder in ('model', 'training'):
     for path in glob.glob(os.path.join(ROOT, 'conv_draw', folder, '*.py')):
       with open(path) as f:

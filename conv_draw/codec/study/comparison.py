@@ -22,9 +22,9 @@ from conv_draw.machine import startup
 from conv_draw.report import pictures
 from conv_draw.workdir import config as config_lib
 
-OURS = 'conv DRAW'
+OURS = 'ours'
 # What was not stored is drawn from the prior, with full variance: of sheets, at the paper's rates.
-FULL_VARIANCE = 'conv DRAW, full variance'
+FULL_VARIANCE = 'ours, full variance'
 PROTOCOLS = ('sheet', 'single')
 SHEET = 100  # images on a sheet
 COLUMNS = 10

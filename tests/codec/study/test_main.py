@@ -11,9 +11,9 @@ from PIL import Image
 from tests.program import QUICK, ROOT
 
 HEADER = 'protocol,codec,setting,lossless,bits_per_dim,psnr_db,mean_psnr_db,SSIM\n'
-ROWS = ('single,conv DRAW,lossless,1,2.50000,inf,inf,1.00000\n'
-        'single,"conv DRAW, effort 1",lossless,1,2.25000,inf,inf,1.00000\n'
-        'sheet,conv DRAW,lossless,1,2.75000,inf,inf,1.00000\n'
+ROWS = ('single,ours,lossless,1,2.50000,inf,inf,1.00000\n'
+        'single,"ours, effort 1",lossless,1,2.25000,inf,inf,1.00000\n'
+        'sheet,ours,lossless,1,2.75000,inf,inf,1.00000\n'
         'single,PNG,optimised,1,0.00001,inf,inf,1.00000\n')
 
 
