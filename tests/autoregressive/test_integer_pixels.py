@@ -153,7 +153,7 @@ def test_gradients_pass_through_the_rounding(head):
 
 def test_networks_whose_sums_might_not_be_exact_are_refused():
   at = jnp.zeros((2, 1), int)
-  with pytest.raises(UserError, match='local_features'):
+  with pytest.raises(UserError, match='local.features'):
     COLOUR.clone(features=519).init(jax.random.key(0), smooth(COLOUR), at, at, method='cost_at')
 
 
