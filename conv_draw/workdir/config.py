@@ -15,7 +15,8 @@ FIXED = {
     'vae': {'model.posterior': 'gaussian', 'train.optimizer': 'adam'},
     'progressive': {
         'model.posterior': 'rounded', 'model.likelihood': 'gaussian', 'model.bin_width': 0.0,
-        'model.gain': 0.0, 'objective.bound': 'elbo', 'objective.samples': 1},
+        'model.gain': 0.0, 'model.upper_features': (), 'objective.bound': 'elbo',
+        'objective.samples': 1, 'objective.kl_warmup_steps': 0},
 }
 
 
