@@ -140,10 +140,10 @@ class Coder:
       verify: decode a lossless file before it is returned, to be sure; lossy ones always are, to
         say what they decode to.
       effort: 1 or 2, for smaller or better files: of lossless ones, whole-number pixels are fitted
-        to the image; of lossy ones, with linear paths, its latents are refined.
+        to the image; of lossy ones, of a progressive model, its latents are optimised.
       progress: called with how much of the work is done, and how much there is at most.
       source: what messages call the image.
-      contrast: of a model with linear paths, one of `network.DEGREES` to show the image in: the
+      contrast: of a progressive model, one of `network.OFFSETS`, in which the image is coded: the
         higher, the smaller is the file. None: the one that serves `bits_per_dim` or `psnr` best; if
         neither is given, 0.
     Returns:
