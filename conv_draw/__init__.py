@@ -36,6 +36,8 @@ def __getattr__(name):
     from conv_draw.model import conv_draw as home
   elif name in ('Elbo', 'bits_per_dim', 'elbo', 'loss'):
     from conv_draw.model import objective as home
+  elif name == 'LogisticMixturePixels':
+    from conv_draw.autoregressive import mixture_pixels as home
   elif name in __all__:
     from conv_draw.model import pixels as home
   else:

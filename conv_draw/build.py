@@ -11,15 +11,17 @@ import jax.numpy as jnp
 from conv_draw.autoregressive.integer_pixels import IntegerPixels
 from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.autoregressive.local_pixels import LocalPixels
-from conv_draw.model import layers, objective, pixels
+from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
+from conv_draw.model import layers, objective
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.latents import Bins
+from conv_draw.model.pixels import BernoulliPixels, GaussianPixels
 from conv_draw.model.vae import Vae
 from conv_draw.progressive import initialisation
 from conv_draw.progressive import objective as multi_rate
 from conv_draw.progressive.model import Progressive
 
-FILTERED = 2  # truncation points of each image, in a training step of a post-filter
+FILTERED_PER_IMAGE = 2  # truncation points of each image, in a training step of a post-filter
 
 
 def from_config(config, image_shape, grey_levels):
@@ -48,7 +50,7 @@ def from_config(config, image_shape, grey_levels):
         local.numbers == 'whole', compute_dtype=jnp.dtype(local.dtype), canvas=draw is not None))
   kind = 'bernoulli' if m.likelihood == 'bernoulli' else 'logistic_mixture'
   head = LocalPixels(
-      pixels.from_name(kind, grey_levels, local.mixtures), channels, local.horizon, local.features,
+      _pixels(kind, grey_levels, local.mixtures), channels, local.horizon, local.features,
       local.layers, jnp.dtype(local.dtype),
       canvas_channels=draw.pixels.canvas_channels(channels) if draw else 0,
       position=local.position)
@@ -60,7 +62,7 @@ def _draw(m, image_shape, grey_levels):
   upper = zip(m.upper_features, m.upper_latents, m.upper_strides, strict=True)
   shared = dict(
       channels=image_shape[-1],
-      pixels=pixels.from_name(m.likelihood, grey_levels, m.mixtures),
+      pixels=_pixels(m.likelihood, grey_levels, m.mixtures),
       features=m.features,
       latents=m.latents,
       stride=m.stride,
@@ -79,12 +81,24 @@ def _draw(m, image_shape, grey_levels):
       **shared, iterations=m.steps, posterior=m.posterior, bins=bins, remat=m.remat)
 
 
+def _pixels(likelihood, grey_levels, mixtures):
+  """The pixel distribution of that name, `config.model.likelihood`."""
+  if likelihood == 'gaussian':
+    return GaussianPixels(grey_levels)
+  if likelihood == 'logistic_mixture':
+    return LogisticMixturePixels(grey_levels, mixtures)
+  if likelihood == 'bernoulli':
+    return BernoulliPixels(grey_levels)
+  raise ValueError(
+      f'no likelihood {likelihood!r}: there are "gaussian", "logistic_mixture" and "bernoulli"')
+
+
 def while_training(config) -> dict[str, int]:
   """What `apply` is given besides keys and images in a training step."""
   if config.model.kind == 'local':
     return {'places': config.local.pixels}
   if config.model.kind == 'progressive':
-    return {'some': FILTERED}
+    return {'some': FILTERED_PER_IMAGE}
   return {}
 
 
@@ -129,4 +143,5 @@ def initial_values(config, images) -> dict[str, Any]:
 
 def _betas(config):
   """[T] of the multi-rate loss."""
-  return multi_rate.betas(config.progressive.first_beta, config.objective.beta, config.model.steps)
+  return multi_rate.geometric_betas(
+      config.progressive.first_beta, config.objective.beta, config.model.steps)

@@ -9,6 +9,7 @@ import numpy as np
 from conv_draw.autoregressive.integer_pixels import IntegerPixels
 from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.autoregressive.local_pixels import LocalPixels
+from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
 from conv_draw.codec import refining
 from conv_draw.codec.coder import Coder
 from conv_draw.data import sets
@@ -17,6 +18,7 @@ from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.layers import Layer
 from conv_draw.model.vae import Vae
 from conv_draw.progressive.model import Progressive
+from conv_draw.progressive.pixels import SquaredErrorPixels
 from conv_draw.report import baselines
 from conv_draw.training import evaluate, loop, start
 from experiments import digits
@@ -77,7 +79,7 @@ def models():
   with jax.transfer_guard('disallow'):
     Coder(two_layers, params).archive(grey, ['a', 'b'])
   rounded = ConvDraw(
-      1, pixels.LogisticMixturePixels(mixtures=2), posterior='rounded', **SMALL)
+      1, LogisticMixturePixels(mixtures=2), posterior='rounded', **SMALL)
   code(rounded, traced(rounded, grey), grey[0], lossless=True)
   progressive = Progressive(
       3, 4, SMALL['features'], SMALL['latents'], SMALL['kernel'], 2, lmbda=1.0, filter_features=2)
@@ -89,9 +91,9 @@ def models():
   jax.eval_shape(jax.grad(lambda moves, prepared, seen: sum(x.sum() for x in refining._costs(
       progressive, prepared, seen, 1.0, moves))), moves, prepared, seen)
   code(progressive, params, colour[0], bits_per_dim=8.0, groups=3)
-  mixture = pixels.LogisticMixturePixels(mixtures=2)
+  mixture = LogisticMixturePixels(mixtures=2)
   real = LocalPixels(mixture, 1, 2, 4, 1, canvas_channels=1, position=True)
-  traced(LocalDraw(ConvDraw(1, pixels.SquaredErrorPixels(), **SMALL), real), grey)
+  traced(LocalDraw(ConvDraw(1, SquaredErrorPixels(), **SMALL), real), grey)
   whole = LocalDraw(None, IntegerPixels(1, 2, 4, 1, 2))
   code(whole, traced(whole, grey), grey[0], lossless=True, effort=1)
 

@@ -20,13 +20,13 @@ from PIL import Image
 from conv_draw import BernoulliPixels, GaussianPixels
 from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.autoregressive.local_pixels import LocalPixels
+from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
 from conv_draw.build import from_config
 from conv_draw.data import sets
 from conv_draw.machine import devices
 from conv_draw.model import objective
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.layers import Layer
-from conv_draw.model.pixels import LogisticMixturePixels
 from conv_draw.model.vae import Vae
 from conv_draw.progressive import objective as multi_rate
 from conv_draw.progressive.model import Progressive
@@ -97,7 +97,7 @@ def loss_and_gradients(model, params, images):
     inference = model.apply(params, jax.random.key(2), images)
     if model.embedded:
       return multi_rate.multi_rate(
-          inference, multi_rate.betas(1e-3, 0.5, model.iterations)).mean()
+          inference, multi_rate.geometric_betas(1e-3, 0.5, model.iterations)).mean()
     return objective.loss(objective.elbo(model, images, inference), 1.0)
 
   return jax.value_and_grad(loss)(params)

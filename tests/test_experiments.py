@@ -121,7 +121,7 @@ def first_state(config, model, images):
       steps.create_state, config, model, optax.identity(), images.shape[1:])
   params = jax.tree.map(np.asarray, jax.jit(create)().params)
   if config.model.kind == 'progressive':
-    betas = objective.betas(
+    betas = objective.geometric_betas(
         config.progressive.first_beta, config.objective.beta, model.iterations)
     parts = initialisation.transforms(
         initialisation.cells(images, model.stride), betas, config.model.latents)

@@ -1,7 +1,7 @@
 """Discretised mixtures of logistics in whole numbers: frequencies of values for an entropy coder.
 
-As `pixels.LogisticMixturePixels`, with 1/256 of the mass spread over all values alike, and with
-everything read from tables of whole numbers. All is int32 or, where it may be large, uint32
+As `mixture_pixels.LogisticMixturePixels`, with 1/256 of the mass spread over all values alike, and
+with everything read from tables of whole numbers. All is int32 or, where it may be large, uint32
 arithmetic without overflow, and so the same on every machine.
 """
 

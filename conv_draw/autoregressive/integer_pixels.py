@@ -35,9 +35,9 @@ from conv_draw.autoregressive.local_pixels import (
   neighbours,
   put,
 )
+from conv_draw.autoregressive.mixture_pixels import LogisticMixture, LogisticMixturePixels
 from conv_draw.errors import UserError
 from conv_draw.model import straight_through
-from conv_draw.model.pixels import LogisticMixture, LogisticMixturePixels
 from conv_draw.model.weights import Float32Parameters
 
 UNIT = 32  # of what is seen and of hidden units: 1 is 1/32

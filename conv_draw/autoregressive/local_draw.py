@@ -10,8 +10,11 @@ from flax import linen as nn
 from conv_draw.autoregressive.integer_pixels import IntegerPixels
 from conv_draw.autoregressive.local_pixels import LocalPixels
 from conv_draw.model import arguments
-from conv_draw.model.noise import PIXELS, PLACES, image_keys
+from conv_draw.model.noise import BEYOND, image_keys
 from conv_draw.model.weights import GENERATION, Float32Parameters, Role
+
+# Numbers of randomness: which pixels are scored in training, and the values of pixels.
+PLACES, PIXELS = BEYOND, BEYOND + 1
 
 
 class Inference(NamedTuple):

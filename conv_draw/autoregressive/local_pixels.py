@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from conv_draw.autoregressive import products
-from conv_draw.model.pixels import LogisticMixturePixels
+from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
 from conv_draw.model.weights import Float32Parameters
 
 OUTSIDE = -1.0  # what is seen where there is no pixel; grey values are 0 and more

@@ -43,7 +43,7 @@ def encode(network, images, seed=0):
   before, expected = stack.bits(), 0.0
   for image in images:
     drawn = []  # symbols, in the order in which they were taken from the stack
-    state, seen = network.begin(), network.see(image[None])
+    state, seen = network.start(), network.observe(image[None])
     for t in range(network.model.iterations):
       posteriors, state = network.posteriors(t, seen, state)
       zs = [None] * len(posteriors)
@@ -54,7 +54,7 @@ def encode(network, images, seed=0):
         expected += _kl_bits(*q)
         drawn.append(symbols)
         zs[i] = _latent(symbols, prior)
-      state = network.advance(t, state, zs)
+      state = network.update(t, state, zs)
     size = stack.bits()
     pixels.encode(stack, network, network.canvas(state), image[None], _everywhere(network))
     expected += stack.bits() - size
@@ -75,7 +75,7 @@ def decode(network, data, count, seed=0):
   images = []
   for _ in range(count):
     drawn = []  # [(symbols, z of each layer)] by iteration
-    state = network.begin()
+    state = network.start()
     for t in range(network.model.iterations):
       symbols, zs = [None] * len(network.shapes), [None] * len(network.shapes)
       for i in reversed(range(len(zs))):
@@ -83,19 +83,19 @@ def decode(network, data, count, seed=0):
         symbols[i] = stack.take_integers(*_grid_prior(n), LOW, HIGH)
         zs[i] = _latent(symbols[i], network.prior(i, 0, t, state, zs))
       drawn.append((symbols, zs))
-      state = network.advance(t, state, zs)
+      state = network.update(t, state, zs)
     image = pixels.decode(
         stack, network, network.canvas(state), _everywhere(network), network.model.channels)[0]
     images.append(image)
     # Give back what drawing took: the same posteriors, seen from the image that is now known.
-    state, seen, taken = network.begin(), network.see(image[None]), []
+    state, seen, taken = network.start(), network.observe(image[None]), []
     for t, (symbols, zs) in enumerate(drawn):
       posteriors, state = network.posteriors(t, seen, state)
       for i in reversed(range(len(zs))):
         above = [z if j > i else None for j, z in enumerate(zs)]
         taken.append((symbols[i], *_on_grid(
             posteriors[i], network.prior(i, 0, t, state, above))))
-      state = network.advance(t, state, zs)
+      state = network.update(t, state, zs)
     for symbols, mean, scale in reversed(taken):
       stack.put_integers(symbols, mean, scale, LOW, HIGH)
   if not np.array_equal(stack.initial_words(), initial_words(network, seed)):

@@ -21,7 +21,7 @@ from conv_draw.codec.format import archive_file, container, limits
 from conv_draw.codec.whole_pixels import WholePixels
 from conv_draw.errors import UserError
 from conv_draw.model import arguments
-from conv_draw.model.pixels import SquaredErrorPixels
+from conv_draw.progressive.pixels import SquaredErrorPixels
 from conv_draw.report import pictures
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib

@@ -7,9 +7,11 @@ import jax
 import numpy as np
 
 from conv_draw.autoregressive.local_draw import LocalDraw
+from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
 from conv_draw.model import pixels as pixels_lib
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.progressive.model import Progressive
+from conv_draw.progressive.pixels import SquaredErrorPixels
 
 # Models that come with the package: `identity` of the arrays in use -> the fingerprint that files
 # carry, which has been that of the weights as they were published. Rows are added and never
@@ -72,11 +74,11 @@ def settings(model: ConvDraw | Progressive | LocalDraw) -> tuple:
 def _pixels(pixels):
   """The distribution of the pixels, in the words of the first files."""
   levels = f'levels={pixels.grey_levels}'
-  if isinstance(pixels, pixels_lib.LogisticMixturePixels):
+  if isinstance(pixels, LogisticMixturePixels):
     return f'LogisticMixturePixels({levels}, mixtures={pixels.mixtures})'
   if isinstance(pixels, pixels_lib.BernoulliPixels):
     return f'BernoulliPixels({levels})'
-  if isinstance(pixels, pixels_lib.SquaredErrorPixels):
+  if isinstance(pixels, SquaredErrorPixels):
     return f'SquaredErrorPixels({levels})'
   assert isinstance(pixels, pixels_lib.GaussianPixels), pixels
   return f'GaussianPixels({levels})'

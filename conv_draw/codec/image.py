@@ -56,7 +56,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
     writers[0].encode([degrees.index(contrast)], distributions.Uniform(len(degrees)))
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
-    state, seen = network.begin(), network.see(_for_model(network, tiles), contrast)
+    state, seen = network.start(), network.observe(_for_model(network, tiles), contrast)
     moves = None
     if refinement and iterations:
       moves = refining.moves(
@@ -79,7 +79,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
           if measure:
             bits[segment] += distributions.code_length_bits(symbols, *cells)
           zs[i] = bins.latents(symbols, at, zs[i])
-      state = network.advance(t, state, zs)
+      state = network.update(t, state, zs)
       if moves is None:
         _say(progress, tiling, numbers, t + 1, iterations)
     if picture is not None:
@@ -174,7 +174,7 @@ def _stored(segments):
 
 def _states(network, readers, ends, iterations, count, seed, temperature=0.0):
   """Yields the network's state before the first iteration, and after each."""
-  state = network.begin()
+  state = network.start()
   yield state
   for t in range(iterations):
     reader = readers.get((container.LATENTS, ends[np.searchsorted(ends, t + 1)]))
@@ -187,7 +187,7 @@ def _states(network, readers, ends, iterations, count, seed, temperature=0.0):
           zs[i] = bins.latents(reader.take_integers(*bins.cells(*prior, at)), at, zs[i])
         else:
           zs[i] = bins.generated(*prior, temperature, at, zs[i])
-    state = network.advance(t, state, zs)
+    state = network.update(t, state, zs)
     yield state
 
 

@@ -1,7 +1,7 @@
 """A model taken apart for coding: what encoder and decoder compute between two coding steps.
 
 Both run the same compiled functions on arrays of the same shapes, so that on one machine they see
-the same floats to the last bit. What is flat has the images' values one after the other.
+the same floats to the last bit. Flat arrays concatenate the values of all images.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ LEAST_LOG_MASS = -30.0  # nats
 
 # Offsets of the quantisation steps of an embedded model, a codec's QP: 64 are a factor of 3, which
 # lies between two steps of a coefficient. An image is coded with its differences from mid grey
-# divided by the factor and decoded with them multiplied, and so all steps are wider by it.
+# multiplied by `factor` and decoded with them divided by it: so all steps are wider by 1 / factor.
 OFFSETS = range(-8, 64)
 
 
@@ -98,8 +98,8 @@ class Network:
 
     self._posteriors = functools.partial(posteriors, prepared)
     self._prior = lambda i, coding_pass, *rest: prior(i, coding_pass, prepared, *rest)
-    self._advance = functools.partial(jax.jit(model.update), prepared)
-    self._see = functools.partial(
+    self._update = functools.partial(jax.jit(model.update), prepared)
+    self._observe = functools.partial(
         jax.jit(lambda prepared, images, scale: model.observe(
             prepared, _scaled(model.unit_interval(images), scale))), prepared)
     self._canvas = functools.partial(jax.jit(model.canvas), prepared)
@@ -116,19 +116,19 @@ class Network:
         model.pixels.log_masses(canvas, earlier)))
     self.prepared = prepared
 
-  def begin(self):
+  def start(self):
     """The state before the first iteration."""
     with self._as_everywhere():
       return self._initial()
 
-  def see(self, images, offset=0):
+  def observe(self, images, offset=0):
     """[B, H, W, C] uint8 -> what `posteriors` reads.
 
     Args:
       offset: one of `offsets`.
     """
     with self._as_everywhere():
-      return self._see(images, np.float32(factor(offset)) if offset else None)
+      return self._observe(images, np.float32(factor(offset)) if offset else None)
 
   def posteriors(self, t, seen, state):
     """(mean, sigma), float64 [n], of q_t in each layer; and the state, its encoders moved on.
@@ -148,13 +148,13 @@ class Network:
     with self._as_everywhere():
       return _flat(self._prior(i, coding_pass, t, state, self._shaped(zs)), 'prior')
 
-  def advance(self, t, state, zs):
+  def update(self, t, state, zs):
     """The state after iteration t, with z_t float32 [n] of each layer."""
     with self._as_everywhere():
-      return self._advance(t, state, self._shaped(zs))
+      return self._update(t, state, self._shaped(zs))
 
   def quantisation_steps(self, i, t):
-    """[n / B] float64: the widths of the bins in layer i at iteration t."""
+    """[n / B] float64: the quantisation steps of layer i at iteration t."""
     return np.broadcast_to(self._steps[i][t], self.shapes[i]).ravel()
 
   def coding_passes(self, i, t):

@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 
+from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
 from conv_draw.codec.entropy import snapping, stream
 from conv_draw.codec.questions import Bits, Gaussians
-from conv_draw.model.pixels import BernoulliPixels, GaussianPixels, LogisticMixturePixels
+from conv_draw.model.pixels import BernoulliPixels, GaussianPixels
 
 # How far another machine's canvas may be off, times sqrt(T), as the canvas adds up what T
 # iterations say: five times the root mean square of what was seen or more (FORMAT.md).

@@ -24,11 +24,10 @@ STEPS = (0, 8, 24)  # by effort
 FIRST, LONGEST = 0.1, 0.3  # of a step: parts of what Newton's method would do for the error alone
 LONGER, SHORTER = 1.2, 0.5  # the next one of a cell, after a good one and a bad one
 FARTHEST = 1.5  # bins
-# What errors are worth, relative to what they were in training: so much does an error less cost
-# where a file of a rate is found among those of all groups and contrasts, on photographs.
+# The Lagrange multiplier of the error, relative to that of training; fitted on photographs.
 LAGRANGIAN = 1.4
 RADIUS = 2  # cells to either side whose cost a cell's latents are taken to change
-# How many degrees less contrast are tried, for a size or for a quality, one after the other until
+# Offsets tried beyond the one found, for a size or for a quality, one after the other until
 # the size is used up or the quality met.
 FOR_SIZE, FOR_QUALITY = (1, 0), (3, 1)
 USED_UP = 0.99
@@ -97,7 +96,7 @@ def moves(network, seen, contrast, groups, refinement, progress):
     network: `network.Network` of a model that `refines`.
     seen: `recurrence.Image` of B images.
     contrast: one of `network.offsets` that they are shown in.
-    groups: n > 0, how many groups of latents will be stored: the cost is that of prefix n.
+    groups: n > 0, how many groups of latents will be stored: truncation point n has the cost.
     refinement: `Refinement`.
     progress: called with how many steps are done, and how many there are.
   Returns:
@@ -179,7 +178,7 @@ def _costs(model, prepared, seen, scale, moves):
       quantised = jax.lax.stop_gradient(quantised - mean) + mean  # straight through the rounding
       nats.append(latents.latent_nats(moved, prior, quantised)[0])
       z = quantised if z is None else jnp.where(first, z, quantised)
-    # Either half with the prior that it has.
+    # Anchor and non-anchor cells, each under its own prior.
     return model.update(prepared, t, state, [z]), jnp.where(first, *nats).sum(-1)
 
   state, nats = jax.lax.scan(

@@ -68,7 +68,7 @@ class StepModel(Protocol):
     """[B, H, W, R] the canvas of a state: the parameters of p(x | z), or a picture."""
 
   def quantisation_steps(self, prepared: Any, layer: int) -> jax.Array:
-    """[T, Z] widths of the bins of a layer's latents, of models that have bins."""
+    """[T, Z] quantisation steps of a layer's latents, of models that have them."""
 
   def positions(self, prepared: Any, t: ArrayLike, layer: int) -> jax.Array | None:
     """Bool [coding passes, h, w, Z]: the latents that are coded; None: all, in one pass."""

@@ -67,7 +67,8 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     stride: between the image and that layer's maps; 0 = fully connected.
     upper: `layers.Layer` of the further layers, from the pixels up.
     posterior: 'gaussian', with inferred mean and variance; or with widths that depend on map and
-      iteration alone, so that latents can be coded (section 3): 'constant', Gaussian; 'rounded',
+      iteration alone, so that latents can be coded (section 3): 'constant', Gaussian with an
+      input-independent variance; 'rounded',
       the middle of the bin that the mean is in (scalar quantisation); 'uniform', around the mean,
       for dithered quantisation.
     bins: `latents.Bins`, what the bins of the last two are before training.
@@ -306,8 +307,8 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
   def _log_sigma(self, w):
     """[T, Z] log standard deviations of q_t, where they are parameters.
 
-    Those of bins without dither are not trained: of what rounding leaves, no gradient tells, and so
-    bins would grow without end, for the nats that it saves.
+    With scalar quantisation they are not trained: the straight-through gradient has the nats that
+    wider bins save, and not the error that they add.
     """
     log_sigma = w.posterior_log_sigma
     if self.posterior == 'rounded':
@@ -330,7 +331,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
         self.all_layers, self.kernel, self._image_kernel, image_size, self.compute_dtype,
         self.winograd)
     nets = tuple(
-        recurrence.Net(here, weights_lib.prepare(here, layer, w, weights_lib.ROLES))
+        recurrence.Net(here, weights_lib.prepare(here, layer, w))
         for here, layer, w in zip(geometry, self.all_layers, self.raw, strict=True))
     encoder_image = weights_lib.prepared(
         geometry[0], self.all_layers[0], weights_lib.STRIDED, self.encoder_image)
@@ -385,7 +386,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     return layers.depth_to_space(canvas, here.block, here.below)
 
   def quantisation_steps(self, prepared: Prepared, layer: int) -> jax.Array:
-    """[T, Z] widths of the bins of a layer's latents, with posterior 'rounded' or 'uniform'."""
+    """[T, Z] quantisation steps of a layer's latents, with posterior 'rounded' or 'uniform'."""
     return QuantisedPosterior(0.0, self._log_sigma(prepared.nets[layer].w), False).width
 
   def positions(self, prepared: Prepared, t: ArrayLike, layer: int) -> None:

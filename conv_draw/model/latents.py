@@ -121,8 +121,8 @@ def _log_mass_jvp(primals, tangents):
   lower, upper = primals
   log_mass = _log_mass(lower, upper)
   density = -0.5 * math.log(2 * math.pi) - log_mass
-  # Far out the density of the lower edge and the mass are both nothing; their ratio is at most
-  # that of the tail, but if the bin is narrow.
+  # Far out the density of the lower edge and the mass both underflow; their ratio is bounded by
+  # that of the tail, unless the bin is narrow.
   most = jnp.maximum(jnp.log1p(jnp.maximum(lower, 0)), -jnp.log(upper - lower)) + 1
   at_lower = jnp.exp(jnp.minimum(density - 0.5 * lower**2, most))
   at_upper = at_lower * jnp.exp(-0.5 * (upper - lower) * (upper + lower))

@@ -22,9 +22,7 @@ import jax.numpy as jnp
 from conv_draw.model import arguments
 
 DITHER = 2**20  # + t: the dither of the latents of iteration t
-PLACES = 2**21  # which pixels are scored in training, of local pixels
-PIXELS = 2**21 + 1  # the values of local pixels
-FILTERED = 2**22  # which truncation points are post-filtered in training
+BEYOND = 2**21  # + i: of the models that are built on this one, each with its own i
 
 
 def binarisation(iterations):

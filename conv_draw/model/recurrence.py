@@ -52,7 +52,7 @@ class Image(NamedTuple):
   """What the encoder reads of x at every iteration."""
 
   x: jax.Array  # [B, h, w, s*s, C] in [0, 1], the s*s pixels of each cell of the first layer
-  gates: jax.Array  # 4 F maps: conv(x) + b of equation (2), which do not depend on t
+  gates: Any  # 4 F maps: conv(x) + b of equation (2), which do not depend on t
 
 
 class LayerState(NamedTuple):
@@ -94,7 +94,7 @@ class Net(NamedTuple):
         [(x, getattr(self.w, kernel)) for kernel, x in ready.items() if x is not None])
 
   def maps(self, bias: jax.Array, **ready: Any) -> jax.Array:
-    """The same as maps [B, h, w, C], plus a bias [C]."""
+    """The same as maps [B, h, w, channels], plus a bias [channels]."""
     return layers.add_bias(self.here.grid.leave(self.convolve(**ready)), bias)
 
 
@@ -103,7 +103,7 @@ def encode(net: Net, s: LayerState, below: jax.Array, bias: jax.Array):
 
   Args:
     net, s: of the layer, after iteration t - 1.
-    below: eps_t, or h^e_t of the layer below, [B, h, w, C].
+    below: eps_t, or h^e_t of the layer below, [B, h, w, channels].
     bias: [4 F], or the gates of an `Image`.
   Returns:
     (state, h^e_t in the grid's layout, maps [B, h, w, 2 Z] of q_t).
@@ -129,7 +129,7 @@ def decode(net: Net, s: LayerState, z: jax.Array, above: Any, canvas: jax.Array 
     above: h^d_t of the layer above, ready; None at the top.
     canvas: [B, h, w, s*s*R] r_{t-1}; the first layer alone reads it.
   Returns:
-    (state, [B, h, w, C] what the layer adds to the canvas or sends to the layer below).
+    (state, [B, h, w, channels] what the layer adds to the canvas or sends to the layer below).
   """
   read = net.here.read
   gates = net.convolve(

@@ -14,9 +14,8 @@ from conv_draw.model import arguments, layers
 from conv_draw.model.geometry import Geometry
 from conv_draw.model.latents import Bins
 
-# Adam moves every parameter by about the learning rate a step, but a bin must grow to fifty times
-# the prior's width before a latent that says nothing costs nothing: its logarithm is learned in
-# units of this.
+# Log widths and log gains are stored divided by this, so that Adam moves them ten times as fast: a
+# bin must grow to fifty times the prior's width before a latent that says nothing costs nothing.
 WIDTH_SPEED = 10
 
 
@@ -211,16 +210,10 @@ def create(param: Callable, i: int, all_layers: Sequence[layers.Layer], kernel: 
   return Weights(**w)
 
 
-def prepare(here: Geometry, layer: layers.Layer, w: Any, roles: dict[str, Role]) -> Any:
-  """A layer's parameters as `recurrence` reads them, from those as created.
-
-  Args:
-    here, layer: the layer's geometry and sizes.
-    w: a NamedTuple of parameters, `Weights` or another; None for what the layer lacks.
-    roles: of its fields.
-  """
-  return type(w)(*(
-      None if value is None else prepared(here, layer, roles[name].layout, value)
+def prepare(here: Geometry, layer: layers.Layer, w: Weights) -> Weights:
+  """A layer's parameters as `recurrence` reads them, from those as created."""
+  return Weights(*(
+      None if value is None else prepared(here, layer, ROLES[name].layout, value)
       for name, value in w._asdict().items()))
 
 

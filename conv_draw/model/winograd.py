@@ -1,4 +1,4 @@
-"""Convolutions by minimal filtering (Winograd; Cook and Toom): the fast path on CPUs.
+"""Winograd's convolutions (Cook and Toom): the fast path on CPUs.
 
 XLA:CPU is slow at convolutions inside a scan, and slower at their gradients. Here a convolution is
 one batched matrix product over transformed positions: 64 multiplications for the 16 outputs of a
@@ -156,10 +156,10 @@ class Grid:
     """Zeros beyond the map, which is what lies outside an image."""
     for axis, p, size in ((0, self._rows, self._height), (1, self._columns, self._width)):
       if p.tiles * p.m > size:
-        inside = np.arange(p.m)[:, None] + p.m * np.arange(p.tiles) < size
+        valid = np.arange(p.m)[:, None] + p.m * np.arange(p.tiles) < size
         shape = np.ones(6, int)
-        shape[[axis, 3 + axis]] = inside.shape
-        x = x * inside.reshape(shape).astype(x.dtype)
+        shape[[axis, 3 + axis]] = valid.shape
+        x = x * valid.reshape(shape).astype(x.dtype)
     return x
 
   def _values(self, x):

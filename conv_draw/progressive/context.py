@@ -18,10 +18,10 @@ from conv_draw.model.latents import DiagonalGaussian
 CONTEXT = 3.0  # of what the prior reads of `ContextState`
 NEIGHBOURS = 0.3  # of what the prior of non-anchor cells reads of anchor cells
 FEATURES = 7  # of a latent's context: `with_context`
-LARGEST = 4.0  # of latents as the network reads them, in bins: `features`
+LARGEST_FEATURE = 4.0  # of latents as the network reads them, in bins: `features`
 CODING_PASSES = 2
 DECAY = 0.7  # of the activity, at every iteration
-LEAST_SIGMA = 0.15  # of a prior, in bins: surer ones save nothing, and cost the more if they err
+LEAST_SIGMA = 0.15  # scale lower bound of a prior, in bins
 INACTIVE = -6.0  # log sigma of the prior of inactive latents: in bins, they are surely 0
 
 
@@ -43,7 +43,7 @@ def initial_context(batch: int, size: tuple[int, int], cell: int) -> ContextStat
 def update_context(state: ContextState, z: jax.Array, coefficients: jax.Array,
                    step: jax.Array) -> ContextState:
   """With z_t [B, h, w, Z], of coefficients int32 [Z] in quantisation steps [Z]."""
-  z = jax.lax.stop_gradient(z)  # latents need not please the priors of later ones
+  z = jax.lax.stop_gradient(z)  # no gradient of later priors reaches z_t
   added = jnp.matmul(z * _of_maps(step), _choice(state, coefficients), precision='highest')
   return ContextState(
       state.coefficients + added,
@@ -114,8 +114,8 @@ def with_neighbours(prior: DiagonalGaussian, z: jax.Array, weights: jax.Array) -
 
 
 def features(z: jax.Array) -> jax.Array:
-  """[B, h, w, 2 Z]: z_t and log(1 + |z_t|), clipped to LARGEST bins, as the network reads them."""
-  z = jnp.clip(z, -LARGEST, LARGEST)
+  """[B, h, w, 2 Z]: z_t, clipped, and log(1 + |z_t|), as the network reads them."""
+  z = jnp.clip(z, -LARGEST_FEATURE, LARGEST_FEATURE)
   return jnp.concatenate([z, jnp.log1p(abs(z))], -1)
 
 

@@ -43,8 +43,8 @@ def transforms(blocks: np.ndarray, betas: np.ndarray, latents: int) -> dict[str,
 
   Args:
     blocks: [N, D] uint8, cells of images of the data.
-    betas: [T] of `objective.betas`: nats per half a squared grey level at an iteration's slope, so
-      that the distortion weight of a quantisation step w is beta w^2 / 2. T > INTERLACED.
+    betas: [T] of `objective.geometric_betas`: nats per half a squared grey level at an iteration's
+      slope, so that the distortion weight of a quantisation step w is beta w^2 / 2. T > INTERLACED.
     latents: Z.
   """
   blocks = blocks.astype(np.float64) - GREY / 2  # mid grey, where the canvas begins
@@ -124,6 +124,6 @@ def filter_scale(betas: np.ndarray) -> np.ndarray:
   """What the post-filter's `restoration_size` begins as, [T]: errors where dD/dR is as at beta.
 
   Args:
-    betas: [T] of `objective.betas`, nats per half a squared grey level.
+    betas: [T] of `objective.geometric_betas`, nats per half a squared grey level.
   """
   return (betas**-0.5 / 255).astype(np.float32)

@@ -23,17 +23,17 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from conv_draw.model import arguments, geometry, layers, recurrence
-from conv_draw.model import noise as noise_lib
 from conv_draw.model.latents import DiagonalGaussian, QuantisedPosterior, latent_nats
-from conv_draw.model.noise import image_keys, standard_normal
-from conv_draw.model.pixels import SquaredErrorPixels
+from conv_draw.model.noise import BEYOND, image_keys, standard_normal
 from conv_draw.model.weights import Float32Parameters
 from conv_draw.progressive import context, post_filter, rdoq, transform
 from conv_draw.progressive import weights as weights_lib
+from conv_draw.progressive.pixels import SquaredErrorPixels
 
 # Scales so that an optimiser's steps, alike for all parameters, suit what the LSTM reads and adds
 # beside the transform, which is good from the start.
 CANVAS_SCALE, UPDATE_SCALE = 4.0, 0.02
+FILTERED_POINTS = 2 * BEYOND  # number of randomness: which truncation points training filters
 
 
 class Filtered(NamedTuple):
@@ -54,7 +54,7 @@ class Inference(NamedTuple):
   canvas_nats: jax.Array  # [T, B] L^x(r_t)
   # [T, B] of the picture of r_t within 0..1, summed over pixels; None if only some are filtered.
   squared_error: jax.Array | None
-  filtered: Filtered | None = None  # these
+  filtered: Filtered | None = None  # the pictures that training filters
 
 
 class State(NamedTuple):
@@ -126,9 +126,8 @@ class Progressive(Float32Parameters, nn.Module):
 
   def setup(self):
     side = self._image_kernel
-    r = self.pixels.canvas_channels(self.channels)
     self.raw = weights_lib.create(
-        self.param, self.all_layers[0], self.kernel, side, self.channels, r, self.iterations)
+        self.param, self.all_layers[0], self.kernel, side, self.channels, self.iterations)
     self.initial_canvas = self.param(
         'initial_canvas', lambda key: self.pixels.initial_canvas(self.channels))
     self.filter_weights = None
@@ -190,7 +189,7 @@ class Progressive(Float32Parameters, nn.Module):
     The canvases are taken as they are: the recurrence does not learn from them.
     """
     fractions = jax.vmap(
-        lambda key: jax.random.uniform(jax.random.fold_in(key, noise_lib.FILTERED)))(keys)
+        lambda key: jax.random.uniform(jax.random.fold_in(key, FILTERED_POINTS)))(keys)
     # [some, B], one of each part of the iterations
     strata = jnp.arange(some)[:, None].astype(jnp.float32) + fractions[None]
     at = (strata * (self.iterations / some)).astype(jnp.int32).clip(0, self.iterations - 1)
@@ -298,7 +297,7 @@ class Progressive(Float32Parameters, nn.Module):
 
     Args:
       draw_latent: (t, q_t or None without an image, p_t, `Weights` of iteration t) -> z_t; called
-        for the anchor cells and then for the others, of which it need only be right.
+        once for each coding pass, and only that pass's cells are kept.
     Returns:
       (`State` after iteration t, (nats of z_t [1, B], L^x(r_t) [B], its squared error [B], r_t)).
       The latter are None without an image.
@@ -398,7 +397,7 @@ class Progressive(Float32Parameters, nn.Module):
     return self._picture(prepared, state.canvas, state.iterations)
 
   def quantisation_steps(self, prepared: Prepared, layer: int) -> jax.Array:
-    """[T, Z] widths of the bins of the latents."""
+    """[T, Z] quantisation steps of the latents."""
     del layer
     return QuantisedPosterior(0.0, prepared.net.w.log_sigma, False).width
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def betas(first: float, last: float, iterations: int) -> np.ndarray:
+def geometric_betas(first: float, last: float, iterations: int) -> np.ndarray:
   """beta_t of the multi-rate loss, [T]: geometric from the first truncation point to the last."""
   return first * (last / first) ** (np.arange(iterations) / max(iterations - 1, 1))
 
@@ -21,14 +21,14 @@ def multi_rate(inference: Any, betas: np.ndarray, axis_name: str | None = None) 
 
   Args:
     inference: `model.Inference` of B images.
-    betas: [T], of `betas`.
+    betas: [T], of `geometric_betas`.
     axis_name: of `jax.pmap`, over whose devices the batch is divided equally, B images on each;
       None: the B images are the batch.
   Returns:
     [B] nats: the costs weighted by the inverse of their means over the images of the batch, which
-    have no gradients; the mean over images is that of the unweighted costs over t. The squared
-    errors of post-filtered pictures are added likewise, relative to the mean squared error that
-    canvases of the same iteration have before the filter.
+    have no gradients, so that the mean over images is that of the unweighted costs over t. Added to
+    it, with the same mean cost as their unit, are the squared errors of post-filtered pictures
+    relative to the mean squared error of canvases of the same iteration before the filter.
   """
   def means_over_batch(values):  # [T, B] -> [T, 1]
     means = jax.lax.stop_gradient(values.mean(1, keepdims=True))

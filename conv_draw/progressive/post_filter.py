@@ -20,7 +20,7 @@ from conv_draw.model import layers
 BLOCK = 2  # pixels a side that are one place of the network's maps
 KERNELS = 3
 RADIUS = 4  # pixels to each side that m is the mean of
-LARGEST = 8.0  # of what the network reads: larger differences are clipped
+CLIP = 8.0  # of what the network reads: larger differences are clipped
 OUTPUT_SCALE = 0.25  # of d_t, the unit of the network's output
 # Scales that make steps of an optimiser, alike for all parameters of a model, suit these.
 KERNEL, BIAS = 10.0, 30.0
@@ -77,7 +77,7 @@ def apply(weights, r, t):
   done, at = t > 0, jnp.maximum(t - 1, 0)
   by_image = lambda values: values[at][:, None, None]
   size = by_image(jax.lax.stop_gradient(weights.size)[:, None])
-  x = jnp.clip((even - _mean_around(even)) / size, -LARGEST, LARGEST)
+  x = jnp.clip((even - _mean_around(even)) / size, -CLIP, CLIP)
   x = _blocks(x)
   for i, (kernel, bias, places) in enumerate(
       zip(weights.kernels, weights.biases, weights.places, strict=True)):

@@ -14,9 +14,8 @@ from conv_draw.model.latents import (
 def quantise(q: QuantisedPosterior, p: DiagonalGaussian, weight: jax.Array) -> jax.Array:
   """z_t: the middles of the bins (`best_bin`) of the means of q under the prior p.
 
-  Without a gradient: that a latent was not worth its nats is no error of the mean. If the errors
-  that are left so could move it, they would make it larger until it is stored after all; if only
-  nats could, smaller until nothing is.
+  No gradient passes: it would push latents that were quantised to zero away from zero, or, from the
+  nats alone, shrink every latent.
 
   Args:
     q, p: of [B, h, w, Z].

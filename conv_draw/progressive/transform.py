@@ -39,7 +39,7 @@ def analyse(error: jax.Array, matrix: jax.Array, step: jax.Array) -> jax.Array:
 
 
 def synthesise(canvas: jax.Array, z: jax.Array, t: ArrayLike, matrix: jax.Array, step: jax.Array):
-  """The canvas [B, h, w, s s, R] with the coefficients z_t added to its first C channels.
+  """The canvas [B, h, w, s s, C] with the coefficients z_t added.
 
   Args:
     z: [B, h, w, Z] z_t.
@@ -48,9 +48,7 @@ def synthesise(canvas: jax.Array, z: jax.Array, t: ArrayLike, matrix: jax.Array,
     step: [Z] quantisation steps in grey levels.
   """
   painted = jnp.matmul(_interpolated(z, t), matrix * (MATRIX / GREY * step)[:, None])
-  painted = painted.reshape(*canvas.shape[:4], -1)
-  return canvas + jnp.pad(
-      painted, ((0, 0),) * 4 + ((0, canvas.shape[-1] - painted.shape[-1]),))
+  return canvas + painted.reshape(canvas.shape)
 
 
 def _interpolated(z, t):

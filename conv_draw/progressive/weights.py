@@ -31,7 +31,7 @@ class Weights(NamedTuple):
   down: Any
   # By iteration.
   log_sigma: jax.Array  # [T, Z] of q_t; not trained
-  analysis: jax.Array  # [T, D, Z]
+  analysis: jax.Array  # [T, D, Z]; with RDOQ not trained, as no gradient passes it
   synthesis: jax.Array  # [T, Z, D]
   step: jax.Array  # [T, Z] quantisation steps in grey levels; not trained
   coefficient: jax.Array  # [T, Z] which transform coefficient, whole numbers; not trained
@@ -40,7 +40,6 @@ class Weights(NamedTuple):
   neighbours: jax.Array  # [T, 8 Z, 2 Z]
   own_prior: jax.Array | None  # [T, F, 2 Z], added to the middle of `prior`
   own_prior_bias: jax.Array | None  # [T, 2 Z]
-
 
 
 # By name among the parameters.
@@ -65,14 +64,14 @@ ROLES = {
 
 
 def create(param: Callable, layer: layers.Layer, kernel: int, image_kernel: int, channels: int,
-           canvas_channels: int, iterations: int) -> Weights:
+           iterations: int) -> Weights:
   """The parameters, but for those of the post-filter; transforms begin in `initialisation`.
 
   Args:
     param: `nn.Module.param`.
     layer: its sizes.
     kernel, image_kernel: sides of the kernels between maps, and between image and maps.
-    channels, canvas_channels: C and R.
+    channels: C, of images and canvas.
     iterations: T.
   """
   f, z, t = layer.features, layer.latents, iterations
@@ -86,10 +85,10 @@ def create(param: Callable, layer: layers.Layer, kernel: int, image_kernel: int,
       decoder_latent=param('decoder_latent', lecun, (kernel, kernel, 2 * z, 4 * f)),
       decoder_h_d=param('decoder_h_d', lecun, (kernel, kernel, f, 4 * f)),
       decoder_canvas=param(
-          'decoder_canvas', lecun, (image_kernel, image_kernel, canvas_channels, 4 * f)),
+          'decoder_canvas', lecun, (image_kernel, image_kernel, channels, 4 * f)),
       decoder_bias=param('decoder_bias', draw_weights.lstm_bias, (4 * f,)),
       down=param('write', nn.initializers.variance_scaling(0.1, 'fan_out', 'normal'),
-                 (image_kernel, image_kernel, canvas_channels, f)),
+                 (image_kernel, image_kernel, channels, f)),
       log_sigma=param('posterior_log_sigma', nn.initializers.constant(-math.log(12) / 2), (t, z)),
       analysis=param('linear_read', normal, (t, cell, z)),
       synthesis=param('linear_paint', normal, (t, z, cell)),

@@ -124,14 +124,14 @@ SETTINGS = (
             'beta of the first truncation point in the multi-rate loss; the last has '
             'objective.beta'),
     Setting('progressive.lmbda', 0.0, NOT_NEGATIVE, STAYS,
-            'Lagrange multiplier of RDOQ, relative to the KL weight of the iteration; 0 = to the '
+            'Lagrange multiplier of RDOQ, relative to the slope of the iteration; 0 = to the '
             'nearest bin'),
     Setting('progressive.post_filter', 0, NOT_NEGATIVE, STAYS,
             'feature maps of the post-filter of canvases, trained at all truncation points; '
             '0 = none'),
     Setting('progressive.image_kernel', 0, NOT_NEGATIVE, STAYS,
-            'side of the convolutions between image and first layer: odd, or the stride; '
-            '0 = model.kernel, or 2 stride + 1 from stride 3 on'),
+            'side of the convolutions between image and maps: odd, or the stride; '
+            '0 = 2 stride + 1'),
 
     # What is minimised.
     Setting('objective.beta', 1.0, NOT_NEGATIVE, STAYS,

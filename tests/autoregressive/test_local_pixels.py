@@ -7,10 +7,11 @@ import pytest
 
 from conv_draw.autoregressive import local_pixels
 from conv_draw.autoregressive.local_pixels import LocalPixels, View
+from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
 from conv_draw.model import pixels
 
-COLOUR = LocalPixels(pixels.LogisticMixturePixels(17, 2), 3, 2, 8, 1, canvas_channels=6)
-GREY = LocalPixels(pixels.LogisticMixturePixels(17, 2), 1, 1, 8, 1, canvas_channels=2)
+COLOUR = LocalPixels(LogisticMixturePixels(17, 2), 3, 2, 8, 1, canvas_channels=6)
+GREY = LocalPixels(LogisticMixturePixels(17, 2), 1, 1, 8, 1, canvas_channels=2)
 BINARY = LocalPixels(pixels.BernoulliPixels(17), 1, 2, 8, 1, canvas_channels=1, position=True)
 HEADS = pytest.mark.parametrize('head', [COLOUR, GREY, BINARY], ids=['colour', 'grey', 'binary'])
 SIZE = (6, 7)
@@ -160,7 +161,7 @@ def test_every_pixel_lies_on_one_diagonal_behind_its_neighbours(size, horizon):
 
 def test_brightness_and_contrast_need_no_other_weights():
   """Relative to its reference, and in units of its spread, a patch is the same."""
-  head = LocalPixels(pixels.LogisticMixturePixels(256, 2), 1, 1, 8, 1)
+  head = LocalPixels(LogisticMixturePixels(256, 2), 1, 1, 8, 1)
   patch = np.random.default_rng(0).integers(0, 40, (1, 3, 4, 1))
   params = head.init(jax.random.key(0), patch, method='cost')
   see = jax.jit(lambda near: head.apply(params, near.astype(jnp.float32), None, method='_see'))

@@ -72,10 +72,10 @@ def test_what_cannot_be_decoded_is_an_error(network, images):
 
 def test_walking_step_by_step_is_what_apply_does(network, images):
   """The canvas from posterior means, iteration by iteration, and from the whole scan."""
-  state, seen = network.begin(), network.see(images[:1])
+  state, seen = network.start(), network.observe(images[:1])
   for t in range(network.model.iterations):
     posteriors, state = network.posteriors(t, seen, state)
-    state = network.advance(t, state, [mean.astype(np.float32) for mean, _ in posteriors])
+    state = network.update(t, state, [mean.astype(np.float32) for mean, _ in posteriors])
   params = {'params': network_params(network)}
   expected = network.model.apply(params, jax.random.key(0), images[:1], 0.0).canvas[0]
   np.testing.assert_allclose(network.canvas(state)[0], expected, rtol=1e-4, atol=1e-4)

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from conv_draw.autoregressive.local_draw import LocalDraw
+from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
 from conv_draw.codec import fingerprint
 from conv_draw.codec.coder import Coder
 from conv_draw.model import pixels
 from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.progressive.pixels import SquaredErrorPixels
 from conv_draw.training import trained
 from conv_draw.workdir import published
 
@@ -26,20 +28,20 @@ def test_it_tells_arrays_and_settings_apart():
   nearly = {'params': PARAMS['params'] | {'a': np.nextafter(*np.float32([1, 2])) * np.ones(2)}}
   others = [fingerprint.fingerprint(model(), nearly)] + [
       fingerprint.fingerprint(model(**changes), PARAMS) for changes in (
-          dict(iterations=3), dict(posterior='rounded'), dict(image_kernel=3),
-          dict(pixels=pixels.GaussianPixels(16)), dict(pixels=pixels.SquaredErrorPixels(17)),
-          dict(pixels=pixels.BernoulliPixels(17)), dict(pixels=pixels.LogisticMixturePixels(17)),
-          dict(pixels=pixels.LogisticMixturePixels(17, mixtures=3)))]
+          dict(iterations=3), dict(posterior='rounded'), dict(kernel=3),
+          dict(pixels=pixels.GaussianPixels(16)), dict(pixels=SquaredErrorPixels(17)),
+          dict(pixels=pixels.BernoulliPixels(17)), dict(pixels=LogisticMixturePixels(17)),
+          dict(pixels=LogisticMixturePixels(17, mixtures=3)))]
   assert len({one, *others}) == 1 + len(others)
 
 
 def test_the_name_of_a_class_is_no_part_of_it():
   @dataclasses.dataclass(frozen=True)
-  class Renamed(pixels.SquaredErrorPixels):
+  class Renamed(SquaredErrorPixels):
     another: int = 3
 
   assert fingerprint.fingerprint(model(pixels=Renamed(17)), PARAMS) == (
-      fingerprint.fingerprint(model(pixels=pixels.SquaredErrorPixels(17)), PARAMS))
+      fingerprint.fingerprint(model(pixels=SquaredErrorPixels(17)), PARAMS))
 
 
 @pytest.mark.parametrize('name', ['photos_lossy', 'photos_lossless'])

@@ -49,8 +49,8 @@ def test_a_rate_is_met_with_a_better_picture():
 
 
 def test_a_quality_is_met_by_a_smaller_file():
-  plain, refined = (encoded(effort, psnr=28) for effort in (0, 2))
-  assert psnr_db(photos()[0], refined.decoded) >= 28
+  plain, refined = (encoded(effort, psnr=26) for effort in (0, 2))
+  assert psnr_db(photos()[0], refined.decoded) >= 26
   assert len(refined.data) < len(plain.data)
   assert len(plain.segments) == len(refined.segments) == GROUPS
 
@@ -62,7 +62,7 @@ def test_costs_are_those_of_the_file():
   scale = np.float32(3 ** (-contrast / 64))
   coded = coder().encode(photos()[0], groups=GROUPS, contrast=contrast, measure=True)
   network = coder()._network(photos()[0].shape[:2], 1)
-  seen = network.see(photos()[:1], contrast)
+  seen = network.observe(photos()[:1], contrast)
   none = jnp.zeros((GROUPS, 1, *network.shapes[0]))
   prepared = network.prepared
   nats, error = refining._costs(model, prepared, seen, scale, none)

@@ -30,7 +30,7 @@ def begun():
       image_kernel=STRIDE, filter_features=4)
   key = jax.random.key(0)
   params = jax.jit(model.init)(key, key, photos()[:1])
-  betas = objective.betas(1e-3, 0.3, T)
+  betas = objective.geometric_betas(1e-3, 0.3, T)
   parts = initialisation.transforms(initialisation.cells(photos(), STRIDE), betas, Z)
   return model, {'params': {**params['params'], **jax.tree.map(jnp.float32, parts)}}
 

@@ -54,7 +54,7 @@ def test_begins_with_the_components_of_the_training_images(crops, monkeypatch):
   # The first component of such images is their colour, alike in all of a cell.
   first = read[0, :, 0].reshape(16, 3)
   assert abs(first - first.mean(0)).max() < 0.05
-  betas = objective.betas(config.progressive.first_beta, config.objective.beta, 5)
+  betas = objective.geometric_betas(config.progressive.first_beta, config.objective.beta, 5)
   cells = initialisation.cells(images(False).fetch(np.arange(50)), 4)
   expected = initialisation.transforms(cells, betas, 4)['linear_width']
   np.testing.assert_allclose(found['linear_width'], expected)
@@ -86,7 +86,7 @@ def test_a_model_without_a_post_filter_gets_a_new_one(monkeypatch):
 @pytest.mark.parametrize('latents', [1, 8, 200])
 def test_the_allocation_refines_what_pays_first(latents):
   variances = np.geomspace(1e5, 1, 30)
-  betas = objective.betas(1e-3, 1.0, 9)
+  betas = objective.geometric_betas(1e-3, 1.0, 9)
   groups = initialisation.allocation(variances, betas, latents)
   assert len(groups) == len(betas) and all(len(group) <= latents for group in groups)
   assert groups[0][0][0] == 0  # the largest coefficient comes first

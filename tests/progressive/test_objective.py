@@ -11,7 +11,7 @@ from tests.progressive.small import KEY, T, inferred, photos, stirred
 
 def test_truncation_points_count_by_their_share():
   inference = inferred()._replace(filtered=None)
-  betas = objective.betas(0.01, 0.25, T)
+  betas = objective.geometric_betas(0.01, 0.25, T)
   assert betas[0] == pytest.approx(0.01) and betas[-1] == pytest.approx(0.25)
   np.testing.assert_allclose(betas[1:] / betas[:-1], (0.25 / 0.01) ** (1 / (T - 1)))
   kl = np.asarray(inference.kl_nats).sum(1)
@@ -30,7 +30,7 @@ def test_filtered_pictures_count_by_the_errors_of_their_canvases():
   """In the means over the batch, whose images are divided over the devices of an axis."""
   model, params = stirred()
   inference = jax.jit(functools.partial(model.apply, some=2))(params, KEY, photos())
-  betas = objective.betas(0.01, 0.25, T)
+  betas = objective.geometric_betas(0.01, 0.25, T)
   added = np.asarray(objective.multi_rate(inference, betas)
                      - objective.multi_rate(inference._replace(filtered=None), betas))
   kl = np.asarray(inference.kl_nats).sum(1).cumsum(0)
