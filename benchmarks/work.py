@@ -50,15 +50,17 @@ def _local_pixel(config, shape):
 
 
 def _recurrence(config, shape):
-  """Of convolutional DRAW itself."""
-  m, progressive = config.model, config.model.kind == 'progressive'
-  height, width, c = shape
-  f, r = m.features, c * (2 if m.likelihood == 'gaussian' and not progressive else 1)
+  """Of convolutional DRAW, or of the progressive model, which has its decoder and a transform."""
+  m, (height, width, c) = config.model, shape
+  f, z, progressive = m.features, m.latents, m.kind == 'progressive'
+  r = c * (2 if m.likelihood == 'gaussian' and not progressive else 1)
   cells = -(-height // m.stride) * -(-width // m.stride)
-  side = m.kernel if m.stride <= 2 else 2 * m.stride + 1  # as `ConvDraw.side`
+  side = m.kernel if m.stride <= 2 else 2 * m.stride + 1  # as `ConvDraw` has it
+  decoder = m.kernel**2 * (4 * f * f + f * 2 * z)
   if progressive:
-    side = config.progressive.image_kernel or side
-  hidden = m.kernel**2 * (4 * f * 2 * f + 2 * f * 2 * m.latents + 4 * f * (m.latents + f))
-  image = side**2 * (4 * f * c + 4 * f * r + f * r)
-  linear = 2 * m.stride**2 * c * m.latents if progressive else 0
-  return cells * (m.steps * (hidden + image + linear) + side**2 * c * 4 * f)
+    side = config.progressive.image_kernel or 2 * m.stride + 1
+    decoder += m.kernel**2 * 4 * f * 2 * z + side**2 * 5 * f * c
+    return cells * m.steps * (decoder + 2 * m.stride**2 * c * z)
+  decoder += m.kernel**2 * 4 * f * z + side**2 * (4 * f * r + f * r)
+  encoder = m.kernel**2 * (4 * f * 2 * f + f * 2 * z) + side**2 * 4 * f * c
+  return cells * (m.steps * (encoder + decoder) + side**2 * c * 4 * f)
