@@ -1,1 +1,1 @@
-"""Beyond the paper: pixels that see their neighbours, in real and in whole numbers."""
+"""Beyond the paper: local autoregressive pixels, in floats and as an integer network."""

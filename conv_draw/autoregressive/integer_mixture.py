@@ -1,7 +1,7 @@
-"""Discretised mixtures of logistics in whole numbers: frequencies of values for an entropy coder.
+"""Discretised mixtures of logistics in integers: frequencies of values for an entropy coder.
 
 As `mixture_pixels.LogisticMixturePixels`, with 1/256 of the mass spread over all values alike, and
-with everything read from tables of whole numbers. All is int32 or, where it may be large, uint32
+with everything read from tables of integers. All is int32 or, where it may be large, uint32
 arithmetic without overflow, and so the same on every machine.
 """
 
@@ -52,7 +52,7 @@ def from_logits(logits):
 
 
 def look_up(table, index):
-  """`table[index]` of whole numbers that are in it, without a check for each."""
+  """`table[index]` of integers that are in it, without a check for each."""
   return jnp.asarray(table).at[index].get(mode='promise_in_bounds')
 
 

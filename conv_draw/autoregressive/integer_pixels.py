@@ -1,10 +1,10 @@
-"""Local pixels in whole numbers: the same bytes on every machine, beyond the paper.
+"""The local autoregressive model as an integer network: the same bytes on every machine.
 
-p(x) = prod_i p(x_i | x_N(i)) as in `local_pixels`, by a network of whole numbers that are held in
+p(x) = prod_i p(x_i | x_N(i)) as in `local_pixels`, by a network of integers that are held in
 float32. 8 bits go into each of its products, and weights have 8 significant bits (bfloat16 holds
 both exactly); every partial sum stays below 2^24 in units of its column's smallest weight, which
 makes it exact in any order, on any device.
-What comes out are whole numbers too, which `integer_mixture` reads from tables. So an encoder and a
+Its outputs are integers too, which `integer_mixture` reads from tables. So an encoder and a
 decoder agree by arithmetic, not by luck.
 
 Training goes through the same numbers: first as they are (`whole=False`, where only their ranges
@@ -40,7 +40,7 @@ from conv_draw.errors import UserError
 from conv_draw.model import straight_through
 from conv_draw.model.weights import Float32Parameters
 
-UNIT = 32  # of what is seen and of hidden units: 1 is 1/32
+UNIT = 32  # of inputs and hidden units: 1 is 1/32
 MOST = 255  # of them in a product
 HIDDEN_MOST = 2**12  # of hidden units before they are rectified
 # Of a column of weights, in units of the smallest: with MOST before each and a bias, below 2^24.
@@ -61,10 +61,11 @@ class IntegerPixels(Float32Parameters, nn.Module):
     features: hidden units.
     residual_layers: between the first layer and the last, each adding to the hidden units.
     mixtures: K.
-    whole: round. If not, it is a sketch of itself, for training.
+    whole: integers. If not, floats in the same ranges: range-constrained pre-training.
     rounded: the parameters are what `rounded` returns: the outcome is the same, sooner.
     compute_dtype: of the factors of the products: bfloat16 holds them as exactly as float32.
-    canvas: whether a canvas is seen: its mean, as whole grey values, of the pixel and those around.
+    canvas: whether the network reads a canvas: its mean, as whole grey values, at the pixel and
+      around it.
   """
 
   channels: int
@@ -103,7 +104,7 @@ class IntegerPixels(Float32Parameters, nn.Module):
     return self.channels
 
   def view(self, picture, canvas):
-    """What is seen of a canvas of that mean [B, H, W, C] in [0, 1]: `View`, whole grey values."""
+    """What the network reads of a canvas of mean [B, H, W, C] in [0, 1]: whole grey values."""
     del canvas
     return View(straight_through.nearest(255 * jnp.clip(picture, 0, 1)), None)
 
@@ -113,7 +114,7 @@ class IntegerPixels(Float32Parameters, nn.Module):
     If `whole`, of the frequencies in the tables themselves, without gradients.
 
     Args:
-      view: of `view`, if a canvas is seen.
+      view: of `view`, if there is a canvas.
     """
     score = self.table_cost_at if self.whole else self.cost_at
     return by_parts(images, lambda rows, columns: score(images, rows, columns, view))
@@ -147,7 +148,7 @@ class IntegerPixels(Float32Parameters, nn.Module):
     return jnp.stack(starts), jnp.stack(frequencies)
 
   def draw(self, uniforms, images, first, last, view=None):
-    """Draws the pixels of the diagonals first..last-1; as `LocalPixels.draw`, U = C."""
+    """Draws the pixels of the wavefronts first..last-1; as `LocalPixels.draw`, U = C."""
     places = jnp.floor(uniforms * tables.TOTAL).astype(jnp.int32)
 
     def one(number, images):
@@ -162,7 +163,7 @@ class IntegerPixels(Float32Parameters, nn.Module):
     return jax.lax.fori_loop(first, last, one, images)
 
   def numbers_at(self, images, rows, columns, view=None, surrounded=False):
-    """What the network says of N pixels of each image: whole float32 [R, B N], and `Seen`."""
+    """The network's outputs for N pixels of each image: whole float32 [R, B N], and `Seen`."""
     flat = lambda found: found.reshape(-1, *found.shape[2:])
     near = flat(look(jnp.asarray(images, jnp.float32), neighbours(self.horizon), rows, columns,
                      self.horizon if surrounded else 0))

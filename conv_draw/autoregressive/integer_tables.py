@@ -1,4 +1,4 @@
-"""Tables by which whole numbers stand for logistic mixtures: the same numbers on every machine.
+"""Tables by which integers stand for logistic mixtures: the same numbers on every machine.
 
 They are computed in decimal arithmetic, whose results are defined to the last digit, not by a
 platform's exp and log.

@@ -131,7 +131,7 @@ class LocalDraw(Float32Parameters, nn.Module):
     return jnp.zeros((count, *image_size, 0))
 
   def view(self, canvas):
-    """What the local pixels see of a canvas [B, H, W, R]: `local_pixels.View`; None without."""
+    """What the local pixels read of a canvas [B, H, W, R]: `local_pixels.View`; None without."""
     return self.head.view(self.canvas_pixels.mean(canvas), canvas) if self.draw else None
 
   def uniforms(self, key, canvas):
@@ -142,7 +142,7 @@ class LocalDraw(Float32Parameters, nn.Module):
         maxval=1 - 1e-6))(keys)
 
   def draw_pixels(self, uniforms, canvas, images, first, last):
-    """The pixels of diagonals first..last-1: `LocalPixels.draw`, given canvases [B, H, W, R]."""
+    """The pixels of wavefronts first..last-1: `LocalPixels.draw`, given canvases [B, H, W, R]."""
     return self.head.draw(uniforms, images, first, last, self.view(canvas))
 
   def unit_interval(self, images):

@@ -1,19 +1,19 @@
-"""Local pixels: p(x | z) = prod_i p(x_i | x_N(i), r_T around i), beyond the paper.
+"""A local autoregressive model: p(x | z) = prod_i p(x_i | x_N(i), r_T around i).
 
-Its section 5 names the way: a canvas that feeds an autoregressive model of the pixels. This one is
-local, so that what is global is left to the latents. N(i) is the causal neighbourhood of horizon h
-in raster order: h rows above with h columns to either side, and h pixels to the left,
-M = (2 h + 1) h + h of them. A small network sees those and, if there is a canvas, r_T at i and
-around it, which the decoder knows on all sides. The distribution of a pixel is one of `pixels`, and
-the network's output is its canvas.
+The paper's section 5 proposes a canvas that feeds an autoregressive model of pixels. This one is
+local, so that global structure is left to the latents. N(i) is the causal neighbourhood of radius h
+(`horizon`) in raster order: h rows above with h columns to either side, and h pixels to the left,
+M = (2 h + 1) h + h of them. A small network reads those and, if there is a canvas, r_T at i and
+around it, which the decoder knows on all sides. The network's output is the canvas of a pixel
+distribution.
 
-For a `LogisticMixturePixels` everything is relative to the neighbours: what is seen are differences
+With `LogisticMixturePixels` everything is relative to the neighbours: the inputs are differences
 to a reference (the mean of west and north, by channel) in units of their own mean size, the spread,
-and what comes out are means, scales and slopes in that unit around that reference. So a patch that
+and the outputs are means, scales and slopes in that unit around that reference. So a patch that
 is brighter or of more contrast needs no other weights.
 
-In the order x + (h + 1) y, pixels of one number depend on none of the others of it: images are
-drawn along these diagonals, all pixels of one at once.
+Pixels of one number x + (h + 1) y do not depend on each other: images are drawn along these
+wavefronts, all pixels of one at once.
 """
 
 from typing import Any, NamedTuple
@@ -26,12 +26,12 @@ from conv_draw.autoregressive import products
 from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
 from conv_draw.model.weights import Float32Parameters
 
-OUTSIDE = -1.0  # what is seen where there is no pixel; grey values are 0 and more
+OUTSIDE = -1.0  # read where there is no pixel; grey values are 0 and more
 
 # How far around a pixel its network sees the canvas: 5 x 5 pixels.
 CANVAS_HORIZON = 2
 
-# Of the place in the image, where it is seen: cos(pi k u) of u = y/H and x/W for k = 1..WAVES.
+# Of the place in the image, as an input: cos(pi k u) of u = y/H and x/W for k = 1..WAVES.
 WAVES = 4
 
 # Whole images are scored in parts of about so many pixels: their windows stay in a cache.
@@ -58,21 +58,21 @@ def around(horizon):
   return [(dy, dx) for dy in side for dx in side]
 
 
-def diagonals(image_size, horizon):
-  """How many diagonals an image of (H, W) has, and the most pixels on one."""
+def wavefronts(image_size, horizon):
+  """How many wavefronts an image of (H, W) has, and the most pixels on one."""
   height, width = image_size
   return width + (horizon + 1) * (height - 1), min(height, -(-width // (horizon + 1)))
 
 
-def on_diagonal(number, image_size, horizon):
+def on_wavefront(number, image_size, horizon):
   """The pixels whose x + (h + 1) y is `number`.
 
   Returns:
-    int (rows, columns) [n], with n the most that a diagonal has; where it has fewer, columns
+    int (rows, columns) [n], with n the most that a wavefront has; where it has fewer, columns
     outside the image.
   """
   height, width = image_size
-  step, most = horizon + 1, diagonals(image_size, horizon)[1]
+  step, most = horizon + 1, wavefronts(image_size, horizon)[1]
   first = jnp.maximum(-((width - 1 - number) // step), 0)  # the first row with x < W
   rows = first + jnp.arange(most)
   columns = number - step * rows
@@ -83,7 +83,7 @@ def on_diagonal(number, image_size, horizon):
 def along(images, number, horizon):
   """The same for all images [B, H, W, C]: int (rows, columns) [B, n]."""
   return tuple(jnp.broadcast_to(a, (len(images), len(a)))
-               for a in on_diagonal(number, images.shape[1:3], horizon))
+               for a in on_wavefront(number, images.shape[1:3], horizon))
 
 
 def put(images, rows, columns, values, margin=0):
@@ -183,8 +183,8 @@ class LocalPixels(Float32Parameters, nn.Module):
     features: hidden units.
     residual_layers: between the first layer and the last, each adding to the hidden units.
     compute_dtype: float32, or bfloat16 for the factors of the layers' products.
-    canvas_channels: R of the canvas that is seen; 0 if there is none.
-    position: whether a pixel's place in the image is seen: for images that are all alike in frame.
+    canvas_channels: R of the canvas that the network reads; 0 if there is none.
+    position: whether the network reads a pixel's place: for images that are all alike in frame.
   """
 
   pixels: Any
@@ -214,11 +214,11 @@ class LocalPixels(Float32Parameters, nn.Module):
 
   @property
   def relative(self):
-    """Whether pixels are seen and described relative to their neighbours."""
+    """Whether inputs and means are relative to the neighbours."""
     return isinstance(self.pixels, LogisticMixturePixels)
 
   def view(self, picture, canvas):
-    """What is seen of a canvas [B, H, W, R] of that mean [B, H, W, C] in [0, 1]: `View`."""
+    """What the network reads of a canvas [B, H, W, R] of mean [B, H, W, C] in [0, 1]: `View`."""
     return View(picture, canvas)
 
   def cost(self, images, view=None):
@@ -250,15 +250,15 @@ class LocalPixels(Float32Parameters, nn.Module):
     return self._describe(images, rows, columns, view).T.reshape(*rows.shape, -1)
 
   def draw(self, uniforms, images, first, last, view=None):
-    """Draws the pixels of the diagonals first..last-1, given those of the diagonals before.
+    """Draws the pixels of the wavefronts first..last-1, given those of the wavefronts before.
 
     Args:
       uniforms: [B, H, W, U] in (0, 1), as `pixels.draw` takes them.
-      images: [B, H, W, C] float32; the diagonals before `first` are as drawn.
+      images: [B, H, W, C] float32; the wavefronts before `first` are as drawn.
       first, last: ints, which need not be known when this is compiled.
       view: `View` of the canvas, if there is one.
     Returns:
-      `images` with the pixels of these diagonals.
+      `images` with the pixels of these wavefronts.
     """
 
     def one(number, images):

@@ -1,4 +1,4 @@
-"""Mixtures of logistics as p(x | canvas), whose channels see each other; beyond the paper."""
+"""Mixtures of logistics as p(x | canvas), whose channels are linked by slopes."""
 
 import dataclasses
 import math

@@ -1,8 +1,8 @@
 """Images to bytes and back by local pixels in whole numbers: exact on every machine.
 
-All pixels of a diagonal are coded at once, of all tiles side by side, in calls that are compiled
+All pixels of a wavefront are coded at once, of all tiles side by side, in calls that are compiled
 once for each size of tile. An encoder knows all pixels and asks the network for them in parts; a
-decoder asks it diagonal by diagonal.
+decoder asks it wavefront by wavefront.
 """
 
 import functools
@@ -20,12 +20,12 @@ from conv_draw.codec.network import as_everywhere
 assert integer_tables.TOTAL == lanes_lib.TOTAL
 
 PIXELS_A_LANE = 4096  # a lane costs 4 bytes: tiles of less share one
-AT_ONCE = 256  # diagonals in a call
+AT_ONCE = 256  # wavefronts in a call
 
 
 def lanes_of(size, horizon):
-  """How many lanes a tile of (H, W) has: at most one for each pixel of a diagonal."""
-  _, most = local_pixels.diagonals(size, horizon)
+  """How many lanes a tile of (H, W) has: at most one for each pixel of a wavefront."""
+  _, most = local_pixels.wavefronts(size, horizon)
   return max(1, min(most, size[0] * size[1] // PIXELS_A_LANE))
 
 
@@ -40,7 +40,7 @@ class WholePixels:
     assert head.whole and channels in (1, head.channels)
     self.size, self.batch, self._channels = size, batch, channels
     self._head = head.clone(rounded=True)
-    self._total, _ = local_pixels.diagonals(size, head.horizon)
+    self._total, _ = local_pixels.wavefronts(size, head.horizon)
     self._lanes = lanes_of(size, head.horizon)
     self._compiled, self._compiling = {}, threading.Lock()
     with as_everywhere():
@@ -159,12 +159,12 @@ def _intervals(head, c, params, images, view):
 
 
 def _slots(head, size, sizes, lanes, number):
-  """The pixels of a diagonal in steps of one to a lane.
+  """The pixels of a wavefront in steps of one to a lane.
 
   Returns:
     int rows, columns [steps, L], and bool [steps, B, L], whether tiles have one there.
   """
-  rows, columns = local_pixels.on_diagonal(number, size, head.horizon)
+  rows, columns = local_pixels.on_wavefront(number, size, head.horizon)
   missing = -len(rows) % lanes
   rows, columns = (jnp.pad(a, (0, missing), constant_values=-1).reshape(-1, lanes)
                    for a in (rows, columns))

@@ -29,10 +29,10 @@ def pictures(run, canvas, keys):
       model.draw and run.config.local.figures == 'canvas'):
     return _mean(model)(canvas)
   (uniforms, draw), size = _draw(model), canvas.shape[1:3]
-  total, _ = local_pixels.diagonals(size, model.head.horizon)
+  total, _ = local_pixels.wavefronts(size, model.head.horizon)
   images = jnp.zeros((*canvas.shape[:3], model.channels))
   numbers = uniforms(run.params, keys, canvas)
-  progress = Progress(total, 0, 'diagonal', hosts.primary())
+  progress = Progress(total, 0, 'wavefront', hosts.primary())
   for first in range(0, total, AT_ONCE):
     last = min(first + AT_ONCE, total)
     images = draw(run.params, numbers, canvas, images, first, last)

@@ -104,7 +104,7 @@ def test_sums_are_exact_in_any_order_and_in_bfloat16(head):
 def test_diagonals_draw_what_one_pixel_after_the_other_does(head):
   params = params_of(head)
   uniforms = jax.random.uniform(jax.random.key(2), (2, *SIZE, head.channels))
-  total, _ = local_pixels.diagonals(SIZE, head.horizon)
+  total, _ = local_pixels.wavefronts(SIZE, head.horizon)
   drawn = apply(head, 'draw')(params, uniforms, jnp.zeros((2, *SIZE, head.channels)), 0, total)
   values = drawn.astype(jnp.int32).reshape(-1, head.channels).T
   starts, frequencies = apply(head, 'intervals_at')(params, drawn, *everywhere(), values)

@@ -130,7 +130,7 @@ def test_diagonals_draw_what_one_pixel_after_the_other_does(head, size):
   images, view = images_of(head, size)
   uniforms = np.random.default_rng(1).uniform(
       size=(2, *size, head.pixels.uniforms(head.channels))).astype(np.float32)
-  total, _ = local_pixels.diagonals(size, head.horizon)
+  total, _ = local_pixels.wavefronts(size, head.horizon)
   draw, drawn = apply(head, 'draw'), jnp.zeros(images.shape)
   for first in range(0, total, 5):
     drawn = draw(params_of(head), uniforms, drawn, first, min(first + 5, total), view)
@@ -144,10 +144,10 @@ def test_diagonals_draw_what_one_pixel_after_the_other_does(head, size):
 
 @pytest.mark.parametrize('size, horizon', [((5, 7), 1), ((5, 7), 3), ((1, 4), 2), ((6, 1), 2)])
 def test_every_pixel_lies_on_one_diagonal_behind_its_neighbours(size, horizon):
-  total, most = local_pixels.diagonals(size, horizon)
+  total, most = local_pixels.wavefronts(size, horizon)
   number_of = np.full(size, -1)
   for number in range(total):
-    rows, columns = map(np.asarray, local_pixels.on_diagonal(number, size, horizon))
+    rows, columns = map(np.asarray, local_pixels.on_wavefront(number, size, horizon))
     assert len(rows) == most
     rows, columns = rows[columns >= 0], columns[columns >= 0]
     assert (number_of[rows, columns] == -1).all()
