@@ -42,9 +42,8 @@ class Plan(NamedTuple):
 class Transformed(NamedTuple):
   """An array ready to be convolved."""
 
-  tiles: jax.Array  # in the grid's layout; kept for the backward pass, being a quarter of the size
+  cells: jax.Array  # in the grid's layout; kept for the backward pass, being a quarter of the size
   values: jax.Array  # [positions, B t_r t_c, C]
-  cells: jax.Array  # what `tiles` are, with gradients: for kernels of one cell
 
 
 def cook_toom(m, k):
@@ -133,11 +132,11 @@ class Grid:
     taps = np.kron(self._rows.taps[:, cut], self._columns.taps[:, cut])
     u = jnp.dot(jnp.asarray(taps, kernel.dtype), kernel.reshape(k * k, -1), precision='highest')
     u = u.reshape(-1, inputs, outputs)
-    return u, jax.lax.stop_gradient(u).swapaxes(1, 2)
+    return u, u.swapaxes(1, 2)
 
   def transform(self, x):
     """The grid's layout -> `Transformed`."""
-    return Transformed(jax.lax.stop_gradient(x), self._to_values(x), x)
+    return Transformed(x, self._to_values(x))
 
   def convolve(self, terms):
     """[(`Transformed`, prepared kernel), ...] -> their sum, in the grid's layout."""
@@ -147,7 +146,7 @@ class Grid:
       arrays, kernels = zip(*terms, strict=True)
       # One product over all input channels is faster than a sum of products.
       direct.append(self._sum(
-          [a.tiles for a in arrays], [a.values for a in arrays],
+          [a.cells for a in arrays], [a.values for a in arrays],
           jnp.concatenate([u for u, _ in kernels], 1),
           jnp.concatenate([transposed for _, transposed in kernels], 2)))
     return functools.reduce(jnp.add, direct)
@@ -172,21 +171,23 @@ class Grid:
     g = g.reshape(len(r.inputs), len(c.inputs), -1, r.tiles, c.tiles, g.shape[-1])
     return self._mask(_gather(c, _gather(r, g, 0), 1))
 
-  def _sum_forward(self, tiles, values, u, transposed):
+  def _sum_forward(self, cells, values, u, transposed):
     product = jnp.concatenate(values, -1) @ u
     product = product.reshape(len(self._rows.inputs), len(self._columns.inputs), -1)
     y = _apply(self._rows.outputs, _apply(self._columns.outputs, product, 1), 0)
-    return y.reshape(*tiles[0].shape[:-1], u.shape[-1]), (tiles, u, transposed)
+    return y.reshape(*cells[0].shape[:-1], u.shape[-1]), (cells, u, transposed)
 
   def _sum_backward(self, saved, g):
-    tiles, u, transposed = saved
+    cells, u, transposed = saved
     g = g.reshape(self._rows.m, self._columns.m, -1)
     g = _apply(self._columns.outputs.T, _apply(self._rows.outputs.T, g, 0), 1)
     g = g.reshape(u.shape[0], -1, u.shape[-1])
     # The values once more: cheaper than to keep four times the memory and read it back.
-    values = jnp.concatenate([self._values(x) for x in tiles], -1)
-    places = np.cumsum([x.shape[-1] for x in tiles])[:-1]
+    values = jnp.concatenate([self._values(x) for x in cells], -1)
+    places = np.cumsum([x.shape[-1] for x in cells])[:-1]
     kernel_gradient = jnp.einsum('pni,pno->pio', values, g)
+    # Cells and the transposed kernel are values and u once more, so they get no gradient here. They
+    # are not cut off by `stop_gradient`: second derivatives need them.
     return None, jnp.split(g @ transposed, places, -1), kernel_gradient, None
 
 
