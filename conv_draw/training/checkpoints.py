@@ -163,7 +163,7 @@ class Checkpoints:
 
   def _encoder_of(self, step, like):
     """{name: shape} of the encoder that checkpoints of progressive models once had."""
-    if 'linear_width' not in like.params['params']:
+    if 'linear_width' not in like.params.get('params', {}):
       return {}
     with ocp.StandardCheckpointer() as checkpointer:
       metadata = checkpointer.metadata(os.path.join(self._directory, str(step), 'state'))

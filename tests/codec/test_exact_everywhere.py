@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.model.test_integer_pixels import COLOUR, params_of
 
 from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.codec import files, whole_pixels
 from conv_draw.codec.coder import Coder
 from conv_draw.errors import UserError
+from tests.autoregressive.test_integer_pixels import COLOUR, params_of
 from tests.codec import numpy_decoder
 from tests.program import ROOT
 

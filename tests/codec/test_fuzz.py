@@ -6,13 +6,13 @@ import time
 import jax
 import numpy as np
 import pytest
-from tests.model.test_integer_pixels import COLOUR, params_of
 
 from conv_draw import GaussianPixels
 from conv_draw.codec import coder as coder_lib
 from conv_draw.codec.format import container
 from conv_draw.errors import UserError
 from conv_draw.model.conv_draw import ConvDraw
+from tests.autoregressive.test_integer_pixels import COLOUR, params_of
 from tests.codec import test_picture
 from tests.codec.test_exact_everywhere import coder_of
 

@@ -13,6 +13,7 @@ from conv_draw.codec.coder import Coder
 from conv_draw.codec.entropy import stream
 from conv_draw.errors import UserError
 from conv_draw.model.conv_draw import ConvDraw
+from conv_draw.model.latents import Bins
 from conv_draw.model.pixels import GaussianPixels
 
 SIZE, TILE = (13, 17), 9
@@ -21,7 +22,7 @@ SIZE, TILE = (13, 17), 9
 @functools.cache
 def coder():
   draw = ConvDraw(channels=3, pixels=GaussianPixels(), iterations=3, features=4, latents=2,
-                  kernel=3, posterior='rounded', bin_width=0.3)
+                  kernel=3, posterior='rounded', bins=Bins(0.3))
   model = LocalDraw(draw, IntegerPixels(3, 2, 16, 1, mixtures=3, canvas=True))
   key = jax.random.key(0)
   params = jax.jit(functools.partial(model.init, places=1))(key, key, image()[None])

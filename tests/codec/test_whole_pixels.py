@@ -2,11 +2,11 @@ import functools
 
 import numpy as np
 import pytest
-from tests.model.test_integer_pixels import COLOUR, GREY, params_of
 
 from conv_draw.codec import whole_pixels
 from conv_draw.codec.whole_pixels import WholePixels
 from conv_draw.errors import UserError
+from tests.autoregressive.test_integer_pixels import COLOUR, GREY, params_of
 
 
 @functools.cache

@@ -124,9 +124,11 @@ def test_all_samples_of_an_image_see_one_binarisation(config, bound):
     canvas = jnp.broadcast_to(params['logit'], images.shape)
     return Inference(canvas, jnp.zeros((1, 1, len(images))), jnp.zeros(len(images)))
 
+  pixels = BernoulliPixels()
   model = types.SimpleNamespace(
-      channels=1, pixels=BernoulliPixels(), iterations=1, apply=apply,
-      unit_interval=lambda images: images / 255)
+      channels=1, pixels=pixels, iterations=1, apply=apply,
+      reconstruction_nats=lambda images, inference: pixels.cost(
+          images / 255, inference.canvas).sum((1, 2, 3)))
   optimizer = optax.sgd(0.0)
   params = {'logit': jnp.array(3.0)}
   zero = jnp.zeros((), jnp.int32)
