@@ -125,15 +125,12 @@ def loss(config, terms: objective.Elbo, inference: Any, step: jax.Array,
 
 
 def initial_values(config, images) -> dict[str, Any]:
-  """{name: float32 array} of the parameters that do not begin as random numbers.
+  """{name: float32 array} of a progressive model's parameters that do not begin as random numbers.
 
   Args:
     images: `data.sets.Images` to train on.
   """
-  m = config.model
-  if m.kind != 'progressive':
-    return {}
-  betas, found = _betas(config), {}
+  m, betas, found = config.model, _betas(config), {}
   if config.progressive.post_filter:
     found['restoration_size'] = initialisation.filter_scale(betas)
   if not config.train.start_from:

@@ -51,9 +51,9 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, measure=False, 
   last, iterations = lossless or picture is not None, max(ends, default=0)
   writers = [stream.Writer() for _ in range(len(ends) + last)]
   bits = np.full(len(writers), 0.0 if measure else np.nan)
-  degrees = offsets(network.model)
-  if ends and len(degrees) > 1:
-    writers[0].encode([degrees.index(contrast)], distributions.Uniform(len(degrees)))
+  choices = offsets(network.model)
+  if ends and len(choices) > 1:
+    writers[0].encode([choices.index(contrast)], distributions.Uniform(len(choices)))
   for chunk, numbers in enumerate(tiling.chunks()):
     tiles = tiling.cut(image, numbers)
     state, seen = network.start(), network.observe(_for_model(network, tiles), contrast)
@@ -194,10 +194,10 @@ def _states(network, readers, ends, iterations, count, seed, temperature=0.0):
 def _contrast(network, readers, ends):
   """Which of `network.offsets` a file says first of all; without latents, 0."""
   reader = readers.get((container.LATENTS, ends[0])) if ends else None
-  degrees = offsets(network.model)
-  if reader is None or len(degrees) == 1:
+  choices = offsets(network.model)
+  if reader is None or len(choices) == 1:
     return 0
-  return degrees[int(reader.decode(1, distributions.Uniform(len(degrees)))[0])]
+  return choices[int(reader.decode(1, distributions.Uniform(len(choices)))[0])]
 
 
 def _shown(network, canvas, channels, contrast):

@@ -67,15 +67,15 @@ def search(
   if searched:
     further = FOR_SIZE if psnr is None else FOR_QUALITY
   for more in further:
-    degrees = min(contrast + more, OFFSETS[-1])
+    offset = min(contrast + more, OFFSETS[-1])
     larger = worse = math.inf
     if psnr is not None or limit < math.inf:
-      plain = found[0] if degrees == contrast else encode(count, degrees, None)[0]
+      plain = found[0] if offset == contrast else encode(count, offset, None)[0]
       most = limit if psnr is None else size_of(found[0]) - 1
       larger = most / size_of(plain)
       if psnr is not None:
         worse = 10 ** ((psnr_of(plain) - psnr) / 10)
-    refined = encode(count, degrees, Refinement(effort, larger, worse))
+    refined = encode(count, offset, Refinement(effort, larger, worse))
     size = size_of(refined[0])
     if psnr is not None:
       if psnr_of(refined[0]) >= psnr and size < size_of(found[0]):

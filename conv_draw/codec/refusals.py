@@ -36,8 +36,8 @@ def request(coder, source, lossless, groups, bits_per_dim, psnr, tile_side, effo
   if psnr is not None:
     arguments.number(psnr, 'psnr', 0, math.inf)
   if contrast is not None:
-    degrees = network_lib.offsets(model)
-    arguments.number(contrast, 'contrast', degrees[0], degrees[-1], whole=True)
+    choices = network_lib.offsets(model)
+    arguments.number(contrast, 'contrast', choices[0], choices[-1], whole=True)
   arguments.number(effort, 'effort', 0, len(adapting.STEPS) - 1, whole=True)
   if effort and lossless and not coder.head:
     raise UserError(

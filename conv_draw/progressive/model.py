@@ -26,13 +26,11 @@ from conv_draw.model import arguments, geometry, layers, recurrence
 from conv_draw.model.latents import DiagonalGaussian, QuantisedPosterior, latent_nats
 from conv_draw.model.noise import BEYOND, image_keys, standard_normal
 from conv_draw.model.weights import Float32Parameters
-from conv_draw.progressive import context, post_filter, rdoq, transform
+from conv_draw.progressive import context, iteration, post_filter, rdoq, transform
 from conv_draw.progressive import weights as weights_lib
+from conv_draw.progressive.iteration import State
 from conv_draw.progressive.pixels import SquaredErrorPixels
 
-# Scales so that an optimiser's steps, alike for all parameters, suit what the LSTM reads and adds
-# beside the transform, which is good from the start.
-CANVAS_SCALE, UPDATE_SCALE = 4.0, 0.02
 FILTERED_POINTS = 2 * BEYOND  # number of randomness: which truncation points training filters
 
 
@@ -55,15 +53,6 @@ class Inference(NamedTuple):
   # [T, B] of the picture of r_t within 0..1, summed over pixels; None if only some are filtered.
   squared_error: jax.Array | None
   filtered: Filtered | None = None  # the pictures that training filters
-
-
-class State(NamedTuple):
-  """What the recurrence carries from t - 1 to t."""
-
-  decoder: recurrence.LayerState
-  canvas: jax.Array  # [B, h, w, s*s, R] r
-  context: context.ContextState
-  iterations: jax.Array  # int32 [B], how many there were, for the post-filter
 
 
 class Prepared(NamedTuple):
@@ -302,15 +291,15 @@ class Progressive(Float32Parameters, nn.Module):
       (`State` after iteration t, (nats of z_t [1, B], L^x(r_t) [B], its squared error [B], r_t)).
       The latter are None without an image.
     """
-    net = _at(prepared.net, t)
-    q = None if image is None else self._posterior(net, t, image, state)
+    net = iteration.at(prepared.net, t)
+    q = None if image is None else iteration.posterior(net, self.pixels, t, image, state)
     hidden = recurrence.prior(net, state.decoder, None)  # (4)
     first, second = map(jnp.asarray, context.checkerboard(net.here.size))
-    p_1 = _prior(net, t, hidden, state.context)
+    p_1 = iteration.prior(net, t, hidden, state.context)
     z_1 = draw_latent(t, q, p_1, net.w) * first.astype(jnp.float32)[None]
-    p_2 = _prior_of_second_pass(net, t, hidden, state.context, z_1)
+    p_2 = iteration.prior_of_second_pass(net, t, hidden, state.context, z_1)
     z = jnp.where(jnp.broadcast_to(second, z_1.shape), draw_latent(t, q, p_2, net.w), z_1)
-    state = _update(net, t, state, z)
+    state = iteration.update(net, t, state, z)
     if image is None:
       return state, None
     first = jnp.broadcast_to(first, z.shape)
@@ -322,14 +311,6 @@ class Progressive(Float32Parameters, nn.Module):
         (self.pixels.cost(image.x, state.canvas) * valid).sum((1, 2, 3, 4)),
         (error**2 * valid).sum((1, 2, 3, 4)),
         state.canvas if self.filter_features else None)
-
-  def _posterior(self, net, t, image, state):
-    """q_t: bins around the coefficients of the error, in place of (2) and (3)."""
-    error = (image.x - self.pixels.mean(state.canvas)) * net.here.valid()  # (1)
-    means = transform.analyse(error.reshape(*error.shape[:3], -1), net.w.analysis, net.w.step)
-    active = transform.active(t, net.here.size, net.w.distortion_weight)
-    return QuantisedPosterior(
-        active.astype(means.dtype)[None] * means, net.w.log_sigma, dithered=False)
 
   def _picture(self, prepared, canvas, iterations):
     """[B, H, W, C] of canvases [B, h, w, s s, R], post-filtered."""
@@ -374,23 +355,24 @@ class Progressive(Float32Parameters, nn.Module):
   def posteriors(self, prepared: Prepared, t: ArrayLike, image: recurrence.Image,
                  state: State) -> tuple[State, list]:
     """(the state as it is, [q_t])."""
-    return state, [self._posterior(_at(prepared.net, t), t, image, state)]
+    net = iteration.at(prepared.net, t)
+    return state, [iteration.posterior(net, self.pixels, t, image, state)]
 
   def prior(self, prepared: Prepared, t: ArrayLike, layer: int, coding_pass: int, state: State,
             zs: Sequence[Any]) -> DiagonalGaussian:
     """p_t of a coding pass, given z_t of the passes before."""
     del layer
-    net = _at(prepared.net, t)
+    net = iteration.at(prepared.net, t)
     hidden = recurrence.prior(net, state.decoder, None)
     if not coding_pass:
-      return _prior(net, t, hidden, state.context)
+      return iteration.prior(net, t, hidden, state.context)
     first = context.checkerboard(net.here.size)[0]
     z_1 = zs[0] * first.astype(jnp.float32)[None]
-    return _prior_of_second_pass(net, t, hidden, state.context, z_1)
+    return iteration.prior_of_second_pass(net, t, hidden, state.context, z_1)
 
   def update(self, prepared: Prepared, t: ArrayLike, state: State, zs: Sequence[Any]) -> State:
     """The state after iteration t, given [z_t]."""
-    return _update(_at(prepared.net, t), t, state, zs[0])
+    return iteration.update(iteration.at(prepared.net, t), t, state, zs[0])
 
   def canvas(self, prepared: Prepared, state: State) -> jax.Array:
     """[B, H, W, C] the picture of a state: its canvas, post-filtered."""
@@ -412,36 +394,3 @@ class Progressive(Float32Parameters, nn.Module):
     """[T, Z] RDOQ's nats of an error of a bin; None: to the nearest bins."""
     del layer
     return self.lmbda * prepared.net.w.distortion_weight if self.lmbda else None
-
-
-def _at(net, t):
-  """The net of iteration t: kernels and biases that depend on t are replaced."""
-  return net._replace(w=weights_lib.at(net.w, t))
-
-
-def _prior(net, t, hidden, seen):
-  """p_t of h^d_{t-1} (`hidden`) and of a `ContextState`."""
-  w = net.w
-  prior = context.with_context(hidden, seen, w.context, w.coefficient, w.step)
-  active = transform.active(t, net.here.size, w.distortion_weight)
-  # Computed once, and not anew in everything that reads it.
-  return jax.lax.optimization_barrier(context.bounded(prior, active))
-
-
-def _prior_of_second_pass(net, t, hidden, seen, z_1):
-  """p_t of the non-anchor cells, given z_t of the anchor cells, 0 elsewhere."""
-  w = net.w
-  return _prior(net, t, context.with_neighbours(hidden, z_1, w.neighbours),
-                context.update_context(seen, z_1, w.coefficient, w.step))
-
-
-def _update(net, t, state, z):
-  """`State` after iteration t."""
-  w = net.w
-  canvas = transform.synthesise(state.canvas, z, t, w.synthesis, w.step)
-  read = (CANVAS_SCALE * (canvas - 0.5)) * net.here.valid()
-  decoder, down = recurrence.decode(
-      net, state.decoder, context.features(z), None, read.reshape(*read.shape[:3], -1))  # (6)
-  canvas = canvas + UPDATE_SCALE * down.reshape(canvas.shape)  # (7)
-  return State(decoder, canvas, context.update_context(state.context, z, w.coefficient, w.step),
-               state.iterations + 1)

@@ -99,9 +99,10 @@ def start_or_resume(config, workdir, images, initial_state, io):
     io.metrics.event(int(state.step), 'resume')
   else:
     state, health = jax.tree.map(np.asarray, initial_state), spikes.Health()
-    begin = lambda: {**state.params['params'], **build.initial_values(config, images)}
-    state = _with_params(state, hosts.arrays_from_primary(
-        hosts.on_primary(begin) or state.params['params']))
+    if config.model.kind == 'progressive':
+      begin = lambda: {**state.params['params'], **build.initial_values(config, images)}
+      state = _with_params(state, hosts.arrays_from_primary(
+          hosts.on_primary(begin) or state.params['params']))
     if config.train.start_from:
       state = _started_from(config.train.start_from, state)
   size = sum(x.size for x in jax.tree.leaves(state.params))

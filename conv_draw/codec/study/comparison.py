@@ -28,7 +28,7 @@ FULL_VARIANCE = 'ours, full variance'
 PROTOCOLS = ('sheet', 'single')
 SHEET = 100  # images on a sheet
 COLUMNS = 10
-CONTRASTS = [degrees for degrees in rates.CONTRASTS if degrees >= 0]  # of progressive models
+CONTRASTS = [offset for offset in rates.CONTRASTS if offset >= 0]  # of progressive models
 SHOWN = 10  # images that are kept as they were decoded
 
 
