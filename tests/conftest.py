@@ -16,9 +16,11 @@ if not ACCELERATOR:
   os.environ.setdefault('XLA_FLAGS', f'--xla_force_host_platform_device_count=8 {QUICK}')
 else:
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # child processes need some too
-# What one test (or child process) has compiled, the others load.
-CACHE = tempfile.TemporaryDirectory(prefix='conv_draw_tests_')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = CACHE.name
+# What one test, worker or child process has compiled, the others load. The workers inherit the
+# folder from the process that starts them; a folder given beforehand outlives the tests.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  CACHE = tempfile.TemporaryDirectory(prefix='conv_draw_tests_')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = CACHE.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 import jax
