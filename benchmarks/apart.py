@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from conv_draw.codec.image import LOG2_SCALE_ERROR, MEAN_ERROR
 from conv_draw.codec.network import Network
+from conv_draw.codec.quantiser import LOG2_SCALE_ERROR, MEAN_ERROR
 
 
 def recorded_priors():
@@ -15,9 +15,9 @@ def recorded_priors():
   """
   original, found = Network.prior, []
 
-  def prior(self, i, part, t, *rest):
-    mean, sigma = original(self, i, part, t, *rest)
-    coded = self.parts(i, t)[part]
+  def prior(self, i, coding_pass, t, *rest):
+    mean, sigma = original(self, i, coding_pass, t, *rest)
+    coded = self.coding_passes(i, t)[coding_pass]
     by_image = lambda values: values.reshape(self.batch, -1)[:, coded].ravel()
     found.append(np.float32([by_image(mean), by_image(sigma)]))
     return mean, sigma

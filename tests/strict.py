@@ -10,7 +10,7 @@ from conv_draw.autoregressive.integer_pixels import IntegerPixels
 from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.autoregressive.local_pixels import LocalPixels
 from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
-from conv_draw.codec import refining
+from conv_draw.codec import latent_optimisation
 from conv_draw.codec.coder import Coder
 from conv_draw.data import sets
 from conv_draw.model import objective, pixels
@@ -88,8 +88,8 @@ def models():
       lambda params: progressive.apply(params, COLOUR[:2], method='prepare'), params)
   seen = jax.eval_shape(progressive.observe, prepared, jnp.zeros(colour.shape))
   moves = jax.ShapeDtypeStruct((3, *seen.x.shape[:3], 2), jnp.float32)
-  jax.eval_shape(jax.grad(lambda moves, prepared, seen: sum(x.sum() for x in refining._costs(
-      progressive, prepared, seen, 1.0, moves))), moves, prepared, seen)
+  jax.eval_shape(jax.grad(lambda *args: sum(x.sum() for x in latent_optimisation._costs(
+      progressive, args[1], args[2], 1.0, args[0]))), moves, prepared, seen)
   code(progressive, params, colour[0], bits_per_dim=8.0, groups=3)
   mixture = LogisticMixturePixels(mixtures=2)
   real = LocalPixels(mixture, 1, 2, 4, 1, canvas_channels=1, position=True)

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import apart, parts, scaling, work
 from conv_draw import GaussianPixels
-from conv_draw.codec import image as image_lib
+from conv_draw.codec import quantiser
 from conv_draw.model import layers, objective
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.workdir.config import set_kind
@@ -128,9 +128,9 @@ def test_files_of_two_environments_are_compared(tmp_path):
     (tmp_path / number).write_bytes(b'')
     for who in ends:
       there = who == 'there'
-      other_mean = mean + there * (np.arange(10) == 3) * 2 * image_lib.MEAN_ERROR * (
+      other_mean = mean + there * (np.arange(10) == 3) * 2 * quantiser.MEAN_ERROR * (
           sigma + abs(mean))
-      other_sigma = sigma * 2 ** (there * image_lib.LOG2_SCALE_ERROR / 2)
+      other_sigma = sigma * 2 ** (there * quantiser.LOG2_SCALE_ERROR / 2)
       np.savez(tmp_path / f'{number}.{who}.npz', image=image ^ there,
                priors=np.float64([other_mean, other_sigma]))
   found = apart.differences(str(tmp_path), 'here', 'there')

@@ -9,12 +9,11 @@
   python -m conv_draw.codec view FILE [PAGE]
   python -m conv_draw.codec list
 
-encode and decode also take a folder of images and a folder of files; what fails is said, and the
-others are coded. `-` is what comes through a pipe, and what goes into one; decode writes a PNG
-there. Without a limit, a photograph is stored at 36 dB, about the quality of JPEG at 85 to 90.
-Without --workdir they use models that come with the package, one for lossy files and one for
-lossless ones; --model=NAME takes another of those that list shows. No file is overwritten without
---overwrite, and never one that is read.
+encode and decode also take a folder of images and a folder of files; a file that fails is named,
+and the others are coded. `-` is standard input or output, where decode writes a PNG. Without a
+limit, a photograph is stored at 36 dB, about the quality of JPEG at 85 to 90. Without --workdir
+they use the packaged models, one for lossy files and one for lossless files; --model=NAME takes
+another model of `list`. No file is overwritten without --overwrite, and an input file never.
 """
 
 import json
@@ -25,7 +24,7 @@ import sys
 from absl import flags
 
 from conv_draw import command_line
-from conv_draw.codec import targets
+from conv_draw.codec import output_paths
 from conv_draw.codec.format import limits
 from conv_draw.errors import UserError
 from conv_draw.machine import streams
@@ -42,33 +41,34 @@ NO_VERIFY = flags.DEFINE_bool(
     'no_verify', False, 'encode --lossless: do not decode what is written to compare it, which '
     'takes longer than encoding.')
 EFFORT = flags.DEFINE_integer(
-    'effort', 0, 'encode: 1 or 2, for smaller or better files. --lossless, with a model without '
-    'latents: fit the model to each image; 1 takes seconds, 2 four times as long. Else, with the '
-    'model of photographs: refine its latents; 1 takes a minute, 2 longer.',
+    'effort', 0, 'encode: 1 or 2, for smaller or better files. --lossless: tune biases of the '
+    'integer network to each image; 1 takes seconds, 2 four times as long. Lossy: optimise the '
+    'latents of each image; 1 takes a minute, 2 longer.',
     lower_bound=0, upper_bound=2)
 BITS_PER_DIM = flags.DEFINE_float(
-    'bits_per_dim', None, 'encode: store as many groups as fit into this rate.', lower_bound=0)
+    'bits_per_dim', None, 'encode: store as many groups of latents as fit into this rate.',
+    lower_bound=0)
 PSNR = flags.DEFINE_float(
-    'psnr', None, 'encode: the smallest file of this quality, in dB. It is looked for, which takes '
-    'ten times as long as the default of a photograph: as few groups as have 36 dB, about the '
-    'quality of JPEG at 85 to 90.', lower_bound=0)
+    'psnr', None, 'encode: the smallest file of this quality, in dB. The search takes ten times as '
+    'long as the default: as few groups as have 36 dB, about the quality of JPEG at 85 to 90.',
+    lower_bound=0)
 GROUPS = flags.DEFINE_integer(
-    'groups', None, 'encode: store this many groups. --groups=18 is everything that the model of '
-    'photographs has, 45 dB.', lower_bound=0)
+    'groups', None, 'encode: store this many groups of latents. The model of photographs has 18, '
+    'which give 45 dB.', lower_bound=0)
 TILE = flags.DEFINE_integer(
     'tile', None, 'encode: code in tiles of at most this side, 0 = whole. Default: whole if small.',
     lower_bound=0, upper_bound=limits.MAX_SIDE)
 PARTIAL = flags.DEFINE_bool('partial', False, 'decode, info: accept a file cut anywhere.')
 TEMPERATURE = flags.DEFINE_float(
-    'temperature', 0.0, 'decode: of the prior that completes an image; 0 = its mean.',
+    'temperature', 0.0, 'decode: of the prior that generates missing groups; 0 = its mean.',
     lower_bound=0, upper_bound=10)
 JSON = flags.DEFINE_bool(
     'json', False, 'encode, decode, info, view: print JSON, of each file an object in one line.')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Replace files that exist.')
-for rate in (BITS_PER_DIM, PSNR, TEMPERATURE):  # a lower bound lets nan and infinity pass
+for rate in (BITS_PER_DIM, PSNR, TEMPERATURE):  # NaN and infinity satisfy a lower bound
   flags.register_validator(
       rate.name, lambda value: value is None or math.isfinite(value), 'give a number')
-# And how many paths each takes.
+# The commands and their numbers of paths.
 COMMANDS = {'encode': (2,), 'decode': (2,), 'archive': (2,), 'extract': (2,), 'info': (1,),
             'view': (1, 2), 'list': (0,)}
 
@@ -97,7 +97,7 @@ def main(argv):
       from conv_draw.workdir import published  # imports JAX
       print('\n'.join(published.listing()))
       return
-    if paths[0] == targets.PIPE:
+    if paths[0] == output_paths.PIPE:
       streams.check_for_bytes('stdin')
       paths[0] = '/dev/stdin'
     if command == 'info':
@@ -133,7 +133,7 @@ def check(command, paths):
     raise UserError(f'--json is not of {command}: leave it out')
   if command == 'view' and paths == ['-']:
     raise UserError('of what comes through a pipe, name the page too: view - PAGE')
-  if command == 'extract' and paths[1] == targets.PIPE:
+  if command == 'extract' and paths[1] == output_paths.PIPE:
     raise UserError('an archive holds several images: name a folder for them in place of -')
   if NO_VERIFY.value and not LOSSLESS.value:
     raise UserError('--no-verify is of encode --lossless: leave it out')

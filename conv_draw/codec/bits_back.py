@@ -10,22 +10,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conv_draw.codec import pixels
-from conv_draw.codec.entropy.stack import Stack
-from conv_draw.codec.entropy.stream import Undecodable
+from conv_draw.codec import pixel_models
+from conv_draw.codec.entropy.lifo_ans import AnsStack
+from conv_draw.codec.entropy.range_coder import Undecodable
 
-# Latents are rounded to a grid around the prior's mean, of CELLS per standard deviation of it, in
-# which every prior is the same Gaussian. What rounding does to the KL is second order in 1 / CELLS.
+# Latents are rounded to a grid around the prior's mean, with CELLS cells per standard deviation of
+# the prior: so every prior is the same Gaussian. The KL changes in second order of 1 / CELLS.
 CELLS = 32.0
 LOW, HIGH = -256, 255  # +-8 standard deviations
-BITS_PER_LATENT = 9  # no posterior on that grid takes more to draw from
+BITS_PER_LATENT = 9  # the most that drawing from a posterior on that grid takes
 
 
 class Rates(NamedTuple):
-  """What an archive cost, in bits per image."""
+  """The rates of an archive, in bits per image."""
 
   net: float  # growth of the stream
-  gross: float  # its whole size, with the initial bits that the first image drew from
+  gross: float  # the whole size, with the initial bits
   expected: float  # mean KL on the grid plus the pixels' cost: what `net` is on average
 
 
@@ -39,13 +39,13 @@ def encode(network, images, seed=0):
   Returns:
     (bytes, number of initial bits, `Rates`).
   """
-  stack = Stack(initial_words(network, seed))
+  stack = AnsStack(initial_words(network, seed))
   before, expected = stack.bits(), 0.0
   for image in images:
     drawn = []  # symbols, in the order in which they were taken from the stack
-    state, seen = network.start(), network.observe(image[None])
+    state, observed = network.start(), network.observe(image[None])
     for t in range(network.model.iterations):
-      posteriors, state = network.posteriors(t, seen, state)
+      posteriors, state = network.posteriors(t, observed, state)
       zs = [None] * len(posteriors)
       for i in reversed(range(len(posteriors))):
         prior = network.prior(i, 0, t, state, zs)
@@ -56,7 +56,7 @@ def encode(network, images, seed=0):
         zs[i] = _latent(symbols, prior)
       state = network.update(t, state, zs)
     size = stack.bits()
-    pixels.encode(stack, network, network.canvas(state), image[None], _everywhere(network))
+    pixel_models.encode(stack, network, network.canvas(state), image[None], _everywhere(network))
     expected += stack.bits() - size
     for symbols in reversed(drawn):
       stack.put_integers(symbols, *_grid_prior(len(symbols)), LOW, HIGH)
@@ -71,7 +71,7 @@ def decode(network, data, count, seed=0):
   Raises:
     UserError: data that another model, machine or seed wrote.
   """
-  stack = Stack.from_bytes(data)
+  stack = AnsStack.from_bytes(data)
   images = []
   for _ in range(count):
     drawn = []  # [(symbols, z of each layer)] by iteration
@@ -84,13 +84,13 @@ def decode(network, data, count, seed=0):
         zs[i] = _latent(symbols[i], network.prior(i, 0, t, state, zs))
       drawn.append((symbols, zs))
       state = network.update(t, state, zs)
-    image = pixels.decode(
+    image = pixel_models.decode(
         stack, network, network.canvas(state), _everywhere(network), network.model.channels)[0]
     images.append(image)
-    # Give back what drawing took: the same posteriors, seen from the image that is now known.
-    state, seen, taken = network.start(), network.observe(image[None]), []
+    # Put back the bits that drawing took, under the posteriors of the decoded image.
+    state, observed, taken = network.start(), network.observe(image[None]), []
     for t, (symbols, zs) in enumerate(drawn):
-      posteriors, state = network.posteriors(t, seen, state)
+      posteriors, state = network.posteriors(t, observed, state)
       for i in reversed(range(len(zs))):
         above = [z if j > i else None for j, z in enumerate(zs)]
         taken.append((symbols[i], *_on_grid(

@@ -1,4 +1,4 @@
-"""Image files to coded files and back: what the command line does."""
+"""Image files and folders to coded files and back, for the command line."""
 
 import concurrent.futures
 import functools
@@ -9,53 +9,52 @@ from typing import NamedTuple
 
 import numpy as np
 
+from conv_draw import quality
 from conv_draw.codec import coder as coder_lib
-from conv_draw.codec import image_files, rates, targets, viewing
-from conv_draw.codec.format import archive_file, container, reading
+from conv_draw.codec import image_files, output_paths, rate_control, viewer
+from conv_draw.codec.format import archive as archive_lib
+from conv_draw.codec.format import container, reading
 from conv_draw.errors import UserError
 from conv_draw.machine import startup
-from conv_draw.report import pictures
 from conv_draw.workdir import published
 
 EXTENSION = '.cdraw'
-ERASED = '\r\x1b[K'  # what stands in a terminal's line
-USED = 0.9  # of a rate that was asked for; a file of all groups that takes less is said to
-# The models that come with the package and code where no run is named.
+ERASED = '\r\x1b[K'  # erases a terminal's line
+USED = 0.9  # of a rate: a note says that a file of all groups takes less
+# The packaged models of commands that name no run.
 LOSSY_MODEL, LOSSLESS_MODEL = 'photos_lossy', 'photos_lossless'
 
 
 class Line(NamedTuple):
-  """What there is to say of one file, or at the end of all."""
+  """The output of a command about one file, or about all of them."""
 
   text: str
   failed: bool = False
   note: bool = False  # for stderr, though nothing failed
-  fields: dict | None = None  # the same for programs, of what was coded
+  fields: dict | None = None  # the same for programs
 
 
 def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim=None, psnr=None,
            tile_side=None, verify=True, effort=0, overwrite=False):
   """Writes the image file `source` to the coded file `path`; or those of a folder into a folder.
 
-  What is written has been decoded before; lossless, it was the image. Images in a folder that
-  cannot be coded are said, and left. What a limit asks for beyond all groups of a model is said.
+  A file is written after it has been decoded and, lossless, compared. Images of a folder that
+  cannot be coded are named and left out. A note names a limit that all groups of the model miss.
 
   Args:
-    workdir: of the model; None: the one that comes with the package.
-    lossless, groups, bits_per_dim, psnr, tile_side, verify, effort: as of `coder.Coder.encode`; but
-      where no limit is given, of a model whose files are good at all rates, as few groups as have
-      `rates.USUAL_PSNR`.
-    overwrite: whether files that exist may be replaced; those that are read never are.
+    workdir: of the model; None: a packaged model.
+    lossless, groups, bits_per_dim, psnr, tile_side, verify, effort: as of `coder.Coder.encode`;
+      without a limit, an embedded model stores as few groups as have `rate_control.DEFAULT_PSNR`.
+    overwrite: whether files that exist may be replaced; input files never are.
   Yields:
-    `Line`s: of every file how large it is, as it is written.
+    `Line`s: the size of every file, when it has been written.
   Raises:
-    UserError: an image that the model cannot code, if it is the only one, or nothing that could be
-      coded or written at all.
+    UserError: the only image cannot be coded, or there is nothing to code or no place to write.
   """
-  plan = targets.plan(source, path, image_files.extensions(), EXTENSION, overwrite)
+  plan = output_paths.plan(source, path, image_files.extensions(), EXTENSION, overwrite)
   coder = coder_lib.Coder.load(
       workdir or published.path(LOSSLESS_MODEL if lossless else LOSSY_MODEL))
-  coder.check_posterior(coder_lib.BINS)
+  coder.check_posterior(coder_lib.QUANTISED)
   if groups is not None and groups > coder.model.iterations:
     raise UserError(
         f'{groups} groups were asked for, and the model {coder.name} has {coder.model.iterations}: '
@@ -63,7 +62,8 @@ def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim
   sizes, dropped, unmet = [], {}, []
   wanted = dict(groups=groups, bits_per_dim=bits_per_dim, psnr=psnr)
   if not lossless and coder.model.embedded and set(wanted.values()) == {None}:
-    wanted |= dict(psnr=rates.USUAL_PSNR, contrast=0)  # a search would take ten times as long
+    # A search of the offset would take ten times as long.
+    wanted |= dict(psnr=rate_control.DEFAULT_PSNR, qp_offset=0)
 
   def encode_one(image_path, coded_path):
     image, dropped[image_path] = image_files.read(image_path)
@@ -71,7 +71,7 @@ def encode(source, path, workdir=None, lossless=False, groups=None, bits_per_dim
         image, lossless, tile_side=tile_side, verify=verify, effort=effort,
         progress=_progress(image_path, plan), source=image_path, **wanted)
     reading.check_size(coded_path, coded.data)
-    targets.write(coded_path, coded.data, plan.folder, overwrite)
+    output_paths.write(coded_path, coded.data, plan.folder, overwrite)
     sizes.append((image.size, len(coded.data)))
     text, fields = _report(coded_path, image, coded, coder.model, lossless)
     unmet.extend(_unmet(fields, coder.model.iterations, groups, bits_per_dim, psnr))
@@ -91,22 +91,22 @@ def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite
   """Writes the image in the coded file `path` to the image file `target`; or those of a folder.
 
   Args:
-    workdir: of the model; None: the one that comes with the package and coded the file.
+    workdir: of the model; None: the packaged model that coded the file.
     partial, temperature: as of `coder.Coder.decode`.
     overwrite: as of `encode`.
   Yields:
-    `Line`s that say what was decoded.
+    `Line`s about the decoded images.
   Raises:
-    UserError: a damaged file, or one of another model, if it is the only one; an image file that
-      could not hold what is in it.
+    UserError: the only file is damaged or of another model; or an image format that cannot hold
+      the image.
   """
-  plan = targets.plan(path, target, (EXTENSION,), '.png', overwrite)
+  plan = output_paths.plan(path, target, (EXTENSION,), '.png', overwrite)
   formats = {
-      image_path: image_files.format_of('it.png' if image_path == targets.PIPE else image_path)
+      image_path: image_files.format_of('it.png' if image_path == output_paths.PIPE else image_path)
       for _, image_path in plan.pairs}
   load, at_once = functools.cache(coder_lib.Coder.load), 1
   if workdir:
-    load(workdir).check_posterior(coder_lib.BINS)
+    load(workdir).check_posterior(coder_lib.QUANTISED)
     at_once = _at_once(load(workdir))
   elif len(plan.pairs) > 1:
     at_once = _at_once(load(published.path(LOSSLESS_MODEL)))
@@ -119,7 +119,7 @@ def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite
     image, _, segments = coder.decode(
         data, partial, temperature, _progress(coded_path, plan), source=coded_path)
     written, exact = image_files.to_bytes(image_path, image, format_)
-    targets.write(image_path, written, plan.folder, overwrite)
+    output_paths.write(image_path, written, plan.folder, overwrite)
     groups = max((s.index for s in segments if s.kind == container.LATENTS), default=0)
     what = f'{groups} of {header.groups} groups'
     if any(segment.kind == container.PIXELS for segment in segments):
@@ -132,17 +132,16 @@ def decode(path, target, workdir=None, partial=False, temperature=0.0, overwrite
 
 
 def view(path, target=None, workdir=None, overwrite=False):
-  """Writes a page about the coded file `path`, as `viewing.view`.
+  """Writes a page about the coded file `path`, as `viewer.view`.
 
   Args:
-    workdir: of the model; None: the one that comes with the package and coded the file.
-
+    workdir: of the model; None: the packaged model that coded the file.
   Yields:
-    A `Line` that says how large the page is.
+    A `Line` with the size of the page.
   """
   load = lambda header: coder_lib.Coder.load(workdir or _packaged(header.name, path))
-  text, fields = viewing.view(path, load, target, overwrite)
-  yield Line(text, note=target == targets.PIPE, fields=fields)
+  text, fields = viewer.view(path, load, target, overwrite)
+  yield Line(text, note=target == output_paths.PIPE, fields=fields)
 
 
 def archive(folder, path, workdir, overwrite=False):
@@ -151,14 +150,14 @@ def archive(folder, path, workdir, overwrite=False):
   Args:
     overwrite: as of `encode`.
   Yields:
-    A `Line` that says how large the archive is.
+    A `Line` with the size of the archive.
   Raises:
-    UserError: images that do not go together or with the model.
+    UserError: images of different sizes or kinds, or that the model does not take.
   """
   folder, path = os.fspath(folder), os.fspath(path)
-  names, others = targets.listing(folder, image_files.extensions())
+  names, others = output_paths.listing(folder, image_files.extensions())
   sources = [os.path.join(folder, name) for name in names]
-  targets.check(sources, [path], overwrite)
+  output_paths.check(sources, [path], overwrite)
   images, others_of = zip(*map(image_files.read, sources), strict=True)
   for source, image in zip(sources, images, strict=True):
     if image.shape != images[0].shape:
@@ -168,14 +167,14 @@ def archive(folder, path, workdir, overwrite=False):
   images = np.stack(images)
   data, initial_bits, costs = coder_lib.Coder.load(workdir).archive(images, names, source=folder)
   reading.check_size(path, data)
-  targets.write(path, data, None, overwrite)
+  output_paths.write(path, data, None, overwrite)
   count, height, width, channels = images.shape
-  dims, piped = height * width * channels, path == targets.PIPE
+  dims, piped = height * width * channels, path == output_paths.PIPE
   yield Line(
       f'{path}: {count} images of {width}x{height}, {len(data):,} bytes; bits/dim: '
       f'{costs.net / dims:.4f} net, {8 * len(data) / count / dims:.4f} gross (whole file, with '
       f'{initial_bits:,} initial bits), {costs.expected / dims:.4f} expected', note=piped)
-  for text in targets.left_out(folder, others):
+  for text in output_paths.left_out(folder, others):
     yield Line(text, note=piped)
   yield from _not_kept(dict(zip(sources, others_of, strict=True)))
 
@@ -186,24 +185,24 @@ def extract(path, folder, workdir, overwrite=False):
   Args:
     overwrite: as of `encode`.
   Yields:
-    A `Line` that says how many there were.
+    A `Line` with the number of images.
   Raises:
     UserError: a damaged archive, or one of another model.
   """
   path, folder = os.fspath(path), os.fspath(folder)
   data = reading.read_file(path)
-  _, names, _ = archive_file.read(data, source=path)
-  paths = [os.path.join(folder, name) for name in targets.renamed(names, '.png')]
-  targets.check([path], paths, overwrite, folder)
+  _, names, _ = archive_lib.read(data, source=path)
+  paths = [os.path.join(folder, name) for name in output_paths.renamed(names, '.png')]
+  output_paths.check([path], paths, overwrite, folder)
   images, _ = coder_lib.Coder.load(workdir).extract(data, source=path)
   for target, image in zip(paths, images, strict=True):
     written, _ = image_files.to_bytes(target, image, image_files.format_of(target))
-    targets.write(target, written, folder, overwrite)
+    output_paths.write(target, written, folder, overwrite)
   yield Line(f'{folder}: {len(images)} images')
 
 
 def _packaged(name, source):
-  """The workdir of the model of that name that comes with the package."""
+  """The workdir of the packaged model of that name."""
   if name not in published.names():
     raise UserError(
         f'{source} was coded with the model {name}, which does not come with this package: name '
@@ -212,10 +211,7 @@ def _packaged(name, source):
 
 
 def _progress(path, plan):
-  """What shows on a terminal how much of a file's work is done; None elsewhere.
-
-  Of several files, also which of them it is.
-  """
+  """A function that shows the progress of a file on a terminal; None elsewhere."""
   if not sys.stderr.isatty():
     return None
   sources = [source for source, _ in plan.pairs]
@@ -229,22 +225,22 @@ def _progress(path, plan):
 
 
 def _at_once(coder):
-  """How many files are coded side by side."""
+  """The number of files that are coded at the same time."""
   return startup.cores() if coder.lossless_only else 1
 
 
 def _each(plan, code, source, summary, at_once=1):
-  """Yields `Line`s of the texts and fields `code(*pair)`; of several, a `summary` of those coded.
+  """Yields `Line`s of `code(*pair)`, (text, fields) each; behind several files, a `summary`.
 
-  What one of several files cannot do does not keep the others from it.
+  An error of one of several files does not stop the others.
   """
   def one(pair):
     try:
-      # Beside what goes to standard output there is nothing else to be said there.
+      # Beside a file on standard output, lines go to standard error.
       text, fields = code(*pair)
-      return Line(text, note=pair[1] == targets.PIPE, fields=fields)
+      return Line(text, note=pair[1] == output_paths.PIPE, fields=fields)
     except UserError as e:
-      if sys.stderr.isatty():  # where how much was done may stand
+      if sys.stderr.isatty():  # which may show the progress
         print(ERASED, end='', file=sys.stderr, flush=True)
       if len(plan.pairs) == 1:
         raise
@@ -256,16 +252,16 @@ def _each(plan, code, source, summary, at_once=1):
       for line in threads.map(one, plan.pairs) if at_once > 1 else map(one, plan.pairs):
         failed += line.failed
         yield line
-    except BaseException:  # an interrupt, too: what has not begun need not
+    except BaseException:  # an error or an interrupt: cancel the files that have not begun
       threads.shutdown(wait=False, cancel_futures=True)
       raise
   if len(plan.pairs) > 1:
     yield Line(summary(len(plan.pairs) - failed) + (f'; {failed} failed' if failed else ''))
-  yield from map(Line, targets.left_out(source, plan.others))
+  yield from map(Line, output_paths.left_out(source, plan.others))
 
 
 def _not_kept(dropped):
-  """Yields a `Line` about what in image files is not pixels, {path: names}, if there is such."""
+  """Yields a `Line` about metadata that is not stored, {path: names}, if there is any."""
   paths = {}
   for path, names in dropped.items():
     for name in names:
@@ -277,15 +273,15 @@ def _not_kept(dropped):
 
 
 def _report(path, image, coded, model, lossless):
-  """(text, fields) of a `Line` about an image that was coded."""
+  """(text, fields) of a `Line` about a coded image."""
   payload = 8 * sum(len(segment.payload) for segment in coded.segments)
-  psnr_db = pictures.psnr_db(image, coded.decoded, model.pixels.grey_levels - 1)
-  quality = 'lossless' if lossless else (
+  psnr_db = quality.psnr_db(image, coded.decoded, model.pixels.grey_levels - 1)
+  stored = 'lossless' if lossless else (
       f'{len(coded.segments)} of {model.iterations} groups, PSNR {psnr_db:.2f} dB')
   height, width, channels = image.shape
   rate = 8 * len(coded.data) / image.size
   return (
-      f'{path}: {width}x{height}, {quality}; {len(coded.data):,} bytes, '
+      f'{path}: {width}x{height}, {stored}; {len(coded.data):,} bytes, '
       f'{rate:.4f} bits/dim (payload {payload / image.size:.4f})'), {
           'file': path, 'width': width, 'height': height, 'channels': channels,
           'lossless': lossless, 'segments': len(coded.segments), 'bytes': len(coded.data),
@@ -293,12 +289,12 @@ def _report(path, image, coded, model, lossless):
 
 
 def _unmet(fields, most, groups, bits_per_dim, psnr):
-  """Yields what to say of a limit that a lossy file misses, or leaves unused.
+  """Yields a note about a limit that a lossy file misses, or leaves unused.
 
   Args:
     fields: of `_report`.
-    most: how many groups its model has.
-    groups, bits_per_dim, psnr: what was asked for, or None.
+    most: the number of groups of its model.
+    groups, bits_per_dim, psnr: the limits, or None.
   """
   file, stored, rate = fields['file'], fields['segments'], fields['bits_per_dim']
   reached = fields['psnr_db']  # None: exact

@@ -38,10 +38,10 @@ _OFFSETS = tuple(range(-8, 64))
 
 
 def fingerprint(model: ConvDraw | Progressive | LocalDraw, params: Any) -> bytes:
-  """8 bytes that tell models apart: by their arrays and by the settings that coding depends on.
+  """The 8 bytes of a model: a digest of its arrays and of the settings that coding depends on.
 
   Args:
-    model: `ConvDraw`, `Progressive`, or `LocalDraw` of whole numbers.
+    model: `ConvDraw`, `Progressive`, or `LocalDraw` of `IntegerPixels` alone.
     params: its parameters, as Flax nests them.
   """
   published = PUBLISHED.get(identity(model, params))
@@ -57,11 +57,10 @@ def identity(model: ConvDraw | Progressive | LocalDraw, params: Any) -> str:
 
 
 def settings(model: ConvDraw | Progressive | LocalDraw) -> tuple:
-  """What a model computes with besides its arrays, in words that no renaming of classes changes."""
+  """The settings of a model that coding depends on, independent of the names of classes."""
   if isinstance(model, LocalDraw):
     head = model.head
-    found = ('whole', head.channels, head.horizon, head.residual_layers, head.mixtures)
-    return (*found, _digest(settings(model.draw), {})) if model.draw else found
+    return 'whole', head.channels, head.horizon, head.residual_layers, head.mixtures
   found = (
       model.channels, _pixels(model.pixels), model.iterations, model.kernel,
       [tuple(layer)[:3] for layer in model.all_layers], model.posterior,

@@ -1,4 +1,4 @@
-"""Image files as Pillow reads and writes them, and which of them hold what is decoded."""
+"""Image files as Pillow reads and writes them, and the formats that hold decoded images."""
 
 import io
 import os
@@ -11,33 +11,33 @@ from conv_draw.codec.format import reading
 from conv_draw.data import folder as data_folder
 from conv_draw.errors import UserError, reason
 
-SIDES = 65_535  # pixels, of the codec's own files: what has no limit of its own holds these
+MAX_SIDE = 65_535  # pixels, of the codec's own files: the limit of formats without their own
 
 
 class Format(NamedTuple):
-  """A format that holds 8-bit grey and RGB images, and that Pillow also reads again."""
+  """A format of 8-bit grey and RGB images that Pillow writes and reads."""
 
   name: str  # Pillow's
-  max_side: int = SIDES  # pixels, measured: what is larger is not written or not read again
+  max_side: int = MAX_SIDE  # pixels, measured: larger images are not written or not read again
   channels: tuple = (1, 3)
-  options: dict = {}  # that make it exact if it can be
+  options: dict = {}  # for lossless files, if the format has them
 
 
 _JPEG = Format('JPEG', 65_500)  # libjpeg's, not the format's
 _TIFF, _JPEG2000 = Format('TIFF'), Format('JPEG2000', options=dict(irreversible=False))
-# By extension. Others have palettes, one bit or a few sizes, or are documents.
+# By extension. Other formats have palettes, one bit or a few sizes, or are documents.
 FORMATS = {
     '.png': Format('PNG'), '.bmp': Format('BMP'), '.tif': _TIFF, '.tiff': _TIFF,
     '.ppm': Format('PPM'), '.pnm': Format('PPM'), '.pgm': Format('PPM', channels=(1,)),
     '.webp': Format('WEBP', 16_383, options=dict(lossless=True)),
     '.jp2': _JPEG2000, '.j2k': _JPEG2000, '.jpg': _JPEG, '.jpeg': _JPEG,
     '.avif': Format('AVIF', 32_768)}
-# What Pillow recognises but does not decode, without programs or handlers that it does not have.
+# Formats that Pillow recognises and decodes with external programs or handlers alone.
 _RECOGNISED_ONLY = ('BUFR', 'GRIB', 'HDF5', 'MPEG', 'WMF')
 
 
 class _File(io.BytesIO):
-  """A file in memory, which messages call by its name."""
+  """A file in memory with the name of its path in messages."""
 
   def __init__(self, path, data):
     super().__init__(data)
@@ -50,7 +50,7 @@ class _File(io.BytesIO):
 
 
 def extensions():
-  """Of the images that Pillow decodes, in lower case and with their dots, the usual ones first."""
+  """The extensions that Pillow decodes, in lower case and with their dots, the usual ones first."""
   found = {
       extension for extension, name in Image.registered_extensions().items()
       if name in Image.OPEN and name not in _RECOGNISED_ONLY}
@@ -58,23 +58,22 @@ def extensions():
 
 
 def read(path):
-  """An image file, or a pipe that brings one: pixels, and what else is in it.
+  """The pixels of an image file or of a pipe, and the names of what else it holds.
 
   Returns:
-    uint8 [H, W, C], where C is 1 if it is grey; and [str] names of what those do not hold, such as
-    'EXIF'.
+    uint8 [H, W, C], where C is 1 if it is grey; and [str] of what is not pixels, such as 'EXIF'.
   Raises:
     UserError: as of `data.folder.read`.
   """
-  # All at once, for header and pixels: a pipe can be read but once, and files change.
+  # At once: a pipe can be read but once, and files change.
   return data_folder.read(_File(path, reading.read_file(path, 'an image')))
 
 
 def format_of(path):
-  """The `Format` that the extension of a file to write stands for.
+  """The `Format` of an output file's extension.
 
   Raises:
-    UserError: of no format that holds 8-bit images of any size.
+    UserError: no format of 8-bit images of any size.
   """
   Image.init()
   format_ = FORMATS.get(os.path.splitext(path)[1].lower())
@@ -98,7 +97,7 @@ def check_holds(path, format_, width, height, channels):
 
 
 def to_bytes(path, pixels, format_):
-  """uint8 [H, W, C] as the image file `path`: (bytes, whether they hold the pixels exactly).
+  """Pixels uint8 [H, W, C] as an image file: (bytes, whether they hold the pixels exactly).
 
   Raises:
     UserError: Pillow cannot write such a file, or not read it again.

@@ -1,4 +1,4 @@
-"""A model taken apart for coding: what encoder and decoder compute between two coding steps.
+"""A `StepModel` compiled for coding: what encoder and decoder compute between two coding passes.
 
 Both run the same compiled functions on arrays of the same shapes, so that on one machine they see
 the same floats to the last bit. Flat arrays concatenate the values of all images.
@@ -7,8 +7,6 @@ the same floats to the last bit. Flat arrays concatenate the values of all image
 import contextlib
 import functools
 import math
-import threading
-import time
 
 import jax
 import jax.numpy as jnp
@@ -17,46 +15,28 @@ import numpy as np
 from conv_draw.errors import UserError
 from conv_draw.model import geometry
 
-LEAST_LOG_MASS = -30.0  # nats
-
-# Offsets of the quantisation steps of an embedded model, a codec's QP: 64 are a factor of 3, which
-# lies between two steps of a coefficient. An image is coded with its differences from mid grey
-# multiplied by `factor` and decoded with them divided by it: so all steps are wider by 1 / factor.
+# Offsets of the quantisation steps of an embedded model, as a codec's QP: 64 are a factor of 3, the
+# ratio of two successive steps of a coefficient. The image's differences from mid grey are
+# multiplied by `factor` before coding and divided by it after decoding: so all steps are wider by
+# 1 / factor.
 OFFSETS = range(-8, 64)
 
 
 def factor(offset):
-  """What differences from mid grey are multiplied by before coding, at that offset."""
+  """The factor of differences from mid grey before coding, at that offset."""
   return 3 ** (-offset / 64)
 
 
 def offsets(model):
-  """Which of `OFFSETS` there are for a model: 0 alone, or all."""
+  """The `OFFSETS` of a model: all if it is embedded, else 0 alone."""
   return OFFSETS if model.embedded else range(1)
 
 
-class Clock:
-  """Adds up the seconds spent inside its context, which may be nested, and of several threads."""
-
-  def __init__(self):
-    self.seconds, self._depth, self._lock = 0.0, 0, threading.Lock()
-
-  def __enter__(self):
-    with self._lock:
-      self._depth += 1
-      self.seconds -= time.perf_counter() if self._depth == 1 else 0.0
-
-  def __exit__(self, *exception):
-    with self._lock:
-      self._depth -= 1
-      self.seconds += time.perf_counter() if self._depth == 0 else 0.0
-
-
 @contextlib.contextmanager
-def as_everywhere():
-  """Types and precision are these, whatever the user's environment or program has set.
+def fixed_numerics():
+  """Fixes types and precision, whatever the user's environment or program has set.
 
-  So is the guard of transfers: what is coded comes from the host and goes there, at every step.
+  It also allows transfers: every coding step moves arrays between host and device.
   """
   with (jax.enable_x64(False), jax.default_matmul_precision('highest'),
         jax.transfer_guard('allow')):
@@ -66,19 +46,13 @@ def as_everywhere():
 class Network:
   """A `step_model.StepModel` and its parameters, for B images at a time, compiled."""
 
-  def __init__(self, model, params, image_size, batch=1, clock=None):
-    """For B = `batch` images of (H, W); `clock` is to measure the time that calls take."""
+  def __init__(self, model, params, image_size, batch=1):
+    """For B = `batch` images of (H, W)."""
     size = tuple(image_size)
     self.model, self.image_size, self.batch = model, size, batch
     self.params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
-    self._clock = Clock() if clock is None else clock
-    with self._as_everywhere():
+    with fixed_numerics():
       self._compile(self.params, size, batch)
-
-  @contextlib.contextmanager
-  def _as_everywhere(self):
-    with self._clock, as_everywhere():
-      yield
 
   def _compile(self, params, size, batch):
     model = self.model
@@ -112,45 +86,43 @@ class Network:
     self._steps = values(model.quantisation_steps)
     self._distortion_weights = values(model.distortion_weights)
     self._zeros = [np.zeros((batch, *shape), np.float32) for shape in self.shapes]
-    self._decisions = jax.jit(lambda canvas, earlier: _decisions(
-        model.pixels.log_masses(canvas, earlier)))
     self.prepared = prepared
 
   def start(self):
     """The state before the first iteration."""
-    with self._as_everywhere():
+    with fixed_numerics():
       return self._initial()
 
   def observe(self, images, offset=0):
-    """[B, H, W, C] uint8 -> what `posteriors` reads.
+    """What `posteriors` reads of images [B, H, W, C] uint8.
 
     Args:
       offset: one of `offsets`.
     """
-    with self._as_everywhere():
+    with fixed_numerics():
       return self._observe(images, np.float32(factor(offset)) if offset else None)
 
-  def posteriors(self, t, seen, state):
-    """(mean, sigma), float64 [n], of q_t in each layer; and the state, its encoders moved on.
+  def posteriors(self, t, observed, state):
+    """(mean, sigma), float64 [n], of q_t in each layer; and the state after its encoders.
 
-    With posteriors that are bins, sigma is that of the uniform distribution over one.
+    With quantised posteriors, sigma is that of the uniform distribution over a bin.
     """
-    with self._as_everywhere():
-      found, state = self._posteriors(t, seen, state)
+    with fixed_numerics():
+      found, state = self._posteriors(t, observed, state)
       return [_flat(q, 'posterior') for q in found], state
 
   def prior(self, i, coding_pass, t, state, zs):
-    """(mean, sigma), float64 [n], of p_t in layer i, right for the latents of that coding pass.
+    """(mean, sigma), float64 [n], of p_t in layer i; valid for the latents of that coding pass.
 
     Args:
       zs: z_t of the layers above, and of this one's coding passes before.
     """
-    with self._as_everywhere():
+    with fixed_numerics():
       return _flat(self._prior(i, coding_pass, t, state, self._shaped(zs)), 'prior')
 
   def update(self, t, state, zs):
     """The state after iteration t, with z_t float32 [n] of each layer."""
-    with self._as_everywhere():
+    with fixed_numerics():
       return self._update(t, state, self._shaped(zs))
 
   def quantisation_steps(self, i, t):
@@ -159,70 +131,38 @@ class Network:
 
   def coding_passes(self, i, t):
     """The latents of layer i that each coding pass of iteration t codes: lists of int64 [n / B]."""
-    with self._as_everywhere():
+    with fixed_numerics():
       positions = self.model.positions(self.prepared, t, i)
     if positions is None:
       return [np.arange(math.prod(self.shapes[i]))]
     return [np.flatnonzero(of_pass) for of_pass in np.asarray(positions)]
 
   def distortion_weights(self, i, t):
-    """[n / B] float64 nats of an error of a bin, for RDOQ; None: to the nearest bins."""
+    """[n / B] float64 nats of an error of a bin, for RDOQ; None: latents go to the nearest bin."""
     of_layer = self._distortion_weights[i]
     return None if of_layer is None else np.broadcast_to(of_layer[t], self.shapes[i]).ravel()
 
   def canvas(self, state):
     """[B, H, W, R] the canvas, float32."""
-    with self._as_everywhere():
+    with fixed_numerics():
       return np.asarray(self._canvas(state))
 
   def pixel_gaussians(self, canvas):
     """(mean, scale) in grey levels, float64 [..., C], of `GaussianPixels` [..., R]."""
-    with self._as_everywhere():
+    with fixed_numerics():
       mean, log_sigma = (np.asarray(a, np.float64) for a in self.model.pixels.split(canvas))
-    # A network may be as sure as it likes; the coder's tables end at 2^12 grey levels and 2^-4.
+    # The coder's tables end at 2^12 grey levels and 2^-4.
     scale = np.exp(np.clip(log_sigma, -20, 5)) * (self.model.pixels.grey_levels - 1)
     return mean * (self.model.pixels.grey_levels - 1), scale
 
-  def pixel_decisions(self, canvas, earlier):
-    """Channel c of `LogisticMixturePixels` as yes-or-no questions, of its values' bits.
-
-    Args:
-      canvas: [n, R].
-      earlier: [n, c] of 0..grey_levels-1: the channels before.
-    Returns:
-      float64 [n, 2^k - 1] logits, grey_levels <= 2^k: entry 2^d - 1 + v is that of bit k - 1 - d
-      being 1, if the d bits above it are the number v.
-    """
-    x = earlier.astype(np.float32) / (self.model.pixels.grey_levels - 1)
-    with self._as_everywhere():
-      return np.asarray(self._decisions(canvas, x), np.float64)
-
-  def pixel_decision_errors(self, canvas, earlier, mean_error, log_scale_error):
-    """How far another machine's `pixel_decisions` may be off, whose canvas is off by these errors.
-
-    Twice the larger change of each logit where the whole canvas moves by them, one way and the
-    other: a logit depends on a mean by up to 20 times its error in grey levels.
-
-    Returns:
-      float64 [n, 2^k - 1].
-    """
-    logits = self.pixel_decisions(canvas, earlier)
-    rows = np.arange(canvas.shape[-1]) // self.model.pixels.mixtures
-    means = (1 <= rows) & (rows <= self.model.channels)
-    error = np.where(means, mean_error, log_scale_error).astype(np.float32)
-    moved = [
-        abs(self.pixel_decisions(canvas + np.where(means, sign, 1) * error, earlier) - logits)
-        for sign in (np.float32(1), np.float32(-1))]
-    return 2 * np.maximum(*moved) + log_scale_error * (1 + abs(logits))
-
   def mean_images(self, canvas, offset=0):
-    """[B, H, W, C] uint8 of 0..grey_levels-1: the means of pixels that were not stored.
+    """[B, H, W, C] uint8 of 0..grey_levels-1: the means of the pixels of a canvas.
 
     Args:
-      offset: of the quantisation steps, with which the image was coded.
+      offset: that the image was coded with.
     """
     grey_levels = self.model.pixels.grey_levels
-    with self._as_everywhere():
+    with fixed_numerics():
       mean = np.asarray(self.model.pixels.mean(canvas), np.float64)
     mean = 0.5 + (mean - 0.5) / factor(offset)
     return np.rint((grey_levels - 1) * np.clip(mean, 0, 1)).astype(np.uint8)
@@ -249,19 +189,3 @@ def _flat(mean_and_sigma, name):
         f"the model's {name} is not finite for this image: it cannot be coded; train on, or use "
         'images like those that the model has seen')
   return mean, sigma
-
-
-def _decisions(log_masses):
-  """log P of [..., grey_levels] values -> logits of their bits, in `pixel_decisions`' order."""
-  grey_levels = log_masses.shape[-1]
-  padding = 2 ** math.ceil(math.log2(grey_levels)) - grey_levels
-  # All values are possible, so that no bit follows from impossible ones.
-  masses = jnp.maximum(log_masses, LEAST_LOG_MASS)
-  masses = jnp.pad(masses, [(0, 0)] * (masses.ndim - 1) + [(0, padding)],
-                   constant_values=LEAST_LOG_MASS)
-  logits = []
-  while masses.shape[-1] > 1:
-    zero, one = masses[..., 0::2], masses[..., 1::2]
-    logits.append(one - zero)
-    masses = jnp.logaddexp(zero, one)
-  return jnp.concatenate(logits[::-1], -1)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
+from conv_draw import quality
 from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.machine.files import write_file
 from conv_draw.model import objective
@@ -89,7 +90,7 @@ class Reconstructions:
 
   def psnr(self, decoded):
     """Decibels, of the mean squared error over all the images."""
-    return pictures.psnr_db(self.originals, decoded)
+    return quality.psnr_db(self.originals, decoded)
 
 
 def reconstructions(run):

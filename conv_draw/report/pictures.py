@@ -1,4 +1,4 @@
-"""Grids of small images as PNG files, and how close images are to each other."""
+"""Grids of small images as PNG files."""
 
 import io
 import os
@@ -49,17 +49,3 @@ def png(pixels, most=0):
 def to_bytes(images, grey_levels):
   """Values 0..grey_levels-1 as 0..255."""
   return np.rint(images * (255 / (grey_levels - 1))).astype(np.uint8)
-
-
-def psnr_db(images, decoded, peak=255):
-  """Of the mean squared error over arrays of one shape, in decibels; inf if they are equal.
-
-  Args:
-    images, decoded: values 0..`peak`, of any type.
-  """
-  return psnr_of(np.mean((images.astype(np.float64) - decoded) ** 2), peak)
-
-
-def psnr_of(error, peak=255):
-  """In decibels, of a mean squared error; inf if it is 0."""
-  return float('inf') if error == 0 else float(10 * np.log10(peak**2 / error))

@@ -111,17 +111,17 @@ def below(edge, mean, scale):
   return (both >> 12) + ((both & 4095) * (a & 2047) >> 11)
 
 
-def decode_tile(network, data, size, shape, lanes):
+def decode_tile(network, data, size, shape, coders):
   """A tile's bytes: [H, W, C] whole numbers of those `shape` of its (H, W) = `size` that it has."""
-  states = np.frombuffer(data, '<u4', lanes).astype(np.int64)
-  words = iter(np.frombuffer(data, '<u2', offset=4 * lanes).tolist())
+  states = np.frombuffer(data, '<u4', coders).astype(np.int64)
+  words = iter(np.frombuffer(data, '<u2', offset=4 * coders).tolist())
   image = np.full((*shape, network.c), -1, np.int64)
   step = network.h + 1
   most = min(size[0], -(-size[1] // step))
   for number in range(size[1] + step * (size[0] - 1)):
     first = max(-((size[1] - 1 - number) // step), 0)
     there = [
-        (i % lanes, row, number - step * row) for i, row in enumerate(range(first, first + most))
+        (i % coders, row, number - step * row) for i, row in enumerate(range(first, first + most))
         if row < shape[0] and 0 <= number - step * row < shape[1]]
     known = [(lane, row, column, *network.mixture(image, row, column), [])
              for lane, row, column in there]
@@ -148,14 +148,14 @@ def decode_tile(network, data, size, shape, lanes):
   return image
 
 
-def decode(network, payload, size, tile_size, lanes):
+def decode(network, payload, size, tile_size, coders):
   """The payload of an image's segment of pixels: uint8 [H, W, C]."""
   cursor, image = framing.Cursor(payload, 'it'), np.zeros((*size, network.c), np.uint8)
   assert not cursor.varint()  # no change to the model
   for top in range(0, size[0], tile_size[0]):
     for left in range(0, size[1], tile_size[1]):
       shape = min(tile_size[0], size[0] - top), min(tile_size[1], size[1] - left)
-      tile = decode_tile(network, cursor.take(cursor.varint()), tile_size, shape, lanes)
+      tile = decode_tile(network, cursor.take(cursor.varint()), tile_size, shape, coders)
       image[top : top + shape[0], left : left + shape[1]] = tile
   cursor.finish()
   return image

@@ -15,7 +15,7 @@ from conv_draw.errors import UserError
 from conv_draw.model.vae import Vae
 from conv_draw.training import loop
 from conv_draw.workdir import config as config_lib
-from tests.codec.test_image import SIZE, trained
+from tests.codec.test_lossy import SIZE, trained
 from tests.tiny import local
 
 IMAGE = np.random.default_rng(0).integers(0, 17, (*SIZE, 1)).astype(np.uint8)

@@ -16,7 +16,7 @@ from conv_draw.codec import coder as coder_lib
 from conv_draw.codec import files
 from conv_draw.codec.format import container
 from conv_draw.errors import UserError
-from tests.codec.test_image import SIZE, trained
+from tests.codec.test_lossy import SIZE, trained
 
 
 @pytest.fixture(scope='module')

@@ -4,15 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from conv_draw import BernoulliPixels, GaussianPixels, LogisticMixturePixels
+from conv_draw import BernoulliPixels, GaussianPixels
 from conv_draw.codec import coder as coder_lib
-from conv_draw.codec import image as image_lib
 from conv_draw.codec import network as network_lib
-from conv_draw.codec import pixels, refusals
+from conv_draw.codec import pixel_models, quantiser, validation
 from conv_draw.errors import UserError
-from tests.codec.test_image import SIZE, trained
+from tests.codec.test_lossy import SIZE, trained
 
-PIXELS = (GaussianPixels(17), BernoulliPixels(17), LogisticMixturePixels(17, 2))
+PIXELS = (GaussianPixels(17), BernoulliPixels(17))
 
 
 @pytest.fixture(scope='module', params=PIXELS, ids=lambda p: type(p).__name__)
@@ -43,7 +42,7 @@ def elsewhere(monkeypatch, canvas_error, prior_error=0.0):
 
 def test_floats_within_the_corrections_decode_to_the_same(coder, images, monkeypatch):
   files = [coder.encode(image, lossless=True) for image in images]
-  elsewhere(monkeypatch, pixels.MEAN_ERROR, image_lib.LOG2_SCALE_ERROR)
+  elsewhere(monkeypatch, pixel_models.MEAN_ERROR, quantiser.LOG2_SCALE_ERROR)
   for file, image in zip(files, images, strict=True):
     np.testing.assert_array_equal(coder.decode(file.data)[0], image)
 
@@ -86,7 +85,7 @@ def test_with_latents_that_do_not_decode_partial_keeps_those_before(coder, image
 
 
 def test_files_of_before_do_not_say_what_wrote_them(coder, images, monkeypatch):
-  monkeypatch.setattr(refusals, 'jax_version', lambda: None)
+  monkeypatch.setattr(validation, 'jax_version', lambda: None)
   file = coder.encode(images[0], lossless=True)
   elsewhere(monkeypatch, 0.3)
   with pytest.raises(UserError, match='an unknown version'):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from conv_draw.autoregressive.local_draw import LocalDraw
-from conv_draw.codec import files, whole_pixels
+from conv_draw.codec import files, lossless
+from conv_draw.codec import tiling as tiling_lib
 from conv_draw.codec.coder import Coder
 from conv_draw.errors import UserError
 from tests.autoregressive.test_integer_pixels import COLOUR, params_of
@@ -42,11 +43,11 @@ def file():
 
 def test_whole_numbers_in_numpy_decode_it():
   """No JAX, no compiler, no floats: the same arithmetic written again."""
-  tile_size = coder()._tiling(SIZE, TILE).tile_size
+  tile_size = tiling_lib.tiling(SIZE, TILE).tile_size
   network = numpy_decoder.Network(COLOUR, jax.tree.map(np.asarray, params_of(COLOUR)))
   decoded = numpy_decoder.decode(
       network, file().segments[-1].payload, SIZE, tile_size,
-      whole_pixels.lanes_of(tile_size, COLOUR.horizon))
+      lossless.coders_of(tile_size, COLOUR.horizon))
   np.testing.assert_array_equal(decoded, image())
 
 

@@ -13,7 +13,6 @@ from conv_draw.codec.format import container
 from conv_draw.errors import UserError
 from conv_draw.model.conv_draw import ConvDraw
 from tests.autoregressive.test_integer_pixels import COLOUR, params_of
-from tests.codec import test_picture
 from tests.codec.test_exact_everywhere import coder_of
 
 MUTATIONS = 2000
@@ -32,8 +31,8 @@ def coder():
 
 
 @pytest.fixture(scope='module')
-def whole_coder():
-  """Of a model without latents, in whole numbers."""
+def integer_coder():
+  """A model of an integer network, without latents."""
   return coder_of(params_of(COLOUR)['params'])
 
 
@@ -44,14 +43,8 @@ def files(coder):
 
 
 @pytest.fixture(scope='module')
-def whole_files(whole_coder):
-  return files_of(whole_coder, (dict(lossless=True, tile_side=8),))
-
-
-@pytest.fixture(scope='module')
-def both_files():
-  """Of a model of latents and of whole-number pixels behind them."""
-  return files_of(test_picture.coder(), (dict(lossless=True, tile_side=8),))
+def integer_files(integer_coder):
+  return files_of(integer_coder, (dict(lossless=True, tile_side=8),))
 
 
 def files_of(coder, ways):
@@ -113,12 +106,8 @@ def test_accidents_give_the_right_image_or_one_error(coder, files):
   check_accidents(coder, files, MUTATIONS)
 
 
-def test_accidents_to_files_of_whole_numbers(whole_coder, whole_files):
-  check_accidents(whole_coder, whole_files, MUTATIONS // 4)
-
-
-def test_accidents_to_files_of_latents_and_whole_numbers(both_files):
-  check_accidents(test_picture.coder(), both_files, MUTATIONS // 8)
+def test_accidents_to_files_of_whole_numbers(integer_coder, integer_files):
+  check_accidents(integer_coder, integer_files, MUTATIONS // 4)
 
 
 def check_accidents(coder, files, count):
@@ -151,12 +140,8 @@ def test_forgeries_end_soon_and_in_little_memory(coder, files):
   check_forgeries(coder, files, 30)
 
 
-def test_forgeries_of_files_of_whole_numbers(whole_coder, whole_files):
-  check_forgeries(whole_coder, whole_files, 30)
-
-
-def test_forgeries_of_files_of_latents_and_whole_numbers(both_files):
-  check_forgeries(test_picture.coder(), both_files, 15)
+def test_forgeries_of_files_of_whole_numbers(integer_coder, integer_files):
+  check_forgeries(integer_coder, integer_files, 30)
 
 
 def check_forgeries(coder, files, count):

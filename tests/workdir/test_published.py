@@ -17,7 +17,7 @@ import conv_draw
 from conv_draw.codec.coder import Coder
 from conv_draw.codec.study import classical
 from conv_draw.errors import UserError
-from conv_draw.report.pictures import psnr_db
+from conv_draw.quality import psnr_db
 from conv_draw.training import trained
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics, published, sweeps

@@ -1,6 +1,7 @@
 """What a file holds and what each part costs, in lines for people."""
 
-from conv_draw.codec.format import archive_file, container, framing, reading
+from conv_draw.codec.format import archive as archive_lib
+from conv_draw.codec.format import container, framing, reading
 
 
 def describe_file(path, partial=False):
@@ -11,7 +12,7 @@ def describe_file(path, partial=False):
   """
   data = reading.read_file(path)
   if data.startswith(framing.ARCHIVE_MAGIC):
-    return describe_archive(*archive_file.read(data, path))
+    return describe_archive(*archive_lib.read(data, path))
   return describe_image(*container.read(data, partial, path))
 
 
@@ -23,7 +24,7 @@ def fields(path, partial=False):
   """
   data = reading.read_file(path)
   if data.startswith(framing.ARCHIVE_MAGIC):
-    header, names, _ = archive_file.read(data, path)
+    header, names, _ = archive_lib.read(data, path)
     return {'mode': 'archive', 'file': path, **_image(header), 'images': header.count,
             'initial_bits': header.initial_bits, 'bytes': len(data), 'names': names}
   header, segments = container.read(data, partial, path)
@@ -67,7 +68,7 @@ def describe_image(header, segments):
 
 
 def describe_archive(header, names, payload, max_names=10):
-  """Of `archive_file.Header` and what is behind it; at most `max_names` of the names."""
+  """Of `archive.Header` and what is behind it; at most `max_names` of the names."""
   dims = header.count * header.width * header.height * header.channels
   more = len(names) - max_names
   return '\n'.join([
@@ -77,7 +78,7 @@ def describe_archive(header, names, payload, max_names=10):
       f'initial bits {header.initial_bits:,}', '',
       *(f'  {name}' for name in names[:max_names]),
       *([f'  ... and {more:,} more'] if more > 0 else []), '',
-      _total(archive_file.size(header, names, payload), len(payload), dims)])
+      _total(archive_lib.size(header, names, payload), len(payload), dims)])
 
 
 def _size(header):

@@ -1,6 +1,6 @@
 """How the codec's two kinds of files are made up: magic, numbers and checksums.
 
-Nothing here knows what follows what in a file: `container` (one image) and `archive_file` (many)
+Nothing here knows what follows what in a file: `container` (one image) and `archive` (many)
 do. FORMAT.md, beside this module, has both byte by byte. The checksums find accidents; they have no
 key and so do not prove who wrote a file.
 """

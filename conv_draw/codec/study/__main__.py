@@ -25,10 +25,10 @@ import sys
 import numpy as np
 from absl import flags
 
-from conv_draw import command_line
+from conv_draw import command_line, quality
 from conv_draw.codec import coder as coder_lib
 from conv_draw.codec import files
-from conv_draw.codec.study import comparison, output, quality
+from conv_draw.codec.study import comparison, output
 from conv_draw.errors import UserError
 from conv_draw.report import pictures
 from conv_draw.workdir import published

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conv_draw.codec import image_files, rates, targets
+from conv_draw import quality
+from conv_draw.codec import image_files, output_paths, rate_control
 from conv_draw.codec.format import container
-from conv_draw.codec.study import classical, quality
+from conv_draw.codec.study import classical
 from conv_draw.data import sets
 from conv_draw.errors import UserError
 from conv_draw.machine import startup
@@ -28,7 +29,7 @@ FULL_VARIANCE = 'ours, full variance'
 PROTOCOLS = ('sheet', 'single')
 SHEET = 100  # images on a sheet
 COLUMNS = 10
-CONTRASTS = [offset for offset in rates.CONTRASTS if offset >= 0]  # of progressive models
+QP_OFFSETS = [offset for offset in rate_control.COARSE_OFFSETS if offset >= 0]
 SHOWN = 10  # images that are kept as they were decoded
 
 
@@ -54,7 +55,6 @@ class Speed(NamedTuple):
   megabytes: float  # of pixels
   encode_seconds: float  # of lossy ones with the decoding that says what they decode to
   decode_seconds: float
-  coder_seconds: float  # of encode_seconds, outside the network
   peak_gib: float | None  # the most memory that this process has held so far, where that is known
 
 
@@ -106,7 +106,7 @@ def folder(path, model):
   Raises:
     UserError: no images there, or of a kind that the model does not take.
   """
-  names, _ = targets.listing(path, image_files.extensions())
+  names, _ = output_paths.listing(path, image_files.extensions())
   if model.pixels.grey_levels != 256:
     raise UserError(f'{path} holds 8-bit images, which the model does not take: name another run')
   images = [image_files.read(os.path.join(path, name))[0] for name in names]
@@ -203,32 +203,31 @@ def _ours(coder, protocol, parts, images, most_effort):
   ways = [] if coder.lossy_only else [(True, effort) for effort in range(most_effort + 1)]
   for lossless, effort in ways if coder.lossless_only else [(False, 0), *ways]:
     with_effort = f', effort {effort}' * (effort > 0)
-    started, network_seconds = time.perf_counter(), coder.clock.seconds
+    started = time.perf_counter()
     coded = [coder.encode(part, lossless, tile_side=tile_side, verify=False, effort=effort)
              for part in parts]
     encoded = time.perf_counter()
-    network_seconds = coder.clock.seconds - network_seconds
     for part, file in zip(parts, coded, strict=True):
       decoded, _, _ = coder.decode(file.data)
       assert np.array_equal(decoded, part if lossless else file.decoded)
     speeds.append(Speed(
         f'{protocol}, {"lossless" if lossless else "lossy"}{with_effort}', len(images),
         sum(image.size for image in images) / 1e6, encoded - started,
-        time.perf_counter() - encoded, encoded - started - network_seconds, _peak_gib()))
+        time.perf_counter() - encoded, _peak_gib()))
     if lossless:
       size = sum(len(file.data) for file in coded)
       points.append(_point(protocol, OURS + with_effort, 'lossless', True, size, None, shown))
       continue
-    for contrast in CONTRASTS if coder.model.embedded else (0,):
-      shown_so = coded if not contrast else [
-          coder.encode(part, contrast=contrast, tile_side=tile_side) for part in parts]
+    for qp_offset in QP_OFFSETS if coder.model.embedded else (0,):
+      shown_so = coded if not qp_offset else [
+          coder.encode(part, qp_offset=qp_offset, tile_side=tile_side) for part in parts]
       prefixes = [coder.decode_prefixes(file.header, file.segments) for file in shown_so]
       for groups in range(coder.model.iterations + 1):
         size = sum(len(container.write(file.header, file.segments[:groups])) for file in shown_so)
         decoded = [pictures.to_bytes(image, levels) for image in _images(
             protocol, [images[groups] for images in prefixes], images)]
-        setting = f'{groups} groups' + f', contrast {contrast}' * (contrast > 0)
-        if not contrast or _is_of_use(points, size, decoded, shown):
+        setting = f'{groups} groups' + f', offset {qp_offset}' * (qp_offset > 0)
+        if not qp_offset or _is_of_use(points, size, decoded, shown):
           points.append(_point(protocol, OURS, setting, False, size, decoded, shown))
     if protocol == 'sheet':
       points += _full_variance(coder, coded, points, images, shown)
@@ -243,7 +242,7 @@ def _is_of_use(points, size, decoded, shown):
 
 def _full_variance(coder, coded, points, images, shown):
   """`Point`s that ours has at the paper's rates, with the rest drawn from the prior."""
-  ours = [p for p in points if p.codec == OURS and not p.lossless and 'contrast' not in p.setting]
+  ours = [p for p in points if p.codec == OURS and not p.lossless and 'offset' not in p.setting]
   found = []
   for groups in sorted({ours.index(at_rate(ours, rate)) for rate in pictures.PAPERS_RATES
                         if at_rate(ours, rate)}):
@@ -271,7 +270,7 @@ def _point(protocol, codec, setting, lossless, size, decoded, shown):
   if lossless:
     return Point(protocol, codec, setting, True, bits, float('inf'), float('inf'), 1.0, None)
   similarity = quality.similarity(shown, decoded)
-  mean_psnr_db = float(np.mean(list(map(pictures.psnr_db, shown, decoded))))
+  mean_psnr_db = float(np.mean(list(map(quality.psnr_db, shown, decoded))))
   return Point(
       protocol, codec, setting, False, bits, _psnr(decoded, shown), mean_psnr_db, similarity,
       decoded[:SHOWN])
@@ -285,7 +284,7 @@ def _rate(size, shown):
 def _psnr(decoded, shown):
   """In dB, of the mean squared error over all images."""
   flat = lambda images: np.concatenate([image.ravel() for image in images])
-  return pictures.psnr_db(flat(shown), flat(decoded))
+  return quality.psnr_db(flat(shown), flat(decoded))
 
 
 def _peak_gib():

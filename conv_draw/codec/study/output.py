@@ -8,7 +8,7 @@ import os
 import matplotlib
 import numpy as np
 
-from conv_draw.codec import targets
+from conv_draw.codec import output_paths
 from conv_draw.codec.study.comparison import (
     FULL_VARIANCE,
     OURS,
@@ -43,7 +43,7 @@ def check(folder, overwrite=False):
     UserError: there are files of these names that no study wrote, and they are not to be
       overwritten; or they cannot be written.
   """
-  targets.check([], [os.path.join(folder, name) for name in FILES],
+  output_paths.check([], [os.path.join(folder, name) for name in FILES],
                 overwrite or _is_of_a_study(folder), folder)
 
 
@@ -62,7 +62,7 @@ def write(folder, points, metric, shown):
     if any((p.protocol, p.codec) == ('sheet', OURS) and p.decoded is not None for p in points):
       contents[FILES[3]] = figure_3(points, shown)
   for name, content in contents.items():
-    targets.write(os.path.join(folder, name), content, folder, overwrite=True)  # as checked
+    output_paths.write(os.path.join(folder, name), content, folder, overwrite=True)  # as checked
   return list(contents)
 
 
@@ -225,13 +225,11 @@ def tables(points, speeds, metric):
         f'{found[codec].bits_per_dim:.4f}' for codec in lossless) + ' |')
   if speeds:
     lines += ['', 'Speed of ours (lossless encoding without the decoding that checks it)', '',
-              '| | encode | decode | coder, of encoding | peak memory |', '|---|---|---|---|---|']
+              '| | encode | decode | peak memory |', '|---|---|---|---|']
   for s in speeds:
     encode, decode = (
         f'{s.images / t:.1f} images/s, {s.megabytes / t:.3f} MB/s'
         for t in (s.encode_seconds, s.decode_seconds))
     peak = '-' if s.peak_gib is None else f'{s.peak_gib:.2f} GiB'
-    lines.append(
-        f'| {s.what} | {encode} | {decode} | {100 * s.coder_seconds / s.encode_seconds:.0f} % | '
-        f'{peak} |')
+    lines.append(f'| {s.what} | {encode} | {decode} | {peak} |')
   return '\n'.join(lines)

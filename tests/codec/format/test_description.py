@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from conv_draw.codec.format import archive_file, container, description
+from conv_draw.codec.format import archive, container, description
 from tests.codec.format.damage import refused
-from tests.codec.format.test_archive_file import DATA as ARCHIVE
-from tests.codec.format.test_archive_file import HEADER as ARCHIVE_HEADER
-from tests.codec.format.test_archive_file import NAMES
+from tests.codec.format.test_archive import DATA as ARCHIVE
+from tests.codec.format.test_archive import HEADER as ARCHIVE_HEADER
+from tests.codec.format.test_archive import NAMES
 from tests.codec.format.test_container import DOUBLING, FINGERPRINT, HEADER, segments_of
 
 LOSSY = HEADER._replace(mode=container.LOSSY)
@@ -71,7 +71,7 @@ def test_programs_are_told_the_same(tmp_path):
   last = found['segments'][-1]
   assert last['bytes_so_far'] == found['bytes'] > last['payload_bytes'] > 0
   with open(path, 'wb') as f:
-    f.write(archive_file.write(ARCHIVE_HEADER, NAMES, b'payload'))
+    f.write(archive.write(ARCHIVE_HEADER, NAMES, b'payload'))
   found = json.loads(json.dumps(description.fields(path)))
   assert found['mode'] == 'archive' and found['names'] == list(NAMES)
   assert found['images'] == len(NAMES)

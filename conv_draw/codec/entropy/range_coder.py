@@ -1,8 +1,8 @@
-"""Streams of integers, pixels and bits, coded under distributions that a network predicts.
+"""Range coding of integers, pixels and bits under distributions that a network predicts.
 
-`Writer` codes any number of arrays into one range coder's stream, under parameters that it snaps
-and, where in doubt, corrects (see `snapping`); `Reader` takes them in the same order. What a writer
-puts and a reader takes, `stack.Stack` does by the same names.
+`Writer` codes any number of arrays into one stream, under parameters that it rounds to the
+`parameter_grid`, with side information where that is ambiguous; `Reader` takes them in the same
+order. `lifo_ans.AnsStack` has the same put and take methods.
 
 Errors: ValueError for arguments that no model should produce (a mean that is not finite, arrays of
 different lengths); UserError for bytes that no `Writer` wrote. Damage that looks like another
@@ -14,9 +14,10 @@ import math
 import constriction
 import numpy as np
 
-from conv_draw.codec.entropy import distributions, snapping
+from conv_draw.codec.entropy import distributions
+from conv_draw.codec.entropy import parameter_grid as grid
 from conv_draw.codec.entropy.distributions import SYMBOL_LIMIT, Bernoulli, Uniform
-from conv_draw.codec.entropy.snapping import COARSEST, INTEGERS, PER_OCTAVE, Snapped
+from conv_draw.codec.entropy.parameter_grid import COARSEST, INTEGERS, PER_OCTAVE, GridGaussians
 from conv_draw.errors import UserError
 
 RangeDecoder = constriction.stream.queue.RangeDecoder
@@ -32,7 +33,7 @@ MAX_WIDTH = 40  # bits of a number in a stream: more than any that a `Writer` wr
 
 
 class Undecodable(UserError):
-  """What is no stream under these parameters: damaged data, or parameters that differ too much."""
+  """The data are no stream under these parameters: damaged, or parameters that differ too much."""
 
   def __init__(self, what):
     super().__init__(f'damaged data: {what}; restore the file from its source')
@@ -44,29 +45,23 @@ class Writer:
   Means and scales are [n] finite floats; `tolerance` is a float or `Tolerance`.
   """
 
-  corrects = True  # for readers whose parameters differ a little
-
   def __init__(self):
     self._encoder = RangeEncoder()
 
-  def ordered(self, parts):
-    """Parts in the order in which to put them, so that they are taken in the order given."""
-    return parts
-
   def put_integers(self, symbols, mean, scale, tolerance=TOLERANCE):
     """Integers [n] in +-(2^31 - 1) under Gaussians in the same units."""
-    mean, scale = snapping.parameters(mean, scale)
-    symbols = snapping.integers(symbols, len(mean), -SYMBOL_LIMIT, SYMBOL_LIMIT)
-    snapped = self._snap(mean, scale, tolerance, INTEGERS)
-    self._unbounded(symbols, distributions.UnboundedGaussians(snapped))
+    mean, scale = grid.parameters(mean, scale)
+    symbols = grid.integers(symbols, len(mean), -SYMBOL_LIMIT, SYMBOL_LIMIT)
+    gaussians = self._round(mean, scale, tolerance, INTEGERS)
+    self._unbounded(symbols, distributions.UnboundedGaussians(gaussians))
 
   def put_pixels(self, values, mean, scale, grey_levels=256, tolerance=TOLERANCE):
     """Integers [n] of 0..grey_levels-1 under Gaussians in the same units."""
-    mean, scale = snapping.parameters(mean, scale)
-    support = snapping.pixel_support(grey_levels)
-    values = snapping.integers(values, len(mean), 0, grey_levels - 1, 'pixels')
-    snapped = self._snap(mean, scale, tolerance, support)
-    model, parameters = distributions.pixel_model(snapped, grey_levels)
+    mean, scale = grid.parameters(mean, scale)
+    support = grid.pixel_support(grey_levels)
+    values = grid.integers(values, len(mean), 0, grey_levels - 1, 'pixels')
+    gaussians = self._round(mean, scale, tolerance, support)
+    model, parameters = distributions.pixel_model(gaussians, grey_levels)
     self.encode(values, model, *parameters)
 
   def put_bits(self, values, logits, tolerance=TOLERANCE):
@@ -74,27 +69,17 @@ class Writer:
 
     Of a float t as `tolerance`, logits have an error of t (1 + |logit|).
     """
-    logits = snapping.parameter(logits, 'logits')
-    values = snapping.integers(values, len(logits), 0, 1, 'bits')
-    tolerance = snapping.checked(tolerance, logits, 1.0).mean
+    logits = grid.parameter(logits, 'logits')
+    values = grid.integers(values, len(logits), 0, 1, 'bits')
+    tolerance = grid.checked(tolerance, logits, 1.0).mean
     low, index, high = (
-        snapping.logit_index(x) for x in (logits - tolerance, logits, logits + tolerance))
+        grid.logit_index(x) for x in (logits - tolerance, logits, logits + tolerance))
     at = np.flatnonzero(low != high)
     error = np.broadcast_to(tolerance, logits.shape)[at]
-    edges = [snapping.logit_position(logits[at] + sign * error) for sign in (-1, 1)]
-    away = np.maximum(index[at] - edges[0], edges[1] - index[at]) + snapping.SLACK
-    self._corrections(index, at, away)
-    self.encode(values, Bernoulli(perfect=False), snapping.PROBABILITIES[index])
-
-  def put_nearest(self, position, error):
-    """The whole numbers nearest to positions [n], which a reader's are off by up to `error`: int64.
-
-    Only what is in doubt is written.
-    """
-    position = snapping.parameter(position, 'positions')
-    index = snapping.nearest(position)
-    self._corrections(index, *snapping.doubt(position, index, error))
-    return index
+    edges = [grid.logit_position(logits[at] + sign * error) for sign in (-1, 1)]
+    away = np.maximum(index[at] - edges[0], edges[1] - index[at]) + grid.SLACK
+    self._side_information(index, at, away)
+    self.encode(values, Bernoulli(perfect=False), grid.PROBABILITIES[index])
 
   def to_bytes(self):
     """The stream so far, b'' if nothing was written; about 2 bytes more than was written."""
@@ -113,26 +98,26 @@ class Writer:
     if len(symbols):
       self._encoder.encode(np.ascontiguousarray(symbols, np.int32), model, *parameters)
 
-  def _snap(self, mean, scale, tolerance, support):
-    tolerance = snapping.checked(tolerance, mean, scale)
+  def _round(self, mean, scale, tolerance, support):
+    tolerance = grid.checked(tolerance, mean, scale)
     error = np.broadcast_to(np.asarray(tolerance.mean, np.float64), mean.shape)
-    position = snapping.scale_position(scale, support)
-    j = snapping.nearest(position)
+    position = grid.scale_position(scale, support)
+    j = grid.nearest(position)
 
     def matters(at, away):
-      unsure = ~snapping.surely_certain(mean[at], j[at] + 1, error[at], support)
+      unsure = ~grid.surely_certain(mean[at], j[at] + 1, error[at], support)
       return at[unsure], away[unsure]
 
-    self._corrections(
-        j, *matters(*snapping.doubt(position, j, PER_OCTAVE * tolerance.log2_scale)))
-    position = snapping.mean_position(mean, j, support)
-    i = snapping.nearest(position)
-    steps = snapping.STEPS[j - snapping.FINEST]
-    self._corrections(i, *matters(*snapping.doubt(position, i, error / steps)))
-    return snapping.merge_certain(Snapped(j, i), support)
+    self._side_information(
+        j, *matters(*grid.ambiguous(position, j, PER_OCTAVE * tolerance.log2_scale)))
+    position = grid.mean_position(mean, j, support)
+    i = grid.nearest(position)
+    steps = grid.STEPS[j - grid.FINEST]
+    self._side_information(i, *matters(*grid.ambiguous(position, i, error / steps)))
+    return grid.merge_certain(GridGaussians(j, i), support)
 
-  def _corrections(self, index, places, away):
-    """Low bits of `index` at `places`, as many as tell it from others as far `away`."""
+  def _side_information(self, index, places, away):
+    """Writes the low bits of `index` at `places`, enough to tell it from others so far `away`."""
     count = len(places)
     if len(index):
       self._numbers(np.array([count]))
@@ -142,9 +127,9 @@ class Writer:
     # margin makes this insensitive to the rounding of positions.
     width = max(1, math.frexp(2 * away.max() + 0.01)[1])
     self._numbers(np.array([width]))
-    doubtful = np.zeros(len(index), np.int32)
-    doubtful[places] = 1
-    self.encode(doubtful, Bernoulli(count / len(index), perfect=False))
+    ambiguous = np.zeros(len(index), np.int32)
+    ambiguous[places] = 1
+    self.encode(ambiguous, Bernoulli(count / len(index), perfect=False))
     self._raw(index[places] & (2**width - 1), width)
 
   def _unbounded(self, symbols, gaussians):
@@ -181,28 +166,23 @@ class Reader:
 
   def take_integers(self, mean, scale):
     """Returns int64 [n]."""
-    snapped = self._snap(*snapping.parameters(mean, scale), INTEGERS)
-    return self._unbounded(distributions.UnboundedGaussians(snapped))
+    gaussians = self._round(*grid.parameters(mean, scale), INTEGERS)
+    return self._unbounded(distributions.UnboundedGaussians(gaussians))
 
   def take_pixels(self, mean, scale, grey_levels=256):
     """Returns uint8 [n], or uint16 if grey_levels > 256."""
-    support = snapping.pixel_support(grey_levels)
-    snapped = self._snap(*snapping.parameters(mean, scale), support)
-    model, parameters = distributions.pixel_model(snapped, grey_levels)
-    values = self.decode(len(snapped.j), model, *parameters)
+    support = grid.pixel_support(grey_levels)
+    gaussians = self._round(*grid.parameters(mean, scale), support)
+    model, parameters = distributions.pixel_model(gaussians, grey_levels)
+    values = self.decode(len(gaussians.j), model, *parameters)
     return values.astype(np.uint8 if grey_levels <= 256 else np.uint16)
 
   def take_bits(self, logits):
     """Returns uint8 [n]."""
-    logits = snapping.parameter(logits, 'logits')
-    index = self._corrections(snapping.logit_index(logits), snapping.logit_position(logits))
-    probabilities = snapping.PROBABILITIES[np.clip(index, 0, len(snapping.LOGITS) - 1)]
+    logits = grid.parameter(logits, 'logits')
+    index = self._side_information(grid.logit_index(logits), grid.logit_position(logits))
+    probabilities = grid.PROBABILITIES[np.clip(index, 0, len(grid.LOGITS) - 1)]
     return self.decode(len(logits), Bernoulli(perfect=False), probabilities).astype(np.uint8)
-
-  def take_nearest(self, position):
-    """Returns what `put_nearest` did, int64 [n]."""
-    position = snapping.parameter(position, 'positions')
-    return self._corrections(snapping.nearest(position), position)
 
   def finish(self):
     """Raises UserError unless exactly the whole stream has been read."""
@@ -219,30 +199,30 @@ class Reader:
       raise Undecodable(f'a stream should go on after {len(self._data)} bytes')
     return symbols.astype(np.int64)
 
-  def _snap(self, mean, scale, support):
-    position = snapping.scale_position(scale, support)
-    j = self._corrections(snapping.nearest(position), position)
+  def _round(self, mean, scale, support):
+    position = grid.scale_position(scale, support)
+    j = self._side_information(grid.nearest(position), position)
     j = np.clip(j, support.finest, COARSEST)
-    position = snapping.mean_position(mean, j, support)
-    i = self._corrections(snapping.nearest(position), position)
-    return snapping.merge_certain(Snapped(j, i), support)
+    position = grid.mean_position(mean, j, support)
+    i = self._side_information(grid.nearest(position), position)
+    return grid.merge_certain(GridGaussians(j, i), support)
 
-  def _corrections(self, index, position):
+  def _side_information(self, index, position):
     """The encoder's index, from the decoder's and from its `position` before rounding, [n]."""
     count = self._numbers(1)[0] if len(index) else 0
     if not count:
       return index
     if count > len(index):
-      raise Undecodable(f'{count} corrections of {len(index)} parameters')
+      raise Undecodable(f'side information on {count} of {len(index)} parameters')
     width = int(self._numbers(1)[0])
     if not 1 <= width <= MAX_WIDTH:
-      raise Undecodable(f'corrections of {width} bits')
-    doubtful = self.decode(len(index), Bernoulli(count / len(index), perfect=False)) == 1
-    if np.sum(doubtful) != count:
-      raise Undecodable(f'{np.sum(doubtful)} corrections instead of {count}')
+      raise Undecodable(f'side information of {width} bits')
+    ambiguous = self.decode(len(index), Bernoulli(count / len(index), perfect=False)) == 1
+    if np.sum(ambiguous) != count:
+      raise Undecodable(f'side information on {np.sum(ambiguous)} parameters instead of {count}')
     low = self._raw(count, width)
     index = index.copy()
-    index[doubtful] = low + (np.rint((position[doubtful] - low) / 2**width) * 2**width).astype(
+    index[ambiguous] = low + (np.rint((position[ambiguous] - low) / 2**width) * 2**width).astype(
         np.int64)
     return index
 
@@ -281,7 +261,7 @@ class Reader:
 
 
 def guarded(call, *arguments):
-  """What constriction finds wrong with its data, as a UserError."""
+  """The result of `call`; errors that constriction finds in its data are `Undecodable`."""
   try:
     return call(*arguments)
   except BaseException as error:

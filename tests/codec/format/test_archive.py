@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from conv_draw.codec.format import archive_file, container, framing
-from conv_draw.codec.format.archive_file import Header
+from conv_draw.codec.format import archive, container, framing
+from conv_draw.codec.format.archive import Header
 from conv_draw.errors import UserError
 from tests.codec.format.damage import mutated, one_line
 from tests.codec.format.damage import refused as refused_by
 
-FORMAT = os.path.join(os.path.dirname(archive_file.__file__), 'FORMAT.md')
+FORMAT = os.path.join(os.path.dirname(archive.__file__), 'FORMAT.md')
 FINGERPRINT = bytes(range(8))
 HEADER = Header(
     count=3, width=5, height=4, channels=1, grey_levels=17, initial_bits=64, seed=7,
@@ -24,12 +24,12 @@ IMAGE_HEADER = container.Header(
     mode=container.LOSSY, width=5, height=4, channels=1, grey_levels=17, groups=2, tile_side=0,
     grouping=container.EACH, seed=7, fingerprint=FINGERPRINT, name='digits')
 IMAGE = container.write(IMAGE_HEADER, [container.Segment(container.LATENTS, 1, b'payload')])
-DATA = archive_file.write(HEADER, NAMES, b'payload')
+DATA = archive.write(HEADER, NAMES, b'payload')
 HEAD = 47 + len('digits')
 
 
 def refused(data, *words, **options):
-  refused_by(archive_file.read, data, *words, **options)
+  refused_by(archive.read, data, *words, **options)
 
 
 def forged(offset, new):
@@ -39,9 +39,9 @@ def forged(offset, new):
 
 
 def test_an_archive_holds_what_was_written():
-  assert archive_file.read(DATA) == (HEADER, NAMES, b'payload')
+  assert archive.read(DATA) == (HEADER, NAMES, b'payload')
   one = HEADER._replace(count=1, channels=3, seed=2**32 - 1, name='ü' * 127)
-  assert archive_file.read(archive_file.write(one, ['x'], b'')) == (one, ['x'], b'')
+  assert archive.read(archive.write(one, ['x'], b'')) == (one, ['x'], b'')
 
 
 def test_the_example_of_the_format_is_what_is_written():
@@ -51,7 +51,7 @@ def test_the_example_of_the_format_is_what_is_written():
   header = Header(
       count=2, width=8, height=8, channels=1, grey_levels=17, initial_bits=32, seed=0,
       fingerprint=FINGERPRINT, name='digits')
-  assert archive_file.write(header, ['a.png', 'b.png'], b'\xaa\xbb\xcc') == example
+  assert archive.write(header, ['a.png', 'b.png'], b'\xaa\xbb\xcc') == example
   assert len(example) == 94
 
 
@@ -71,27 +71,27 @@ def test_every_flipped_bit_and_every_cut_is_noticed():
 
 
 def test_parts_of_another_archive_are_refused():
-  other = archive_file.write(HEADER, ['b.png', *NAMES[1:]], b'payload')
+  other = archive.write(HEADER, ['b.png', *NAMES[1:]], b'payload')
   payload = 8 + 7 + 8  # length, payload, checksum
   refused(DATA[:-payload] + other[-payload:], 'checksum of its images')
-  other = archive_file.write(HEADER._replace(seed=8), NAMES, b'payload')
+  other = archive.write(HEADER._replace(seed=8), NAMES, b'payload')
   refused(DATA[:HEAD] + other[HEAD:], 'checksum of its file names')
 
 
 def test_mutations_give_the_original_or_an_error():
   rng = random.Random(1)
-  other = archive_file.write(HEADER, NAMES[::-1], b'other payload')
+  other = archive.write(HEADER, NAMES[::-1], b'other payload')
   refusals = 0
   for _ in range(3000):
     data = mutated(rng, DATA, [other, IMAGE])
     try:
-      header, names, payload = archive_file.read(data)
+      header, names, payload = archive.read(data)
     except UserError as e:
       assert '\n' not in str(e)
       refusals += 1
     else:
       assert data in (DATA, other)
-      assert archive_file.write(header, names, payload) == data
+      assert archive.write(header, names, payload) == data
   assert 2000 < refusals < 3000
 
 
@@ -102,9 +102,9 @@ def test_file_names_that_are_no_plain_names_or_twice_there_are_refused(name):
   names = ['b.png', name]
   header = HEADER._replace(count=2)
   with pytest.raises(UserError) as error:
-    archive_file.write(header, names, b'')
+    archive.write(header, names, b'')
   one_line(error, 'the archive', 'name')
-  head = archive_file.write(header, ['x', 'y'], b'')[:HEAD]
+  head = archive.write(header, ['x', 'y'], b'')[:HEAD]
   encoded = [n.encode(errors='surrogateescape') for n in names]
   table = b''.join(len(n).to_bytes(2, 'little') + n for n in encoded)
   table_checksum = framing.checksum(8, head[-8:], table)

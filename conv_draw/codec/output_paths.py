@@ -1,4 +1,4 @@
-"""Which files are read and which are written, settled before anything is coded."""
+"""The files that a command reads and writes, checked before anything is coded."""
 
 import collections
 import os
@@ -10,15 +10,15 @@ from conv_draw.machine import streams
 from conv_draw.machine.files import write_file
 
 SHOWN = 5  # file names in a message
-PIPE = '-'  # a target that is standard output
+PIPE = '-'  # standard output
 
 
 class Plan(NamedTuple):
-  """What one command reads and writes."""
+  """The files of one command."""
 
   pairs: list  # [(file to read, file to write)]
-  folder: str | None  # into which they are written, made when the first one is
-  others: list  # names of what else is in a folder that is read
+  folder: str | None  # of the output files, made with the first one
+  others: list  # names of other files in the input folder
 
 
 def plan(source, target, extensions, new_extension, overwrite=False):
@@ -54,10 +54,10 @@ def plan(source, target, extensions, new_extension, overwrite=False):
 
 
 def listing(folder, extensions):
-  """(names of the files in `folder` that end so, names of what else is there); hidden ones neither.
+  """(names of the files in `folder` with these extensions, names of the others), none hidden.
 
-  Pipes, sockets and devices are no files: reading them might never end. A link to nothing is one,
-  for whoever reads it to refuse.
+  Pipes, sockets and devices are among the others: reading them might never end. A broken link is a
+  file, which its reader refuses.
 
   Raises:
     UserError: no folder, or no such files in it.
@@ -79,10 +79,10 @@ def listing(folder, extensions):
 
 
 def renamed(names, extension):
-  """Different file names with that extension: in place of their own, or behind it.
+  """Different file names with that extension, in place of their own or behind it.
 
-  Behind it of those that would become the same name, also where upper and lower case are one:
-  a.jpg and a.png become a.jpg.cdraw and a.png.cdraw.
+  Behind it where two would become the same name, also on file systems that ignore case: a.jpg and
+  a.png become a.jpg.cdraw and a.png.cdraw.
   """
   found = {name: os.path.splitext(name)[0] + extension for name in names}
   while True:
@@ -95,13 +95,13 @@ def renamed(names, extension):
 
 
 def check(sources, targets, overwrite=False, folder=None):
-  """Whether files may be written.
+  """Raises `UserError` unless the output files may be written.
 
   Args:
-    sources: files that are read, which nothing may replace, whatever they are called.
+    sources: the input files, which nothing may replace, by whatever name.
     targets: files to write.
     overwrite: whether they may replace files that exist.
-    folder: in which they all are, and which need not exist; None: their folders must.
+    folder: of all of them, which need not exist; None: their folders must exist.
   Raises:
     UserError: they would replace a file, or cannot be written there.
   """
@@ -136,7 +136,7 @@ def check(sources, targets, overwrite=False, folder=None):
 
 
 def write(path, data, folder, overwrite):
-  """Writes a target's bytes, and makes its `folder` if there is to be one.
+  """Writes an output file, and makes its `folder` if it is not None.
 
   Raises:
     UserError: it cannot be written, or exists by now and is not to be overwritten.
@@ -155,7 +155,7 @@ def write(path, data, folder, overwrite):
 
 
 def left_out(folder, others):
-  """Lines, one or none, that say what in `folder` was not read."""
+  """One line about the files of `folder` that were left out, or none."""
   return [f'{folder}: left out {len(others)} other files: {_few(others)}'] if others else []
 
 
@@ -165,13 +165,13 @@ def _few(names):
 
 
 def _identity(path):
-  """What the links, hard or not, to a file have in common."""
+  """The device and inode of a file, which all links to it share."""
   status = os.stat(path)
   return status.st_dev, status.st_ino
 
 
 def _is_special(path):
-  """Whether something is there that is no file: a folder, pipe, socket or device."""
+  """Whether the path is a folder, pipe, socket or device."""
   return os.path.exists(path) and not os.path.isfile(path)
 
 

@@ -1,4 +1,4 @@
-"""How close decoded images are to their originals: SSIM, MS-SSIM."""
+"""How close decoded images are to their originals: PSNR, SSIM, MS-SSIM."""
 
 import concurrent.futures
 
@@ -12,34 +12,49 @@ MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of scales 1, 1/2, ... (
 MS_LEAST_SIDE = (2 * RADIUS + 1) * 2 ** (len(MS_WEIGHTS) - 1)  # 176 pixels
 
 
-def metric(images):
-  """'MS-SSIM' or, if one of the images [H, W, C] is too small for it, 'SSIM'."""
+def psnr_db(images: np.ndarray, decoded: np.ndarray, peak: int = 255) -> float:
+  """Peak signal-to-noise ratio in dB, of the mean over two arrays of one shape; inf if equal.
+
+  Args:
+    images, decoded: values 0..`peak`, of any type.
+  """
+  return psnr_of(np.mean((images.astype(np.float64) - decoded) ** 2), peak)
+
+
+def psnr_of(squared_error: float, peak: int = 255) -> float:
+  """Peak signal-to-noise ratio in dB of a mean squared error; inf if that is 0."""
+  return float('inf') if squared_error == 0 else float(10 * np.log10(peak**2 / squared_error))
+
+
+def metric(images: list[np.ndarray]) -> str:
+  """'MS-SSIM' or, if an image [H, W, C] is too small for it, 'SSIM'."""
   return 'MS-SSIM' if min(min(i.shape[:2]) for i in images) >= MS_LEAST_SIDE else 'SSIM'
 
 
-def similarity(images, decoded):
-  """The mean of their `metric` over images [H, W, C] uint8."""
+def similarity(images: list[np.ndarray], decoded: list[np.ndarray]) -> float:
+  """The mean of `metric` over images [H, W, C] uint8."""
   measure = ms_ssim if metric(images) == 'MS-SSIM' else ssim
   with concurrent.futures.ThreadPoolExecutor(startup.cores()) as pool:
     return float(np.mean(list(pool.map(measure, images, decoded))))
 
 
-def ssim(image, decoded):
+def ssim(image: np.ndarray, decoded: np.ndarray) -> float:
   """Structural similarity (Wang et al., 2004) of [H, W, C] uint8, averaged over channels.
 
-  Windows lie within the image; of one smaller than a window, they reach over its mirrored edges.
+  Windows lie within the image; in an image smaller than a window, they reach over its mirrored
+  edges.
   """
   full, _ = _maps(image.astype(np.float64), decoded.astype(np.float64))
   return float(full.mean())
 
 
-def ms_ssim(image, decoded):
+def ms_ssim(image: np.ndarray, decoded: np.ndarray) -> float:
   """Multi-scale structural similarity (Wang et al., 2003) of [H, W, C] uint8."""
   a, b, result = image.astype(np.float64), decoded.astype(np.float64), 1.0
   for scale, weight in enumerate(MS_WEIGHTS):
     full, contrast = _maps(a, b)
     last = scale == len(MS_WEIGHTS) - 1
-    # Anticorrelated images have negative means, of which there are no real powers.
+    # Means of anticorrelated images are negative and have no real powers.
     result = result * np.maximum((full if last else contrast).mean((0, 1)), 0) ** weight
     a, b = _halved(a), _halved(b)
   return float(result.mean())
@@ -61,7 +76,7 @@ def _maps(a, b):
 
 
 def _halved(x):
-  """Means of 2x2 pixels; an odd last row or column is dropped."""
+  """Means of 2x2 pixels, without an odd last row or column."""
   h, w = x.shape[0] // 2 * 2, x.shape[1] // 2 * 2
   x = x[:h, :w]
   return (x[0::2, 0::2] + x[1::2, 0::2] + x[0::2, 1::2] + x[1::2, 1::2]) / 4

@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from conv_draw.codec.entropy import distributions, snapping, stream
-from conv_draw.codec.entropy.snapping import Tolerance
-from conv_draw.codec.entropy.stack import Stack
-from conv_draw.codec.entropy.stream import Reader, Writer
+from conv_draw.codec.entropy import parameter_grid as grid
+from conv_draw.codec.entropy import range_coder
+from conv_draw.codec.entropy.lifo_ans import AnsStack
+from conv_draw.codec.entropy.parameter_grid import Tolerance
+from conv_draw.codec.entropy.range_coder import Reader, Writer
 from conv_draw.errors import UserError
+from tests.codec.entropy import gaussians
 from tests.codec.entropy.gaussians import SCALES, all_scales, at_boundaries, elsewhere, sample
 
 
@@ -17,7 +19,7 @@ def total_bits(log_masses):
   return -log_masses.sum() / math.log(2)
 
 
-def encode_integers(symbols, mean, scale, tolerance=stream.TOLERANCE):
+def encode_integers(symbols, mean, scale, tolerance=range_coder.TOLERANCE):
   writer = Writer()
   writer.put_integers(symbols, mean, scale, tolerance)
   return writer.to_bytes()
@@ -30,7 +32,7 @@ def decode_integers(data, mean, scale):
   return symbols
 
 
-def encode_pixels(values, mean, scale, grey_levels=256, tolerance=stream.TOLERANCE):
+def encode_pixels(values, mean, scale, grey_levels=256, tolerance=range_coder.TOLERANCE):
   writer = Writer()
   writer.put_pixels(values, mean, scale, grey_levels, tolerance)
   return writer.to_bytes()
@@ -43,7 +45,7 @@ def decode_pixels(data, mean, scale, grey_levels=256):
   return values
 
 
-def encode_bits(values, logits, tolerance=stream.TOLERANCE):
+def encode_bits(values, logits, tolerance=range_coder.TOLERANCE):
   writer = Writer()
   writer.put_bits(values, logits, tolerance)
   return writer.to_bytes()
@@ -68,11 +70,11 @@ def test_integers_round_trip(n, scale):
 
 
 @pytest.mark.parametrize('scale', SCALES)
-def test_payload_is_what_the_snapped_gaussians_say(scale):
+def test_payload_is_what_the_rounded_gaussians_say(scale):
   symbols, mean, scale = sample(50_000, scale)
   data = encode_integers(symbols, mean, scale, tolerance=0)
   np.testing.assert_array_equal(decode_integers(data, mean, scale), symbols)
-  bits = distributions.code_length_bits(symbols, mean, scale)
+  bits = gaussians.code_length_bits(symbols, mean, scale)
   assert abs(8 * len(data) - bits) < 0.001 * bits + 64
 
 
@@ -129,7 +131,7 @@ def test_errors_of_many_steps_are_corrected_too():
 def test_corrections_cost_little_more_than_their_surprise(tolerance):
   symbols, mean, scale = sample(50_000, 5.0)
   absolute = Tolerance(tolerance * scale, tolerance)
-  step = snapping.STEPS[snapping.snap(mean, scale).j - snapping.FINEST]
+  step = grid.STEPS[grid.round_gaussians(mean, scale).j - grid.FINEST]
   p = (2 * tolerance * scale / step + 2 * 8 * tolerance).mean()
   bits = 8 * (len(encode_integers(symbols, mean, scale, absolute))
               - len(encode_integers(symbols, mean, scale, 0)))
@@ -152,7 +154,7 @@ def test_escapes():
   rng = np.random.default_rng(0)
   _, mean, scale = all_scales(100)
   far = np.rint(mean + rng.choice([-1, 1], 1000) * 2.0 ** rng.uniform(0, 30, 1000)).astype(np.int64)
-  far[:5] = [distributions.SYMBOL_LIMIT, -distributions.SYMBOL_LIMIT, 16, -16, 17]
+  far[:5] = [gaussians.SYMBOL_LIMIT, -gaussians.SYMBOL_LIMIT, 16, -16, 17]
   data = encode_integers(far, mean, scale)
   np.testing.assert_array_equal(decode_integers(data, mean, scale), far)
   assert 8 * len(data) < 1000 * (24 + 2 * 31 + 1)
@@ -171,7 +173,7 @@ def test_nothing_takes_no_bytes():
     assert values.shape == (0,) and values.dtype.kind in 'iu'
   with pytest.raises(UserError):
     decode_integers(b'x', none, none)
-  assert distributions.code_length_bits(none.astype(int), none, none) == 0
+  assert gaussians.code_length_bits(none.astype(int), none, none) == 0
 
 
 
@@ -186,7 +188,7 @@ def test_pixels(grey_levels, scale):
   scale = scale * 2 ** rng.uniform(-0.5, 0.5, 20_000)
   values = np.clip(np.rint(rng.normal(mean, scale)), 0, grey_levels - 1).astype(np.int64)
   exact = encode_pixels(values, mean, scale, grey_levels, tolerance=0)
-  bits = distributions.pixel_code_length_bits(values, mean, scale, grey_levels)
+  bits = gaussians.pixel_code_length_bits(values, mean, scale, grey_levels)
   assert abs(8 * len(exact) - bits) < 0.001 * bits + 64
   data = encode_pixels(values, mean, scale, grey_levels, 1e-5)
   for seed in range(3):
@@ -199,27 +201,27 @@ def test_pixels(grey_levels, scale):
 def test_pixels_masses_sum_to_one():
   values = np.arange(256)
   for mean, scale in ((3.2, 5.0), (-20.0, 9.0), (254.9, 0.3), (900.0, 2.0)):
-    bits = [distributions.pixel_code_length_bits([v], [mean], [scale]) for v in values]
+    bits = [gaussians.pixel_code_length_bits([v], [mean], [scale]) for v in values]
     assert np.exp2(-np.array(bits)).sum() == pytest.approx(1, abs=1e-9)
 
 
 def test_pixels_masses_are_those_of_the_coder():
   words = np.arange(1, 9, dtype=np.uint32)
   for value, mean, scale in ((0, -3.0, 2.0), (0, 3.0, 2.0), (255, 260.0, 16.0), (17, 18.25, 1.0)):
-    stack = Stack(words)
+    stack = AnsStack(words)
     before, many = stack.bits(), np.full(4000, value)
     stack.put_pixels(many, np.full(4000, mean), np.full(4000, scale))
-    bits = distributions.pixel_code_length_bits(many, np.full(4000, mean), np.full(4000, scale))
+    bits = gaussians.pixel_code_length_bits(many, np.full(4000, mean), np.full(4000, scale))
     assert stack.bits() - before == pytest.approx(bits, rel=1e-3, abs=2)
 
 
 def test_bits():
   rng = np.random.default_rng(0)
   logits = np.concatenate(
-      [rng.normal(0, 6, 20_000), snapping.LOGIT_EDGES, snapping.LOGITS, [99.0, -99.0]])
+      [rng.normal(0, 6, 20_000), grid.LOGIT_EDGES, grid.LOGITS, [99.0, -99.0]])
   values = (rng.random(len(logits)) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
   exact = encode_bits(values, logits, tolerance=0)
-  bits = distributions.bit_code_length_bits(values, logits)
+  bits = gaussians.bit_code_length_bits(values, logits)
   assert abs(8 * len(exact) - bits) < 0.001 * bits + 64
   true_bits = total_bits(-np.logaddexp(0, np.where(values == 1, -logits, logits)))
   assert abs(bits - true_bits) < 0.01 * true_bits
@@ -267,7 +269,7 @@ def test_a_stream_costs_about_two_bytes():
     symbols, mean, scale = sample(30, 1.0, seed)
     data = encode_integers(symbols, mean, scale, tolerance=0)
     np.testing.assert_array_equal(decode_integers(data, mean, scale), symbols)
-    excess.append(8 * len(data) - distributions.code_length_bits(symbols, mean, scale))
+    excess.append(8 * len(data) - gaussians.code_length_bits(symbols, mean, scale))
   assert max(excess) < 24 and np.mean(excess) < 16
 
 
@@ -348,9 +350,9 @@ def test_panics_and_what_constriction_finds_become_errors_of_the_data():
 
   for kind in (PanicException, AssertionError):
     with pytest.raises(UserError, match='damaged'):
-      stream.guarded(fail, kind)
+      range_coder.guarded(fail, kind)
   with pytest.raises(KeyboardInterrupt):
-    stream.guarded(fail, KeyboardInterrupt)
+    range_coder.guarded(fail, KeyboardInterrupt)
 
 
 @pytest.mark.parametrize('mean, scale, message', [
@@ -368,7 +370,7 @@ def test_impossible_parameters(mean, scale, message):
   with pytest.raises(ValueError, match=message):
     encode_pixels(np.array([0, 1]), mean, scale)
   with pytest.raises(ValueError, match=message):
-    Stack(np.ones(9, np.uint32)).put_integers(np.array([0, 1]), mean, scale, -9, 9)
+    AnsStack(np.ones(9, np.uint32)).put_integers(np.array([0, 1]), mean, scale, -9, 9)
   if 'must be of shape' not in message:
     with pytest.raises(ValueError, match=message):
       decode_integers(b'123', mean, scale)

@@ -1,25 +1,25 @@
 import numpy as np
 import pytest
 
-from conv_draw.codec import adapting
+from conv_draw.codec import parameter_tuning
 from conv_draw.errors import UserError
 from tests.codec.test_exact_everywhere import coder, image
 
 
-def test_rices_code_holds_any_change():
+def test_rices_code_holds_any_offsets():
   rng = np.random.default_rng(0)
   for scale in (0, 0.3, 2, 20, 500):
-    numbers = np.clip(np.rint(rng.laplace(0, scale, 300)), -127, 127).astype(int)
-    data = adapting.to_bytes(numbers)
-    np.testing.assert_array_equal(adapting.from_bytes(data, 300), numbers)
+    offsets = np.clip(np.rint(rng.laplace(0, scale, 300)), -127, 127).astype(int)
+    data = parameter_tuning.to_bytes(offsets)
+    np.testing.assert_array_equal(parameter_tuning.from_bytes(data, 300), offsets)
     assert len(data) * 8 <= 16 + 300 * (2.5 + np.log2(1 + 2 * scale)) * (scale > 0)
     for bad in (data[:-1], data + b'\0') if data else ():
       with pytest.raises(UserError):
-        adapting.from_bytes(bad, 300)
+        parameter_tuning.from_bytes(bad, 300)
   for seed in range(100):  # never anything else than a change or an error
     data = np.random.default_rng(seed).bytes(40)
     try:
-      assert adapting.to_bytes(adapting.from_bytes(data, 20)) == data
+      assert parameter_tuning.to_bytes(parameter_tuning.from_bytes(data, 20)) == data
     except UserError:
       pass
 

@@ -1,8 +1,9 @@
-"""A page about one coded file: a slider over its segments shows the picture appear."""
+"""A page about one coded file, with a slider over its truncation points."""
 
 import os
 
-from conv_draw.codec import targets
+from conv_draw import quality
+from conv_draw.codec import output_paths
 from conv_draw.codec.format import container, reading
 from conv_draw.report import elements, pictures
 
@@ -11,24 +12,24 @@ SIDE = 640  # pixels, of the pictures on the page at most
 
 
 def view(path, load, target=None, overwrite=False):
-  """Writes the page about the file `path`; returns what there is to say, and fields of it.
+  """Writes the page about the file `path`; returns (a line about it, its fields).
 
   Args:
     load: `container.Header` -> the `coder.Coder` of its model.
-    target: where to; None: beside the file, under its name with .html.
+    target: path of the page; None: beside the file, under its name with .html.
     overwrite: whether a page that exists may be replaced.
   Raises:
     UserError: no such file, or one that cannot be decoded, or a page that may not be written.
   """
   path = os.fspath(path)
   target = os.fspath(target or os.path.splitext(path)[0] + EXTENSION)
-  targets.check([path], [target], overwrite)
+  output_paths.check([path], [target], overwrite)
   data = reading.read_file(path)
   header, segments = container.read(data, source=path)
   coder = load(header)
   page = elements.document(os.path.basename(path), ''.join(_body(path, coder, header, segments)))
   written = page.encode()
-  targets.write(target, written, None, overwrite)
+  output_paths.write(target, written, None, overwrite)
   return f'{target}: {len(segments)} segments, {len(written):,} bytes', {
       'file': target, 'segments': len(segments), 'bytes': len(written)}
 
@@ -40,7 +41,7 @@ def _body(path, coder, header, segments):
   dims = header.width * header.height * header.channels
   images = coder.decode_prefixes(header, segments)
   whole = images[-1]
-  psnrs = [pictures.psnr_db(whole, image, header.grey_levels - 1) for image in images]
+  psnrs = [quality.psnr_db(whole, image, header.grey_levels - 1) for image in images]
   frames = []
   # Without latents there is only all of it.
   some = range(len(segments) + 1)[-len(images) :]

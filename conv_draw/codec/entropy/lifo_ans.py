@@ -1,26 +1,24 @@
-"""A last-in-first-out coder for bits-back coding, in which taking is sampling.
+"""LIFO ANS for bits-back coding, in which decoding random bits samples.
 
-It puts as a `stream.Writer` and takes as a `stream.Reader` does. Parameters are taken as they are:
-what was put comes back under the very same ones alone, to the last bit, and so on the machine that
-put it.
+`AnsStack` has the put methods of `range_coder.Writer` and the take methods of `range_coder.Reader`.
+Parameters are used as they are, without the grid: symbols come back under bit-identical parameters
+alone, that is, on the machine that put them.
 """
 
 import constriction
 import numpy as np
 
-from conv_draw.codec.entropy import snapping
+from conv_draw.codec.entropy import parameter_grid as grid
 from conv_draw.codec.entropy.distributions import Bernoulli, QuantizedGaussian
-from conv_draw.codec.entropy.snapping import Support
-from conv_draw.codec.entropy.stream import TOLERANCE, Undecodable, guarded
+from conv_draw.codec.entropy.parameter_grid import Support
+from conv_draw.codec.entropy.range_coder import TOLERANCE, Undecodable, guarded
 
 AnsCoder = constriction.stream.stack.AnsCoder
 LEAST = 2.0**-20  # probability of a bit
 
 
-class Stack:
-  """What was put last is taken first; putting and taking undo each other."""
-
-  corrects = False
+class AnsStack:
+  """A stack of symbols: what was put last is taken first, and putting and taking are inverse."""
 
   def __init__(self, initial_words):
     """
@@ -58,10 +56,6 @@ class Stack:
     """The current size; `to_bytes` adds a bit that marks the end, and rounds up."""
     return self._coder.num_valid_bits()
 
-  def ordered(self, parts):
-    """Parts in the order in which to put them, so that they are taken in the order given."""
-    return reversed(list(parts))
-
   def put_integers(self, symbols, mean, scale, low, high):
     """Integers [n] of low..high under Gaussians in the same units; their order is kept."""
     self._put(symbols, mean, scale, _support(low, high))
@@ -72,17 +66,17 @@ class Stack:
 
   def put_pixels(self, values, mean, scale, grey_levels=256, tolerance=TOLERANCE):
     """As of a `Writer`; parameters are coded under as they are, whatever the tolerance."""
-    self._put(values, mean, scale, snapping.pixel_support(grey_levels))
+    self._put(values, mean, scale, grid.pixel_support(grey_levels))
 
   def take_pixels(self, mean, scale, grey_levels=256):
     """As of a `Reader`: uint8 [n], or uint16 if grey_levels > 256."""
-    return self._take(mean, scale, snapping.pixel_support(grey_levels)).astype(
+    return self._take(mean, scale, grid.pixel_support(grey_levels)).astype(
         np.uint8 if grey_levels <= 256 else np.uint16)
 
   def put_bits(self, values, logits, tolerance=TOLERANCE):
     """As of a `Writer`; likewise."""
     probabilities = _probabilities(logits)
-    values = snapping.integers(values, len(probabilities), 0, 1, 'bits')
+    values = grid.integers(values, len(probabilities), 0, 1, 'bits')
     self._coder.encode_reverse(values.astype(np.int32), Bernoulli(perfect=False), probabilities)
 
   def take_bits(self, logits):
@@ -91,7 +85,7 @@ class Stack:
 
   def _put(self, symbols, mean, scale, support):
     parameters = _within(mean, scale, support)
-    symbols = snapping.integers(symbols, len(parameters[0]), support.low, support.high)
+    symbols = grid.integers(symbols, len(parameters[0]), support.low, support.high)
     model = QuantizedGaussian(support.low, support.high)
     self._coder.encode_reverse(symbols.astype(np.int32), model, *parameters)
 
@@ -115,12 +109,12 @@ def _support(low, high):
 
 def _within(mean, scale, support):
   """Gaussians, within what the coder can tell apart."""
-  mean, scale = snapping.parameters(mean, scale)
+  mean, scale = grid.parameters(mean, scale)
   margin = support.high - support.low + 1
-  scales = snapping.SCALES[[support.finest - snapping.FINEST, -1]]
+  scales = grid.SCALES[[support.finest - grid.FINEST, -1]]
   return np.clip(mean, support.low - margin, support.high + margin), np.clip(scale, *scales)
 
 
 def _probabilities(logits):
   with np.errstate(over='ignore'):
-    return np.clip(1 / (1 + np.exp(-snapping.parameter(logits, 'logits'))), LEAST, 1 - LEAST)
+    return np.clip(1 / (1 + np.exp(-grid.parameter(logits, 'logits'))), LEAST, 1 - LEAST)

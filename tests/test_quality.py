@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from conv_draw.codec.study import quality
+from conv_draw import quality
 
 
 def picture(shape, seed=0):

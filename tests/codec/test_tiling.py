@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from conv_draw.codec import tiles
+from conv_draw.codec import tiling as tiling_lib
 
 
 @pytest.mark.parametrize('size', [(1, 1), (7, 9), (512, 512), (512, 513), (1000, 3), (65, 129)])
 @pytest.mark.parametrize('side', [0, 1, 5, 64, 512])
 def test_every_pixel_is_in_one_tile(size, side):
-  tiling = tiles.tiling(size, side)
+  tiling = tiling_lib.tiling(size, side)
   assert not side or max(tiling.tile_size) <= side
   numbers = [n for chunk in tiling.chunks() for n in chunk]
   assert numbers == list(range(tiling.count))
@@ -24,21 +24,21 @@ def test_every_pixel_is_in_one_tile(size, side):
 def test_cut_and_paste():
   rng = np.random.default_rng(0)
   image = rng.integers(0, 256, (70, 101, 3)).astype(np.uint8)
-  tiling = tiles.tiling(image.shape[:2], 32)
+  tiling = tiling_lib.tiling(image.shape[:2], 32)
   back = np.zeros_like(image)
   for numbers in tiling.chunks():
-    parts, inside = tiling.cut(image, numbers), tiling.inside(numbers)
+    parts, valid = tiling.cut(image, numbers), tiling.valid(numbers)
     assert parts.shape == (tiling.batch, *tiling.tile_size, 3)
-    assert inside.shape == (len(numbers), *tiling.tile_size)
-    tiling.paste(back, np.where(inside[..., None], parts[: len(inside)], 77), numbers)
+    assert valid.shape == (len(numbers), *tiling.tile_size)
+    tiling.paste(back, np.where(valid[..., None], parts[: len(valid)], 77), numbers)
   np.testing.assert_array_equal(back, image)
 
 
 def test_memory_is_bounded():
   for stride, most in ((0, 2**18), (2, 2**18), (8, 2**20)):
-    assert tiles.at_once(stride) == most
+    assert tiling_lib.max_pixels(stride) == most
     for size in ((512, 512), (513, 512), (6000, 8000), (1, 65_535), (65_535, 1000)):
-      tiling = tiles.tiling(size, tiles.default_tile_side(size, most), most)
+      tiling = tiling_lib.tiling(size, tiling_lib.default_tile_side(size, most), most)
       assert tiling.batch * np.prod(tiling.tile_size) <= most
       assert tiling.count == 1 or np.prod(size) > most
-  assert tiles.tiling((320, 320), 32).batch == 100
+  assert tiling_lib.tiling((320, 320), 32).batch == 100

@@ -1,17 +1,19 @@
-"""Parameters of distributions, rounded to coarse tables: the same ones on every machine.
+"""The parameter grid: Gaussians and logits rounded to tables that are the same on every machine.
 
-A network computes slightly different floats on another machine, while one differing bit of one
+A network computes slightly different floats on another machine, and one differing bit of one
 parameter makes an entropy coder's stream unreadable. So nothing is coded under the floats
 themselves:
 
-  snap      Parameters are rounded to tables, at a cost of 0.003 bits per symbol: a scale to an
-            index j, the mean to an index i of steps of 1/8 to 1/4 of that scale.
-  correct   Where rounding could go either way on another machine, the encoder writes which way it
-            went: the low bits of its index, from which a decoder whose own value is close finds it.
-  code      The tables' values are exact in float64, and constriction (whose erf is its own, in
-            Rust, not the system's) makes of them the same 24-bit probabilities everywhere.
+  rounding          Parameters are rounded to tables, which costs 0.003 bits per symbol: a scale to
+                    an index j, the mean to an index i of steps of 1/8 to 1/4 of that scale.
+  side information  Where another machine may round to another index, the encoder writes the low
+                    bits of its own index, from which a decoder with a near value finds it.
+  coding            The tables' values are exact in float64, and constriction (whose erf is its own,
+                    in Rust, not the system's) makes the same 24-bit probabilities of them
+                    everywhere.
 
-Here is what is rounded to what, and where that is in doubt; `entropy` writes and reads.
+This module has the tables, the rounding, and where the rounding is ambiguous; `range_coder` writes
+and reads.
 """
 
 import math
@@ -33,8 +35,8 @@ STEPS = np.ldexp(1.0, _J // PER_OCTAVE - 2)  # of means, likewise
 MEAN_LIMIT = 2.0**24  # where float32 has no fractions left
 
 # A Gaussian that leaves its likeliest bin with a probability below 2^-29 on either side is as good
-# as certain to a coder of 24 bits. All such are snapped to one: the many latents that carry nothing
-# then hardly ever need corrections.
+# as certain to a coder of 24 bits. All such are rounded to one: the many latents that carry nothing
+# then hardly ever need side information.
 CERTAIN = 6  # standard deviations from the mean to the nearest edge
 _J_CERTAIN = int(math.floor(PER_OCTAVE * math.log2(0.5 / CERTAIN)))  # of the bins in the middle
 
@@ -77,8 +79,8 @@ def pixel_support(grey_levels):
   return Support(0, int(grey_levels) - 1, FINEST_PIXELS)
 
 
-class Snapped(NamedTuple):
-  """Parameters of n Gaussians as indices into tables, int64 [n] each."""
+class GridGaussians(NamedTuple):
+  """n Gaussians as indices into the tables, int64 [n] each."""
 
   j: np.ndarray  # the scale is 2^(j / 8)
   i: np.ndarray  # the mean is i steps, of 2^(floor(j / 8) - 2)
@@ -89,8 +91,8 @@ class Snapped(NamedTuple):
     return self.i * STEPS[at], SCALES[at]
 
 
-# In all that follows an index is the integer nearest to a position, a float; the encoder's and the
-# decoder's positions differ by the tolerance, in steps.
+# Below, an index is the integer nearest to a position, a float. The positions of encoder and
+# decoder differ by the tolerance, in steps.
 
 
 def scale_position(scale, support):
@@ -100,7 +102,7 @@ def scale_position(scale, support):
 
 
 def mean_position(mean, j, support):
-  """[n] in steps of scale j. Means far outside the support say no more than those less far."""
+  """[n] in steps of scale j. Means far outside the support are moved nearer to it."""
   if math.isinf(support.high):
     mean = np.clip(mean, -MEAN_LIMIT, MEAN_LIMIT)
   else:
@@ -113,28 +115,31 @@ def nearest(position):
   return np.rint(position).astype(np.int64)
 
 
-def doubt(position, index, error):
-  """(where a position off by up to `error` may have another index: places [m]; how far at most
-  those positions then are from the index of this one, float64 [m])."""
+def ambiguous(position, index, error):
+  """Where a position with an error of up to `error` may have another index.
+
+  Returns:
+    (places int64 [m], how far at most such a position is from its `index` here, float64 [m]).
+  """
   away = abs(position - index) + (error + SLACK)
   places = np.flatnonzero(away > 0.5)
   return places, away[places]
 
 
-def merge_certain(snapped, support):
-  """`Snapped`, of which those that are as good as certain are one and the same per integer."""
-  at = snapped.j <= _J_CERTAIN
+def merge_certain(gaussians, support):
+  """`GridGaussians` in which all that are as good as certain of an integer are the same."""
+  at = gaussians.j <= _J_CERTAIN
   if not math.isinf(support.high):
-    mean, _ = snapped.values()
+    mean, _ = gaussians.values()
     at |= (mean < support.low) | (mean > support.high)
   at = np.flatnonzero(at)
-  mean, scale = Snapped(snapped.j[at], snapped.i[at]).values()
+  mean, scale = GridGaussians(gaussians.j[at], gaussians.i[at]).values()
   likeliest, distance = _likeliest(mean, support)
   certain = distance >= CERTAIN * scale
   at = at[certain]
-  snapped.j[at] = support.finest
-  snapped.i[at] = nearest(likeliest[certain] / STEPS[support.finest - FINEST])
-  return snapped
+  gaussians.j[at] = support.finest
+  gaussians.i[at] = nearest(likeliest[certain] / STEPS[support.finest - FINEST])
+  return gaussians
 
 
 def surely_certain(mean, j, tolerance, support):
@@ -157,7 +162,7 @@ def _likeliest(mean, support):
   return integer, np.minimum(above, below)
 
 
-def snap(mean, scale, support=INTEGERS):
+def round_gaussians(mean, scale, support=INTEGERS):
   """Rounds Gaussians to the tables.
 
   Scales are kept within [2^-8, 2^12] (pixels: from 2^-4), means within 2^24 of 0 or, with bounds,
@@ -168,14 +173,15 @@ def snap(mean, scale, support=INTEGERS):
     support: a `Support`.
 
   Returns:
-    Snapped. This costs 0.003 bits per symbol on average (relative entropy), 0.015 at most.
+    `GridGaussians`. Rounding costs 0.003 bits per symbol on average (relative entropy), at most
+    0.015.
 
   Raises:
     ValueError: if a parameter is not finite, a scale negative, or the shapes are not one [n].
   """
   mean, scale = parameters(mean, scale)
   j = nearest(scale_position(scale, support))
-  return merge_certain(Snapped(j, nearest(mean_position(mean, j, support))), support)
+  return merge_certain(GridGaussians(j, nearest(mean_position(mean, j, support))), support)
 
 
 def logit_index(logits):

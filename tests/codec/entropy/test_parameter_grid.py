@@ -1,4 +1,4 @@
-"""Snapping: to the nearest of coarse tables, at a cost that hardly shows."""
+"""Rounding parameters to the nearest of coarse tables, and its cost."""
 
 import math
 
@@ -6,52 +6,52 @@ import numpy as np
 import pytest
 from scipy.special import log_ndtr
 
-from conv_draw.codec.entropy import snapping
-from conv_draw.codec.entropy.snapping import Support
+from conv_draw.codec.entropy import parameter_grid as grid
+from conv_draw.codec.entropy.parameter_grid import Support
 from tests.codec.entropy.gaussians import all_scales
 
 
 def test_tables_are_powers_to_the_last_bit_but_one():
-  np.testing.assert_allclose(snapping.SCALES, 2 ** (np.arange(-64, 97) / 8), rtol=3e-16)
+  np.testing.assert_allclose(grid.SCALES, 2 ** (np.arange(-64, 97) / 8), rtol=3e-16)
 
 
 def test_probabilities_of_logits_do_not_hang_on_the_last_bits_of_exp():
-  counts = 2**24 / (1 + np.exp(-snapping.LOGITS))
+  counts = 2**24 / (1 + np.exp(-grid.LOGITS))
   assert (abs(counts % 1 - 0.5) > 1e-3).all()
-  assert (np.diff(snapping.PROBABILITIES) > 0).all() and snapping.PROBABILITIES[0] > 0
-  np.testing.assert_array_equal(snapping.PROBABILITIES + snapping.PROBABILITIES[::-1], 1)
+  assert (np.diff(grid.PROBABILITIES) > 0).all() and grid.PROBABILITIES[0] > 0
+  np.testing.assert_array_equal(grid.PROBABILITIES + grid.PROBABILITIES[::-1], 1)
 
 
-def test_snapping_is_to_the_nearest_of_its_tables_and_repeatable():
+def test_rounding_is_to_the_nearest_of_its_tables_and_repeatable():
   _, mean, scale = all_scales(2000)
-  snapped = snapping.snap(mean, scale)
-  new_mean, new_scale = snapped.values()
-  certain = (snapped.j == snapping.FINEST) & (new_mean == np.rint(new_mean))
+  rounded = grid.round_gaussians(mean, scale)
+  new_mean, new_scale = rounded.values()
+  certain = (rounded.j == grid.FINEST) & (new_mean == np.rint(new_mean))
   within = ~certain & (scale > 2**-8)
-  step = snapping.STEPS[snapped.j - snapping.FINEST]
+  step = grid.STEPS[rounded.j - grid.FINEST]
   assert (abs(np.log2(new_scale / scale))[within] <= 1 / 16 + 1e-12).all()
   assert (abs(new_mean - mean) <= step / 2)[within].all()
   assert (step <= new_scale / 4).all()
-  np.testing.assert_array_equal(np.array(snapping.snap(new_mean, new_scale)), np.array(snapped))
+  np.testing.assert_array_equal(grid.round_gaussians(new_mean, new_scale), rounded)
 
 
 def test_extremes_are_clamped():
-  snapped = snapping.snap([0.0, 1e300, -1e300, 0.5], [0.0, 1e300, 1e-300, 0.0])
-  mean, scale = snapped.values()
+  rounded = grid.round_gaussians([0.0, 1e300, -1e300, 0.5], [0.0, 1e300, 1e-300, 0.0])
+  mean, scale = rounded.values()
   np.testing.assert_array_equal(mean, [0, 2**24, -(2**24), 0.5])
   np.testing.assert_array_equal(scale, [2**-8, 2**12, 2**-8, 2**-8])
-  mean, scale = snapping.snap([-1e9, 1e9], [0.0, 3.0], Support(0, 255, -32)).values()
+  mean, scale = grid.round_gaussians([-1e9, 1e9], [0.0, 3.0], Support(0, 255, -32)).values()
   np.testing.assert_array_equal(mean, [0, 255])  # certain, both of them
   np.testing.assert_array_equal(scale, [2**-4, 2**-4])
 
 
 def relative_entropy(mean, scale):
-  """In bits, of the integers' exact masses and those after snapping, [n]."""
+  """In bits, of the integers' exact masses and those after rounding, [n]."""
   x = np.rint(mean)[:, None] + np.arange(-250, 251)
   below, above = ((x + side - mean[:, None]) / scale[:, None] for side in (-0.5, 0.5))
   p = np.exp(log_ndtr(np.minimum(above, -below))) - np.exp(log_ndtr(np.minimum(below, -above)))
   p = abs(p)
-  new_mean, new_scale = (v[:, None] for v in snapping.snap(mean, scale).values())
+  new_mean, new_scale = (v[:, None] for v in grid.round_gaussians(mean, scale).values())
   below, above = ((x + side - new_mean) / new_scale for side in (-0.5, 0.5))
   flip = below > 0
   below, above = np.where(flip, -above, below), np.where(flip, -below, above)
@@ -62,17 +62,17 @@ def relative_entropy(mean, scale):
 
 
 @pytest.mark.parametrize('octave', [-8, -6, -4, -2, 0, 1, 2, 3, 4])
-def test_snapping_costs_three_thousandths_of_a_bit(octave):
+def test_rounding_costs_three_thousandths_of_a_bit(octave):
   rng = np.random.default_rng(octave + 8)
   cost = relative_entropy(rng.uniform(-20, 20, 3000), 2.0 ** (octave + rng.random(3000)))
   assert cost.mean() < 0.0033
   assert cost.max() < 0.015
 
 
-def test_snapping_logits_costs_less_than_a_thousandth_of_a_bit():
+def test_rounding_logits_costs_less_than_a_thousandth_of_a_bit():
   logits = np.linspace(-20, 20, 100_001)
   p = 1 / (1 + np.exp(-logits))
-  q = snapping.PROBABILITIES[snapping.logit_index(logits)]
+  q = grid.PROBABILITIES[grid.logit_index(logits)]
   cost = p * np.log2(p / q) + (1 - p) * np.log2((1 - p) / (1 - q))
   assert cost[abs(logits) < 1].mean() < 0.001
   assert cost.max() < 0.003

@@ -1,11 +1,11 @@
-"""What is in a folder that is read, and what its files become."""
+"""The files of a folder, and the names of what is made from them."""
 
 import os
 import socket
 
 import pytest
 
-from conv_draw.codec import targets
+from conv_draw.codec import output_paths
 from conv_draw.errors import UserError
 
 
@@ -20,25 +20,25 @@ def test_pipes_sockets_and_devices_are_left_out_of_a_folder(tmp_path, monkeypatc
   (tmp_path / 'device.png').symlink_to(os.devnull)
   with socket.socket(socket.AF_UNIX) as server:
     server.bind('socket.png')
-    plan = targets.plan(tmp_path, 'new', ('.png',), '.cdraw')
+    plan = output_paths.plan(tmp_path, 'new', ('.png',), '.cdraw')
   read = [os.path.basename(old) for old, _ in plan.pairs]
   assert read == ['a.png', 'broken.png', 'link.png']
   assert plan.others == ['device.png', 'folder.png', 'pipe.png', 'socket.png', 'to_pipe.png']
   for name in read:
     os.remove(name)
   with pytest.raises(UserError, match='no files that end in .png, but device.png'):
-    targets.listing(tmp_path, ('.png',))
+    output_paths.listing(tmp_path, ('.png',))
 
 
 def test_a_pipe_or_device_that_is_named_is_read_but_not_replaced(tmp_path):
   os.mkfifo(tmp_path / 'pipe')
   new = str(tmp_path / 'new')
-  assert targets.plan(tmp_path / 'pipe', new, ('.png',), '.cdraw').pairs == [
+  assert output_paths.plan(tmp_path / 'pipe', new, ('.png',), '.cdraw').pairs == [
       (str(tmp_path / 'pipe'), new)]
   (tmp_path / 'a.png').write_bytes(b'')
   for special in (tmp_path / 'pipe', os.devnull):
     with pytest.raises(UserError, match=f'{special} is not a regular file'):
-      targets.plan(tmp_path / 'a.png', special, ('.png',), '.cdraw', overwrite=True)
+      output_paths.plan(tmp_path / 'a.png', special, ('.png',), '.cdraw', overwrite=True)
 
 
 @pytest.mark.parametrize('names, new', [
@@ -52,17 +52,19 @@ def test_a_pipe_or_device_that_is_named_is_read_but_not_replaced(tmp_path):
     (['a.b.c.d', 'a.b.c', 'a.b', 'a.x'], ['a.b.c.d.cdraw', 'a.b.c.cdraw', 'a.b.cdraw',
                                          'a.x.cdraw'])])
 def test_no_two_files_become_one(names, new):
-  assert targets.renamed(names, '.cdraw') == new
+  assert output_paths.renamed(names, '.cdraw') == new
 
 
 def test_the_terminal_is_no_place_for_files(tmp_path, monkeypatch):
   (tmp_path / 'a.png').write_bytes(b'')
   (tmp_path / '-').write_bytes(b'')
   monkeypatch.chdir(tmp_path)
-  arguments = (tmp_path / 'a.png', targets.PIPE, ('.png',), '.cdraw')
-  targets.check([tmp_path / 'a.png'], [targets.PIPE])  # the stream, whatever files are there
-  assert targets.plan(*arguments).pairs == [(str(tmp_path / 'a.png'), targets.PIPE)]
+  arguments = (tmp_path / 'a.png', output_paths.PIPE, ('.png',), '.cdraw')
+  # The stream, whatever files are there.
+  output_paths.check([tmp_path / 'a.png'], [output_paths.PIPE])
+  assert output_paths.plan(*arguments).pairs == [(str(tmp_path / 'a.png'), output_paths.PIPE)]
   monkeypatch.setattr('sys.stdout.isatty', lambda: True)
-  for refused in (lambda: targets.plan(*arguments), lambda: targets.check([], [targets.PIPE])):
+  for refused in (lambda: output_paths.plan(*arguments),
+                  lambda: output_paths.check([], [output_paths.PIPE])):
     with pytest.raises(UserError, match='standard output is a terminal'):
       refused()
