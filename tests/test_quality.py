@@ -51,3 +51,12 @@ def test_small_images_have_ssim_large_ones_ms_ssim():
   for images, measure in (([small], quality.ssim), ([large], quality.ms_ssim)):
     decoded = [noisy(image, 20) for image in images]
     assert quality.similarity(images, decoded) == measure(images[0], decoded[0])
+
+
+def test_psnr():
+  a = np.random.default_rng(0).integers(0, 250, (2, 8, 9, 3)).astype(np.uint8)
+  assert quality.psnr_db(a, a) == np.inf
+  for b in (a + np.uint8(5), a + 5.0):
+    assert quality.psnr_db(a, b) == pytest.approx(20 * np.log10(255 / 5))
+    assert quality.psnr_db(b, a) == pytest.approx(20 * np.log10(255 / 5))  # unsigned or not
+  assert quality.psnr_db(a, a + np.uint8(5), peak=16) == pytest.approx(20 * np.log10(16 / 5))

@@ -11,7 +11,7 @@ PACKAGE = 'conv_draw'
 # From the top down. The programs, `__main__`s, launch.py and prepare_imagenet.py, stand above them
 # all, and so does __init__.py, which hands on names of theirs.
 ROOMS = ('command_line', 'codec', 'report', 'training', 'workdir', 'data', 'build', 'progressive',
-         'autoregressive', 'model', 'machine', 'errors')
+         'autoregressive', 'model', 'quality', 'machine', 'errors')
 PROGRAM = 'a program'
 # Inside a room: folders of it that know nothing of the rest.
 SEALED = ('codec.format', 'codec.entropy')

@@ -308,7 +308,7 @@ def test_exact_images_have_no_finite_psnr(error, words):
   """Of 17 grey levels: 20 log10 16 = 24.08."""
   image = np.full((4, 4, 1), 3, np.uint8)
   model = ConvDraw(channels=1, pixels=GaussianPixels(17), iterations=2)
-  coded = coder_lib.Encoded(b'data', None, [], image + np.uint8(error), np.zeros(0))
+  coded = coder_lib.Encoded(b'data', None, [], image + np.uint8(error))
   assert words in files._report('a.cdraw', image, coded, model, lossless=False)[0]
 
 

@@ -30,15 +30,6 @@ def test_small_grey_images_are_enlarged(tmp_path):
   assert picture.shape == (66, 2 * 66) and (picture[1:65, 1:65] == 7).all()
 
 
-def test_psnr():
-  a = np.random.default_rng(0).integers(0, 250, (2, 8, 9, 3)).astype(np.uint8)
-  assert pictures.psnr_db(a, a) == np.inf
-  for b in (a + np.uint8(5), a + 5.0):
-    assert pictures.psnr_db(a, b) == pytest.approx(20 * np.log10(255 / 5))
-    assert pictures.psnr_db(b, a) == pytest.approx(20 * np.log10(255 / 5))  # unsigned or not
-  assert pictures.psnr_db(a, a + np.uint8(5), peak=16) == pytest.approx(20 * np.log10(16 / 5))
-
-
 @pytest.fixture(scope='module')
 def run():
   """Of a model with two layers that nothing has trained."""

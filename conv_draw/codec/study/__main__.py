@@ -83,7 +83,7 @@ def main(argv):
     output.check(out, OVERWRITE.value)
     coders = list(map(coder_lib.Coder.load, workdirs))
     for coder in coders:
-      coder.check_posterior(coder_lib.BINS)
+      coder.check_posterior(coder_lib.QUANTISED)
     if of_folder:
       images, protocols = comparison.folder(IMAGES.value, coders[0].model), ('single',)
       what = f'{IMAGES.value}: {len(images)} images'

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
+from conv_draw import quality
 from conv_draw.codec.study import classical
-from conv_draw.report import pictures
 
 # Bytes and PSNR of `photograph` by Pillow 13.0.0 and pillow-jxl-plugin 1.3.8: a library with other
 # defaults, or options that it no longer reads, would weaken what ours is compared with.
@@ -39,7 +39,7 @@ def test_each_is_as_good_as_when_it_was_recorded(photograph, codec, name):
   if recorded_psnr_db is None:
     np.testing.assert_array_equal(decoded, photograph)
   else:
-    assert pictures.psnr_db(photograph, decoded) == pytest.approx(recorded_psnr_db, abs=0.1)
+    assert quality.psnr_db(photograph, decoded) == pytest.approx(recorded_psnr_db, abs=0.1)
 
 
 def test_the_smaller_of_sequential_and_progressive_jpeg_counts(photograph):
@@ -65,7 +65,7 @@ def test_settings_do_what_they_say(channels):
     size, decoded = classical.encode(image, setting)
     assert decoded.shape == image.shape and decoded.dtype == np.uint8
     kind = setting.codec, setting.name.rpartition(' ')[0]
-    by_kind.setdefault(kind, []).append((size, pictures.psnr_db(image, decoded)))
+    by_kind.setdefault(kind, []).append((size, quality.psnr_db(image, decoded)))
   recorded = [(codec, name.rpartition(' ')[0]) for codec, name in RECORDED]
   assert list(by_kind) == recorded[4:]
   for found in by_kind.values():  # from bad to good
