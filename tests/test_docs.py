@@ -99,7 +99,7 @@ def test_names_of_files_are_found_in_texts():
 
 
 def test_the_page_about_the_code_lists_each_module_in_its_folder_and_no_other():
-  tree = re.findall(r'^    ( *)(\S+)', _read(os.path.join(ROOT, 'docs', 'code.md')), re.M)
+  tree = re.findall(r'^    ( *)(\S+)', _read('docs/code.md'), re.M)
   above, listed = [], []
   for spaces, name in tree:
     above = above[: len(spaces) // 2]
@@ -118,8 +118,7 @@ def test_the_page_about_the_code_lists_each_module_in_its_folder_and_no_other():
 
 
 def test_the_library_page_runs():
-  blocks = re.findall(r'^```python\n(.*?)^```', _read(os.path.join(ROOT, 'docs', 'library.md')),
-                      re.S | re.M)
+  blocks = re.findall(r'^```python\n(.*?)^```', _read('docs/library.md'), re.S | re.M)
   assert len(blocks) == 3
   scope = {}
   exec('\n'.join(blocks), scope)
