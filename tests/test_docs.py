@@ -1,4 +1,4 @@
-"""What the documentation names is there, and what it says to run is run."""
+"""Links, commands, settings and files that the documentation names exist; the library page runs."""
 
 import glob
 import os
@@ -10,33 +10,30 @@ import pytest
 from conv_draw.workdir import settings
 from tests.program import ROOT
 
-MODELS = os.path.join(ROOT, 'conv_draw', 'pretrained', '*', 'README.md')
-DOCUMENTS = [
-    *(os.path.join(ROOT, name) for name in ('README.md', 'CHANGELOG.md')), *glob.glob(MODELS),
-    *glob.glob(os.path.join(ROOT, 'docs', '*.md')),
-    *glob.glob(os.path.join(ROOT, 'benchmarks', '*.md')),
-    os.path.join(ROOT, 'experiments', 'cluster', 'README.md'),
-    os.path.join(ROOT, 'conv_draw', 'codec', 'format', 'FORMAT.md')]
-# Those about the present: a changelog also names files of the past.
-CURRENT = [path for path in DOCUMENTS if not path.endswith('CHANGELOG.md')]
+# The changelog also names files of earlier versions.
+CURRENT = ['README.md', *(
+    path for folder in ('docs', 'benchmarks', 'experiments', 'conv_draw')
+    for path in sorted(glob.glob(f'{folder}/**/*.md', root_dir=ROOT, recursive=True)))]
+DOCUMENTS = [*CURRENT, 'CHANGELOG.md']
 LAUNCH = os.path.join(ROOT, 'conv_draw', 'launch.py')
-OF_ALL = ("'verbosity'", "'help'")  # flags of absl
-each_document = pytest.mark.parametrize(
-    'path', DOCUMENTS, ids=[os.path.relpath(path, ROOT) for path in DOCUMENTS])
+ABSL_FLAGS = ("'verbosity'", "'help'")
+SETTINGS = {setting.key for setting in settings.SETTINGS}
+# A command in a block of code, also after variables of the environment or `taskset`, or in a line.
+COMMAND = r'^ {4,}(?:\w+=\S+ |taskset -c \d+ )*(python (?:.*\\\n)*.*)$|`(python [^`]*)`'
 
 
 def _read(path):
-  with open(path) as f:
+  with open(os.path.join(ROOT, path)) as f:
     return f.read()
 
 
 def _anchors(text):
-  """What GitHub calls the headings of a document."""
+  """The anchors that GitHub gives to the headings of a document."""
   return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
           for heading in re.findall(r'^#+ (.*)$', text, re.M)}
 
 
-@each_document
+@pytest.mark.parametrize('path', DOCUMENTS)
 def test_links_lead_somewhere(path):
   text = _read(path)
   for link in re.findall(r'\]\(([^)]+)\)', text):
@@ -44,15 +41,14 @@ def test_links_lead_somewhere(path):
       continue
     name, _, anchor = link.partition('#')
     target = os.path.normpath(os.path.join(os.path.dirname(path), name)) if name else path
-    assert os.path.exists(target), link
+    assert os.path.exists(os.path.join(ROOT, target)), link
     if anchor:
       assert anchor in _anchors(_read(target)), link
 
 
-@each_document
-def test_commands_name_what_there_is(path):
-  commands = re.findall(r'^    (python (?:.*\\\n)*.*)$|`(python [^`]*)`', _read(path), re.M)
-  for command in (a or b for a, b in commands):
+@pytest.mark.parametrize('path', DOCUMENTS)
+def test_flags_and_settings_of_commands_exist(path):
+  for command in (a or b for a, b in re.findall(COMMAND, _read(path), re.M)):
     words = shlex.split(command.replace('\\\n', ' '), comments=True)
     if words[1] == '-c':
       compile(words[2], path, 'exec')
@@ -64,13 +60,13 @@ def test_commands_name_what_there_is(path):
       assert os.path.exists(source), command
     elif words[1] != 'launch.py':
       continue
-    program = _read(source) + ''.join(OF_ALL)
+    program = _read(source) + ''.join(ABSL_FLAGS)
     for word in words:
       flag, _, value = word.partition('=')
       if flag == '--config' and value.endswith('.py'):
-        assert os.path.exists(os.path.join(ROOT, value)), command
+        assert glob.glob(os.path.join(ROOT, re.sub(r'\$\w+', '*', value))), command
       elif flag.startswith('--config.'):
-        assert flag.removeprefix('--config.') in NAMES, command
+        assert flag.removeprefix('--config.') in SETTINGS, command
       elif flag.startswith('--'):
         name = flag[2:].replace('-', '_')
         assert any(f"'{x}'" in program for x in (name, name.removeprefix('no_'), flag)), (
@@ -80,7 +76,7 @@ def test_commands_name_what_there_is(path):
 
 
 def _named(text):
-  """Paths that a text names: below a folder of the repository, or Python files by name alone."""
+  """Paths in a text: in a folder of the repository, or Python files by name alone."""
   paths = re.findall(
       r'(?<![\w/.<-])((?:tests|conv_draw|docs|experiments|benchmarks)/[\w./*-]*\w)', text)
   return {*paths, *re.findall(r'`(\w+\.py)`', text)}
@@ -91,7 +87,7 @@ FILES = {name for folder in ('conv_draw', 'tests', 'experiments', 'benchmarks')
 FILES |= set(os.listdir(ROOT))
 
 
-@pytest.mark.parametrize('path', CURRENT, ids=[os.path.relpath(path, ROOT) for path in CURRENT])
+@pytest.mark.parametrize('path', CURRENT)
 def test_files_that_are_named_exist(path):
   for name in sorted(_named(_read(path))):
     assert name in FILES or glob.glob(os.path.join(ROOT, name)), name
@@ -102,9 +98,8 @@ def test_names_of_files_are_found_in_texts():
   assert _named(text) == {'tests/codec/gone.py', 'other.py', 'docs/*.csv'}
 
 
-def test_the_page_about_the_code_has_every_module_in_its_folder():
-  """And no other: a tree by indentation."""
-  tree = re.findall(r'^    ( *)(\S+)', _read(os.path.join(ROOT, 'docs', 'code.md')), re.M)
+def test_the_page_about_the_code_lists_each_module_in_its_folder_and_no_other():
+  tree = re.findall(r'^    ( *)(\S+)', _read('docs/code.md'), re.M)
   above, listed = [], []
   for spaces, name in tree:
     above = above[: len(spaces) // 2]
@@ -122,12 +117,8 @@ def test_the_page_about_the_code_has_every_module_in_its_folder():
       assert f'{os.path.basename(folder)}/' in {name for _, name in tree}, folder
 
 
-NAMES = {setting.key for setting in settings.SETTINGS}
-
-
 def test_the_library_page_runs():
-  blocks = re.findall(r'^```python\n(.*?)^```', _read(os.path.join(ROOT, 'docs', 'library.md')),
-                      re.S | re.M)
+  blocks = re.findall(r'^```python\n(.*?)^```', _read('docs/library.md'), re.S | re.M)
   assert len(blocks) == 3
   scope = {}
   exec('\n'.join(blocks), scope)

@@ -46,7 +46,7 @@ def test_tables_of_lossy_files(title, name, metric, measure, digits):
 
 @pytest.mark.parametrize('path, line, name, metric, rates', [
     ('README.md', '| Kodak, lossy files of 0.2', 'photos_lossy', 'MS-SSIM', (0.2,)),
-    ('README.md', '| CIFAR-10, likewise', 'cifar10_lossy', 'SSIM', (0.2,)),
+    ('README.md', '| CIFAR-10, lossy files of 0.2', 'cifar10_lossy', 'SSIM', (0.2,)),
     ('conv_draw/pretrained/photos_lossy/README.md', '| Kodak |', 'photos_lossy', 'MS-SSIM',
      (0.1, 0.2, 0.4, 0.8)),
     ('conv_draw/pretrained/cifar10_lossy/README.md', '| files |', 'cifar10_lossy', 'SSIM',
