@@ -1,8 +1,8 @@
 """Decoded pixels of image files, and a check that the files hold all of them.
 
-Pillow's decoders find data that are cut off. Some do not find a compressed stream that is
-complete but ends before the last pixel: the other pixels keep their initial value. Nor do they find indices beyond
-the end of a palette.
+Pillow's decoders find data that are cut off. Some do not find a compressed stream that is complete
+but ends before the last pixel: the other pixels keep their initial value. Nor do they find indices
+beyond the end of a palette.
 """
 
 from conv_draw.data import headers

@@ -142,18 +142,10 @@ def test_every_cut_of_an_archive_is_found(tmp_path):
 def test_full_disk_leaves_nothing_behind(archives, tmp_path, monkeypatch):
   from array_record.python import array_record_module
 
-  class FullDisk:
+  def full_disk(path, options):
+    raise RuntimeError('write() failed: No space left on device\nat byte 1')
 
-    def __init__(self, path, options):
-      open(path, 'wb').close()
-
-    def write(self, record):
-      raise RuntimeError('write() failed: No space left on device\nat byte 1')
-
-    def close(self):
-      self.write(None)
-
-  monkeypatch.setattr(array_record_module, 'ArrayRecordWriter', FullDisk)
+  monkeypatch.setattr(array_record_module, 'ArrayRecordWriter', full_disk)
   with refused('No space left', '--data_dir'):
     prepare(archives[0], tmp_path / 'data')
   assert not list((tmp_path / 'data').rglob('*'))
