@@ -148,12 +148,14 @@ def test_bounds_are_shown_against_the_kl_of_latents(tmp_path):
 
 
 def test_local_figures_chooses_sampled_pixels_or_the_mean(monkeypatch, tmp_path):
-  run = untrained(local(tiny(digits.get_config())))
+  config = local(tiny(digits.get_config()))
+  config.model.steps = config.figures.reconstructions = 1
+  run = untrained(config)
   labels = []
   monkeypatch.setattr(labelled, 'rows', lambda grid, label: labels.append(label[0]) or b'')
   sharp = figures.samples(run)
   figures.figure_1(run, str(tmp_path))
-  run.config.local.figures = 'canvas'
+  config.local.figures = 'canvas'
   smooth = figures.samples(run)
   figures.figure_1(run, str(tmp_path))
   assert ['sampled pixels' in label for label in labels] == [True, True, False, False]
