@@ -7,6 +7,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from conv_draw.data import sets
 from conv_draw.errors import UserError
 
 
@@ -15,6 +16,12 @@ def config(name, data_dir='', **changes):
   keys = {'name': name, 'data_dir': str(data_dir), 'image_size': 0, 'split_by': 'drawer',
           'binarisation_seed': 0, 'hold_out': 0.1, 'crop': 0}
   return ml_collections.ConfigDict(keys | changes)
+
+
+def counting(size):
+  """`sets.Images` in memory, [2, 3, 1], of which image i is filled with i."""
+  return sets.Images('counting', (2, 3, 1), 256, lambda indices: np.broadcast_to(
+      np.asarray(indices, np.uint8)[:, None, None, None], (len(indices), 2, 3, 1)), size)
 
 
 def everything(images):

@@ -20,7 +20,7 @@ from conv_draw.data.batches import Batches
 from conv_draw.training import loop
 from experiments import imagenet32
 from tests.data.data_sets import config as data_config
-from tests.data.data_sets import refused
+from tests.data.data_sets import counting, refused
 from tests.program import ROOT, saved
 
 SCRIPT = '''
@@ -99,7 +99,7 @@ def is_there(pid):
 
 
 def test_batch_is_a_function_of_seed_reverts_and_step(make):
-  images = sets.load(data_config('digits'), 'train')
+  images = counting(50)
   one, two = (make(images, 8, seed=0) for _ in range(2))
   forward = [one.take(step, 0) for step in range(4)]
   np.testing.assert_array_equal(two.take(3, 0), forward[3])  # the first to be taken
@@ -108,7 +108,7 @@ def test_batch_is_a_function_of_seed_reverts_and_step(make):
 
 
 def test_each_process_reads_only_its_slice_of_a_batch(make):
-  images = sets.load(data_config('digits'), 'train')
+  images = counting(50)
   read = []
   watched = dataclasses.replace(
       images, fetch=lambda indices: (read.append(len(indices)), images.fetch(indices))[1])
@@ -157,8 +157,8 @@ def test_a_fraction_of_the_images_is_grey(take):
   grey, colours = some[is_grey], plain[is_grey]
   assert (grey == grey[..., :1]).all()
   assert abs(grey[..., 0] - colours @ np.array([0.299, 0.587, 0.114])).max() <= 1
-  with refused('digits', 'has no colours', 'data.grey'):
-    Batches(sets.load(data_config('digits'), 'train'), 16, 0, grey=0.5)
+  with refused('counting', 'has no colours', 'data.grey'):
+    Batches(counting(50), 16, 0, grey=0.5)
 
 
 def test_contrast_is_reduced_by_factors_up_to_the_setting(take):
@@ -194,7 +194,7 @@ def test_workers_make_the_same_batches_from_any_step_and_end_when_closed(data_di
   assert len(after) == 2 and not set(before) & set(after)
   spread.close()
   assert not workers() and not any(is_there(pid) for pid in before + after)
-  make(sets.load(data_config('digits'), 'train'), 8, 0, workers=2).take(0, 0)
+  make(counting(50), 8, 0, workers=2).take(0, 0)
   assert not workers()  # a thread prepares images in memory
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conv_draw.data import sets
-from tests.data.data_sets import config, digests, everything, refused
+from tests.data.data_sets import config, counting, digests, everything, refused
 
 
 @pytest.mark.parametrize('batch_size', [1, 7, 10, 25])  # 10 divides the size, 25 exceeds it
@@ -47,17 +47,11 @@ def test_indices_are_shuffled_uniformly():
   assert abs(counts - 800).max() < 130
 
 
-def counting_images(size):
-  """Image i is filled with i."""
-  return sets.Images('counting', (2, 3, 1), 256, lambda i: np.broadcast_to(
-      np.asarray(i, np.uint8)[:, None, None, None], (len(i), 2, 3, 1)), size)
-
-
 @pytest.mark.parametrize('size, batch_size, max_images, expected', [
     (10, 4, 0, 10), (8, 4, 0, 8), (3, 8, 0, 3), (10, 4, 6, 6), (10, 4, 99, 10), (1, 1, 0, 1)])
 def test_evaluation_sees_every_image_once_in_order(size, batch_size, max_images, expected):
   seen = []
-  for pixels, mask, indices in sets.eval_batches(counting_images(size), batch_size, max_images):
+  for pixels, mask, indices in sets.eval_batches(counting(size), batch_size, max_images):
     assert pixels.shape == (batch_size, 2, 3, 1) and pixels.dtype == np.uint8
     assert mask.shape == (batch_size,) and mask.dtype == np.float32
     assert indices.shape == (batch_size,) and indices.dtype == np.int64
