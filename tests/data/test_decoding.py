@@ -49,7 +49,8 @@ DAMAGED = {
     'one row short': lambda: png(rows(RGB[:-1])), 'no row': lambda: png(b''),
     'without the last pass': lambda: png(interlaced(RGB)[0], interlace=1),
     'grey': lambda: png(rows(RGB[:4, :, 0]), colour=0),
-    'palette too small': lambda: png(rows(RGB[..., 0]), [chunk(b'PLTE', bytes(9))], colour=3),
+    'palette too small by one colour': lambda: png(
+        rows(RGB[..., 0]), [chunk(b'PLTE', bytes(3 * int(RGB[..., 0].max())))], colour=3),
     'checksum': lambda: png(rows(RGB)).replace(
         chunk(b'IDAT', zlib.compress(rows(RGB))), chunk(b'IDAT', zlib.compress(rows(RGB)), 1)),
     'header checksum': lambda: png(rows(RGB))[:29] + b'none' + png(rows(RGB))[33:],
