@@ -1,4 +1,4 @@
-"""How far apart two environments are that decode the same files."""
+"""Differences between two environments that decode the same files."""
 
 import os
 
@@ -9,9 +9,9 @@ from conv_draw.codec.quantiser import LOG2_SCALE_ERROR, MEAN_ERROR
 
 
 def recorded_priors():
-  """A list to which all priors are added from here on, float32 [2, n]: means and sigmas.
+  """A list to which each call of `Network.prior` will append means and sigmas, float32 [2, n].
 
-  Only of latents that are coded: nobody has to agree about the others.
+  They are of the coded latents only: environments need not agree on the others.
   """
   original, found = Network.prior, []
 
@@ -27,7 +27,7 @@ def recorded_priors():
 
 
 def differences(folder, writer, reader):
-  """Of the files in a folder, as `writer` and `reader` have decoded them."""
+  """Differences of the files in a folder, as `writer` and `reader` have decoded them, as a dict."""
   names = [name for name in os.listdir(folder) if name.isdecimal()]
   failed = values = off = most = 0
   priors, beyond, of_means, of_scales = 0, 0, 0.0, 0.0

@@ -1,17 +1,17 @@
-"""Codes images in one environment and decodes them in another: what two machines would do.
+"""Codes images in one environment and decodes them in another, as on two machines.
 
   python -m benchmarks.elsewhere --workdir=conv_draw/pretrained/cifar10_codec --images=300 \\
       --data_dir=DIR --here=JAX_PLATFORMS=cpu --there=JAX_PLATFORMS=cuda
   python -m benchmarks.elsewhere --workdir=conv_draw/pretrained/photos_lossy --images=FOLDER \\
       --crop=256 --there=XLA_FLAGS=--xla_cpu_max_isa=AVX2
 
-Each environment is a few variables, of a process of its own, and an interpreter: that of the other
-one may have another JAX (--there_python). Both write files of all images, lossy and lossless as far
-as the model has such, and both read all files. Prints a line of JSON for each kind of file and
-direction: how many failed, how many of the decoded values differ from those that the writer
-decodes, and by how much the reader's priors are off at most, in units of what the corrections in a
-file allow for (beyond 1, one may be rounded otherwise, and its file then fails; the priors of files
-that fail are not seen).
+An environment is a process with its own environment variables and interpreter: the other one may
+have another JAX (--there_python). Both write files of all images, lossy and lossless if the model
+supports both, and both read all files. The program prints a line of JSON for each kind of file and
+direction: the number of files that failed, the number of decoded values that differ from those that
+the writer decodes, and the largest error of the reader's priors, in units of the error that the
+side information of a file corrects. Beyond 1, a prior may be rounded differently, and its file then
+fails; priors of files that fail are not counted.
 """
 
 import json
@@ -30,20 +30,20 @@ from conv_draw.errors import UserError
 
 PROGRAM = 'benchmarks.elsewhere'
 
-WORKDIR = flags.DEFINE(command_line.Path(), 'workdir', None, 'The run whose model codes.')
+WORKDIR = flags.DEFINE(command_line.Path(), 'workdir', None, 'The run whose model to use.')
 IMAGES = flags.DEFINE(
-    command_line.Path(), 'images', '100', 'The first so many test images; or a folder of images.')
+    command_line.Path(), 'images', '100', 'Number of test images, or a folder of images.')
 DATA_DIR = flags.DEFINE(
-    command_line.Path(), 'data_dir', None, "Instead of the run's own data.data_dir.")
+    command_line.Path(), 'data_dir', None, "Overrides the run's data.data_dir.")
 CROP = flags.DEFINE_integer(
-    'crop', 0, 'Only so many pixels a side, in the middle of each; 0: all.', lower_bound=0)
+    'crop', 0, 'Side of the central square of each image; 0: all of it.', lower_bound=0)
 HERE = flags.DEFINE_string('here', '', 'Variables of one environment: "NAME=VALUE NAME=VALUE".')
-THERE = flags.DEFINE_string('there', None, 'And of the other; may be empty.')
+THERE = flags.DEFINE_string('there', None, 'Variables of the other environment; may be empty.')
 THERE_PYTHON = flags.DEFINE_string(
-    'there_python', sys.executable, 'The interpreter of the other, which may have another JAX.')
-WRITE = flags.DEFINE_string('write', None, 'Of the processes that this starts: files to there.')
-READ = flags.DEFINE_list('read', [], 'Likewise: files from these folders.')
-NAME = flags.DEFINE_string('name', None, 'Likewise: which environment this is.')
+    'there_python', sys.executable, 'The interpreter of the other environment.')
+WRITE = flags.DEFINE_string('write', None, 'Internal: writes files to this folder.')
+READ = flags.DEFINE_list('read', [], 'Internal: reads files from these folders.')
+NAME = flags.DEFINE_string('name', None, 'Internal: name of this environment.')
 KINDS = {'lossy': False, 'lossless': True}
 
 
@@ -59,7 +59,7 @@ def main(argv):
 
 
 def compare():
-  """Starts the processes one after the other, and prints what came of them."""
+  """Starts the processes one after the other, and prints the differences."""
   environments = {'here': HERE.value, 'there': THERE.value}
   with tempfile.TemporaryDirectory() as folder:
     at = {name: os.path.join(folder, name) for name in environments}
@@ -76,10 +76,10 @@ def compare():
 
 
 def start(name, what):
-  """One process of an environment.
+  """Runs one process of an environment.
 
   Raises:
-    UserError: it failed, and has said why.
+    UserError: it failed, and has printed the reason.
   """
   python, variables = {
       'here': (sys.executable, HERE.value), 'there': (THERE_PYTHON.value, THERE.value)}[name]
@@ -88,11 +88,11 @@ def start(name, what):
       [python, '-m', PROGRAM, *sys.argv[1:], f'--name={name}', what],
       env=os.environ | variables).returncode
   if status:
-    raise UserError(f'what ran --{name} has failed (status {status})')
+    raise UserError(f'the process of --{name} has failed (status {status})')
 
 
 def images_of(model):
-  """[H, W, C] uint8 each."""
+  """The images to code, a list of uint8 [H, W, C]."""
   from conv_draw.codec.study import comparison
   if IMAGES.value.isdecimal():
     split = comparison.test_split(WORKDIR.value, DATA_DIR.value)
@@ -108,7 +108,7 @@ def _middle(image, side):
 
 
 def write(folder):
-  """Files FOLDER/KIND/NUMBER of all images."""
+  """Codes all images to files FOLDER/KIND/NUMBER."""
   from conv_draw.codec.coder import Coder
   coder = Coder.load(WORKDIR.value)
   kinds = [kind for kind, lossless in KINDS.items()
@@ -122,7 +122,7 @@ def write(folder):
 
 
 def read(folders):
-  """Decodes all of them; beside each file, what came of it here, unless it fails."""
+  """Decodes all files. The pixels and priors of each are written beside it, unless it fails."""
   from conv_draw.codec.coder import Coder
   coder = Coder.load(WORKDIR.value)
   priors = apart.recorded_priors()

@@ -1,11 +1,11 @@
-"""Input: how fast data sets on disk are read and decoded on one core, and in how much memory.
+"""Measures the speed and memory of reading and decoding data sets on disk, on one core.
 
     python -m benchmarks.input                     # half an hour, and 4 GB in a temporary directory
     python -m benchmarks.input --directory=DIR     # keeps the data sets there for the next time
 
 Generates ImageNet-like sets (crops of scikit-learn's photographs, in array_record files) of
 --images and of a tenth of that, takes training batches of --images images in all from each, and
-prints a Markdown table. Every row is a process of its own and its workers, all pinned to the first
+prints a Markdown table. A separate process with its workers measures each row, pinned to the first
 core that this program may use. Linux only.
 """
 
@@ -35,25 +35,25 @@ SIZES = flags.DEFINE_list('sizes', ['32', '64'], 'Pixels, height and width.')
 WORKERS = flags.DEFINE_list('workers', ['0', '1', '2'], 'config.data.workers; 0 is a thread.')
 BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images in a batch.')
 DIRECTORY = flags.DEFINE(
-    command_line.Path(), 'directory', None, 'Where the sets are, or are to be kept.')
+    command_line.Path(), 'directory', None, 'Where the sets are kept.')
 FEED = flags.DEFINE_float(
-    'feed', None, 'Images/s that one accelerator trains on: adds the cores that feed it.')
+    'feed', None, 'Images/s of one accelerator: adds a column of the cores that feed it.')
 MEASURE = flags.DEFINE_string(
-    'measure', None, 'Measures this TFDS directory alone, and prints one line of JSON.')
+    'measure', None, 'Measures only this TFDS directory, and prints one line of JSON.')
 flags.register_validator(
     SIZES, lambda sizes: set(sizes) <= {'32', '64'}, 'must be of 32 and 64')
 flags.register_validator(
     WORKERS, lambda counts: all(n.isdigit() for n in counts), 'must be whole numbers')
 
-WARM_UP = 32  # batches: files are opened, and every worker has started
-TICK = 1 / os.sysconf('SC_CLK_TCK')  # seconds: what CPU time is counted in
+WARM_UP = 32  # batches, until files are open and all workers have started
+TICK = 1 / os.sysconf('SC_CLK_TCK')  # seconds: the unit of CPU time
 COLUMNS = (
     'pixels', 'images in the set', 'bytes each', 'workers', 'images/s', 'images/s of CPU time',
     'peak memory, MiB', 'of that private', 'peak of a worker', 'of that private')
 
 
 def generate(data_dir, size, count, validation=100):
-  """Writes a set as `conv_draw.prepare_imagenet` does, from archives that it makes for that."""
+  """Writes a data set with `conv_draw.prepare_imagenet`, from generated archives."""
   from PIL import Image
   from sklearn import datasets
   photographs = [Image.fromarray(pixels) for pixels in datasets.load_sample_images().images]
@@ -76,7 +76,7 @@ def generate(data_dir, size, count, validation=100):
 
 
 def measure(data_dir, size, workers, batch_size, count):
-  """Takes batches of `count` images; one row of the table as a dict."""
+  """A row of the table, as a dict: takes batches of `count` images in all."""
   config = imagenet32.get_config()
   config.data.update(name=f'imagenet{size}', data_dir=data_dir)
   images = sets.load(config.data, 'train')
@@ -99,28 +99,28 @@ def measure(data_dir, size, workers, batch_size, count):
 
 
 def cpu_seconds(pid):
-  """What a process has used so far, in all its threads."""
+  """CPU time of a process so far, over all threads."""
   with open(f'/proc/{pid}/stat') as file:
     fields = file.read().rpartition(')')[2].split()
   return (int(fields[11]) + int(fields[12])) * TICK  # user and system
 
 
 def memory_mib(pid):
-  """Of a process: the most that was resident at once; what is resident now and its own alone."""
+  """(peak resident memory, current private memory) of a process."""
   read = lambda name, keys: sum(
       int(line.split()[1]) for line in open(f'/proc/{pid}/{name}') if line.startswith(keys)) / 1024
   return read('status', 'VmHWM'), read('smaps_rollup', 'Private')
 
 
 def bytes_each(data_dir, size, count):
-  """Mean size of a training image's record, files' own structure included."""
+  """Mean size of a training image on disk."""
   directory = os.path.join(data_dir, prepare_imagenet.DATA_SET, f'{size}x{size}')
   files = (os.path.join(parent, name) for parent, _, names in os.walk(directory) for name in names)
   return sum(os.path.getsize(file) for file in files if '-train.' in file) / count
 
 
 def run(directory):
-  """Generates what is missing in `directory`, measures all, and prints the table."""
+  """Generates sets that are missing in `directory`, measures all, and prints the table."""
   columns = COLUMNS + ((f'cores that feed {FEED.value:g} images/s',) if FEED.value else ())
   rows = []
   for size in map(int, SIZES.value):
@@ -158,7 +158,7 @@ def main(argv):
 
 
 def choose():
-  """Measures one set, or all."""
+  """Measures one set or all."""
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   if MEASURE.value:
     print(json.dumps(measure(

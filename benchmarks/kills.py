@@ -1,10 +1,10 @@
-"""Kills training at random moments, again and again, and compares what comes out.
+"""Kills training at random moments, restarts it, and compares the result with an undisturbed run.
 
     python -m benchmarks.kills                 # 50 kills, half an hour on two cores
 
-Trains digits.py undisturbed, then once more with SIGKILL at random moments, from the start of the
-program to the middle of a checkpoint, and the same command after each. Both must end with the same
-bits. Prints a line for each kill.
+Trains digits.py undisturbed, then again with SIGKILL at random moments, from the start of the
+program to the middle of a checkpoint, each followed by the same command. The final checkpoints must
+be equal bit for bit. Prints a line for each kill.
 """
 
 import os
@@ -23,9 +23,9 @@ from conv_draw.workdir import metrics
 
 PROGRAM = 'benchmarks.kills'
 
-KILLS = flags.DEFINE_integer('kills', 50, 'How many.')
-STEPS = flags.DEFINE_integer('steps', 2500, 'Of training.')
-SEED = flags.DEFINE_integer('seed', 0, 'Of the moments.')
+KILLS = flags.DEFINE_integer('kills', 50, 'Number of kills.')
+STEPS = flags.DEFINE_integer('steps', 2500, 'Training steps.')
+SEED = flags.DEFINE_integer('seed', 0, 'Of the random moments.')
 
 EVERY = 20  # steps between checkpoints
 
@@ -45,7 +45,7 @@ def finish(workdir):
 
 
 def checkpoints(workdir):
-  """(the newest complete one, whether another one is being written)."""
+  """(step of the newest complete checkpoint, whether another is being written)."""
   try:
     names = os.listdir(f'{workdir}/checkpoints')
   except FileNotFoundError:
@@ -54,7 +54,7 @@ def checkpoints(workdir):
 
 
 def arrays(workdir):
-  """Path -> bytes of the final checkpoint's arrays."""
+  """{path: bytes} of the arrays of the final checkpoint."""
   import jax
   import orbax.checkpoint as ocp
   with ocp.StandardCheckpointer() as checkpointer:
@@ -64,14 +64,14 @@ def arrays(workdir):
 
 
 def kill(workdir, rng):
-  """Starts the program and kills it; returns what it was doing."""
+  """Starts the program and kills it. Returns what it was doing."""
   process, (first, _) = start(workdir), checkpoints(workdir)
-  if rng.random() < 0.2:  # at any moment of the start
+  if rng.random() < 0.2:  # while it starts
     time.sleep(rng.uniform(0, 10))
   else:
     while checkpoints(workdir)[0] == first and process.poll() is None:
       time.sleep(0.01)
-    wanted = rng.random() < 0.5  # in the middle of a checkpoint
+    wanted = rng.random() < 0.5  # while it writes a checkpoint
     time.sleep(rng.uniform(0, 1))
     while wanted and not checkpoints(workdir)[1] and process.poll() is None:
       time.sleep(0.001)
@@ -90,7 +90,7 @@ def main(argv):
 
 
 def run():
-  """Ends the program with status 0 if nothing differs, else 1."""
+  """Exits with status 0 if no array differs, else 1."""
   rng = np.random.default_rng(SEED.value)
   with tempfile.TemporaryDirectory(prefix='conv_draw_kills_') as directory:
     whole, killed = f'{directory}/whole', f'{directory}/killed'

@@ -1,7 +1,7 @@
-"""What the time of a compiled step goes into, by the kind of its instructions.
+"""Shares of the time of a compiled step by kind of instruction.
 
-XLA's profiler names the instruction that each event is of; the compiled program says what that one,
-or what is fused in it, computes.
+XLA's profiler names the instruction of each event; the text of the compiled program has the opcodes
+of the instruction and of those that are fused in it.
 """
 
 import glob
@@ -12,8 +12,9 @@ import time
 
 import jax
 
-CONTAINERS = {'while', 'call', 'conditional', 'async-start', 'async-done'}  # of events of their own
-# Of an instruction, or of all that are fused in it, the first kind of which there is one.
+# The instructions inside containers have events of their own.
+CONTAINERS = {'while', 'call', 'conditional', 'async-start', 'async-done'}
+# The kind of an instruction is the first that it, or an instruction fused in it, belongs to.
 KINDS = (
     ('products', {'convolution', 'dot', 'custom-call'}),
     ('noise', {'erf', 'shift-left', 'shift-right-logical', 'xor', 'rng-bit-generator'}),
@@ -24,7 +25,7 @@ KINDS = (
     ('by_element', {'add', 'subtract', 'multiply', 'maximum', 'minimum', 'clamp'}),
 )
 REST = 'copies'  # transposes, slices, conversions
-# Kernels of libraries that no instruction is named for.
+# Kernels of libraries, which have no instruction's name.
 LIBRARIES = re.compile('gemm|conv|cudnn|cutlass|xmma|wgrad|dgrad|wmma', re.IGNORECASE)
 UNKNOWN = 'unknown'
 
@@ -34,7 +35,7 @@ _CALLS = re.compile(r'calls=%?([\w.\-]+)')
 
 
 def kinds(program):
-  """Instruction -> what it computes, of a compiled program's text; None of containers."""
+  """{instruction: kind} from the text of a compiled program; the kind of containers is None."""
   computations, instructions = {}, {}
   for line in program.splitlines():
     if found := _COMPUTATION.match(line):
@@ -59,12 +60,12 @@ def kinds(program):
 
 
 def measure(step, call, repeats=3):
-  """Kind -> its part of the time that the devices are busy; and 'busy', that part of all time.
+  """{kind: its share of the busy time of the devices}, and under 'busy' the share of all time.
 
   Args:
     step: the compiled function.
-    call: runs it once, and waits for the outcome.
-    repeats: calls that are traced.
+    call: runs it once and waits for the result.
+    repeats: number of traced calls.
   """
   call()
   with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +89,7 @@ def measure(step, call, repeats=3):
 
 
 def _events(profile):
-  """(instruction, or kernel of none, nanoseconds) of all that the devices did."""
+  """Yields (instruction or library kernel, nanoseconds) of the events on the devices."""
   planes = list(profile.planes)
   of_device = [plane for plane in planes if plane.name.startswith('/device:')]
   for plane in of_device or planes:

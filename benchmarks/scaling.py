@@ -1,19 +1,19 @@
-"""What training on many devices should cost, on paper; and what of that can be checked on a CPU.
+"""Calculates the efficiency of training on many devices, and checks the calculation on a CPU.
 
     python -m benchmarks.scaling --config=experiments/cifar10.py --gflops=200000
     python -m benchmarks.scaling --config=experiments/cifar10.py --images_per_second=R  # measured
     python -m benchmarks.scaling --check
 
-The model: a ring all-reduce of every gradient, in float32, once a step, after all computing and not
-beside it, since the kernels' gradients are complete only when the backward loop over T has ended.
+The model: a ring all-reduce of all gradients, in float32, once a step. It does not overlap with
+computing, as the kernels' gradients are complete only at the end of the backward loop over T.
 
     t_reduce = 2 (N - 1) / N * bytes / bandwidth + 2 (N - 1) * latency
     efficiency = t_compute / (t_compute + t_reduce)
 
-It prints Markdown: for each number of devices the efficiency, and the batch per device below which
-communication takes longer than computing. --check compiles the training step for 1, 2, 4 and 8
-simulated devices, counts the bytes in its all-reduces, and compares the parameters that three steps
-lead to.
+The program prints a Markdown table: for each number of devices the efficiency, and the batch per
+device below which communication takes longer than computing. --check compiles the training step for
+1, 2, 4 and 8 simulated devices, counts the bytes in its all-reduces, and compares the parameters
+after three steps.
 """
 
 import functools
@@ -32,18 +32,18 @@ from conv_draw.workdir import config as config_lib
 PROGRAM = 'benchmarks.scaling'
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, as for launch.py.')
-GFLOPS = flags.DEFINE_float('gflops', None, 'Effective rate of a device, if assumed.')
-RATE = flags.DEFINE_float('images_per_second', None, 'Of one device, if measured.')
+GFLOPS = flags.DEFINE_float('gflops', None, 'Assumed effective rate of a device.')
+RATE = flags.DEFINE_float('images_per_second', None, 'Measured rate of one device.')
 BATCH = flags.DEFINE_integer('batch', 64, 'Images per device.', lower_bound=1)
-DEVICES = flags.DEFINE_list('devices', ['8', '64', '512'], 'How many.')
+DEVICES = flags.DEFINE_list('devices', ['8', '64', '512'], 'Numbers of devices.')
 BANDWIDTHS = flags.DEFINE_list(
-    'bandwidths', ['450', '50', '50'], 'GB/s that each device sends, for each number of devices.')
-LATENCY = flags.DEFINE_float('latency_us', 3.0, 'Of one message, in microseconds.')
-CHECK = flags.DEFINE_bool('check', False, 'Compile and compare instead.')
+    'bandwidths', ['450', '50', '50'], 'GB/s of each device, for each number of devices.')
+LATENCY = flags.DEFINE_float('latency_us', 3.0, 'Microseconds for a message.')
+CHECK = flags.DEFINE_bool('check', False, 'Compile and compare on simulated devices.')
 
 
 def parameters(config, shape):
-  """How many the model has; nothing is computed."""
+  """Number of parameters of the model."""
   import jax
   import numpy as np
 
@@ -55,13 +55,13 @@ def parameters(config, shape):
 
 
 def all_reduce_seconds(size, count, gigabytes_per_second, latency):
-  """Of `size` bytes in a ring of `count` devices."""
+  """Time of an all-reduce of `size` bytes in a ring of `count` devices."""
   hops = 2 * (count - 1)
   return hops / count * size / (1e9 * gigabytes_per_second) + hops * latency
 
 
 def predict(config, shape):
-  """Prints the table of one experiment."""
+  """Prints the table of an experiment."""
   try:
     clusters = list(zip(map(int, DEVICES.value), map(float, BANDWIDTHS.value), strict=True))
   except ValueError:
@@ -84,7 +84,7 @@ def predict(config, shape):
 
 
 def compile_and_run(config, shape, count, steps_done=3):
-  """(bytes in the all-reduces of one training step, parameters after some) on `count` devices."""
+  """(bytes in a training step's all-reduces, parameters after `steps_done`) on `count` devices."""
   import jax
   import numpy as np
 
@@ -106,7 +106,7 @@ def compile_and_run(config, shape, count, steps_done=3):
 
 
 def all_reduced_bytes(hlo):
-  """In the all-reduces of a compiled program's text, all of float32."""
+  """Bytes in the all-reduces of a compiled program's text, which are of float32."""
   total = 0
   for kinds in re.findall(r' = (.*?) all-reduce(?:-start)?\(', hlo):
     assert set(re.findall(r'([a-z]+\d+)\[', kinds)) <= {'f32'}, kinds

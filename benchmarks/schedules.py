@@ -1,18 +1,19 @@
-"""Random short trainings that the world gets in the way of: none may be lost, none end wrongly.
+"""Short training runs with random interruptions, each of which must end correctly.
 
     python -m benchmarks.schedules                  # 200 schedules
 
-Each trains a tiny model on digits, with a batch of 1, 2, 4, 8 or 16 and checkpoints at random
-distances. At random steps come kills (training is left as it is, at times with a checkpoint half
-written or half removed and a line of the log cut), SIGTERM, and bad updates, after which the loss
-is NaN or huge; while nothing runs, the newest or the oldest checkpoint is damaged. After each
-interruption the same call follows, as a scheduler would make it.
+Each schedule trains a tiny model on digits, with a batch of 1, 2, 4, 8 or 16 and a random interval
+between checkpoints. At random steps there are kills (at times with a half-written or half-removed
+checkpoint and a cut line of the log), SIGTERM, and bad updates, after which the loss is NaN or
+huge. Between runs, the newest or oldest checkpoint is damaged. The same call follows each
+interruption, as from a scheduler.
 
-In the end the last step must be reached, with finite parameters; and where no update was bad, with
-those of an undisturbed run, bit for bit. Prints one line of JSON; status 1 if a schedule failed.
+Each schedule must reach the last step with finite parameters, which equal those of an undisturbed
+run bit for bit if no update was bad. Prints one line of JSON; exits with status 1 if a schedule
+failed.
 
-All is in one process, so that each batch size is compiled once; benchmarks/kills.py kills real
-processes.
+All schedules run in one process, so that each batch size is compiled once; benchmarks/kills.py
+kills real processes.
 """
 
 import collections
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import time
 
-# Tiny models compile for longer than they run. Before JAX is imported.
+# Compiling takes longer than running a tiny model. To be set before JAX is imported.
 os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
 import jax
@@ -42,39 +43,39 @@ from experiments import digits
 
 PROGRAM = 'benchmarks.schedules'
 
-SCHEDULES = flags.DEFINE_integer('schedules', 200, 'How many.')
-SEED = flags.DEFINE_integer('seed', 0, 'Of the first schedule; the others count on from there.')
+SCHEDULES = flags.DEFINE_integer('schedules', 200, 'Number of schedules.')
+SEED = flags.DEFINE_integer('seed', 0, 'Of the first schedule; the others have the next ones.')
 
 STEPS = 80
 BATCH_SIZES = (1, 2, 4, 8, 16)
-BAD = {'nan': np.nan, 'huge': 30.0}  # what a bad update multiplies the parameters with
+BAD = {'nan': np.nan, 'huge': 30.0}  # factors by which bad updates multiply the parameters
 
 
 class Killed(BaseException):
-  """In place of SIGKILL."""
+  """Stands for SIGKILL."""
 
 
-class World:
-  """What comes in the way of one training, at which steps; each thing once."""
+class Interruptions:
+  """The interruptions of one training run; each happens once."""
 
   def __init__(self, rng):
     some = lambda most: rng.integers(1, STEPS, rng.integers(0, most + 1)).tolist()
     self.rng, self.counts, self.step = rng, collections.Counter(), 0
-    self.interruptions = [*((s, 'kill') for s in some(3)), *((s, 'sigterm') for s in some(3))]
+    self.pending = [*((s, 'kill') for s in some(3)), *((s, 'sigterm') for s in some(3))]
     self.bad = {s: str(rng.choice(list(BAD))) for s in some(2)} if rng.random() < 0.5 else {}
 
   def before(self, step):
-    """Called before the update of a step."""
+    """Interrupts, or not, before the update of a step."""
     self.step = step
-    for now in [i for i in self.interruptions if i[0] == step]:
-      self.interruptions.remove(now)
+    for now in [i for i in self.pending if i[0] == step]:
+      self.pending.remove(now)
       self.counts[now[1]] += 1
       if now[1] == 'kill':
         raise Killed
       signal.raise_signal(signal.SIGTERM)
 
   def after(self, state):
-    """The state that the update of the step leads to."""
+    """The state after the update of the step, which may be bad."""
     kind = self.bad.pop(self.step, None)
     if kind is None:
       return state
@@ -82,23 +83,23 @@ class World:
     return state.replace(params=jax.tree.map(lambda x: x * BAD[kind], state.params))
 
   def meanwhile(self, workdir, killed):
-    """What becomes of the workdir while nothing runs."""
+    """Changes the workdir between two runs."""
     directory, rng = f'{workdir}/checkpoints', self.rng
     saved = sorted(int(name) for name in os.listdir(directory) if name.isdigit())
     path = lambda step: f'{directory}/{step}'
     if killed and rng.random() < 0.5:
       with open(f'{workdir}/{metrics.FILE}', 'a') as f:
         f.write('{"step": 1')
-    if killed and len(saved) > 1 and rng.random() < 0.5:  # in the middle of its writing
+    if killed and len(saved) > 1 and rng.random() < 0.5:  # killed while writing it
       self.counts['half_written'] += 1
       newest = saved.pop()
       shutil.rmtree(f'{path(newest)}/health')
       os.rename(path(newest), f'{path(newest)}.orbax-checkpoint-tmp')
-    if killed and len(saved) > 3 and rng.random() < 0.3:  # of its removal
+    if killed and len(saved) > 3 and rng.random() < 0.3:  # killed while removing it
       self.counts['half_removed'] += 1
       oldest = saved.pop(0)
       os.rename(path(oldest), f'{directory}/.removing-{oldest}-0')
-    if len(saved) > 2 and rng.random() < 0.6:  # what is left must hold a sound one
+    if len(saved) > 2 and rng.random() < 0.6:  # another remains sound
       end = rng.choice([0, -1])
       self.counts['damaged_oldest' if end == 0 else 'damaged_newest'] += 1
       _damage(path(saved[end]), rng)
@@ -109,7 +110,7 @@ def _damage(checkpoint, rng):
   files = sorted(
       (os.path.join(folder, name) for folder, _, names in os.walk(checkpoint) for name in names),
       key=lambda path: (os.path.getsize(path), path))
-  files = [*files[-4:], f'{checkpoint}/health/metadata']  # in the others little counts
+  files = [*files[-4:], f'{checkpoint}/health/metadata']  # the others matter little
   file = files[rng.integers(len(files))]
   size, how = os.path.getsize(file), rng.integers(3)
   if how == 0:
@@ -126,10 +127,10 @@ def _damage(checkpoint, rng):
 
 
 class Trainer:
-  """Calls `loop.train` in a `World`; each training step is compiled once for a batch size."""
+  """Calls `loop.train` with `Interruptions`; compiles the training step once for a batch size."""
 
   def __init__(self):
-    self.world, compiled, states = None, {}, []
+    self.interruptions, compiled, states = None, {}, []
     pmap, take, create_state = jax.pmap, Batches.take, steps.create_state
 
     def once(function, **named):
@@ -140,32 +141,32 @@ class Trainer:
 
       def disturbed(state, images):
         state, values = step(state, images)
-        return (self.world.after(state) if self.world else state), values
+        return (self.interruptions.after(state) if self.interruptions else state), values
 
       return disturbed
 
     def watched(batches, step, reverts):
-      if self.world:
-        self.world.before(step)
+      if self.interruptions:
+        self.interruptions.before(step)
       return take(batches, step, reverts)
 
     def one_state(*arguments):
-      if not states:  # it is the same whatever the batch size
+      if not states:  # it does not depend on the batch size
         states.append(create_state(*arguments))
       return states[0]
 
     jax.pmap, Batches.take, steps.create_state = once, watched, one_state
 
-  def train(self, workdir, config, world=None):
-    """The `trained.Run` at the end, however often it is interrupted on the way."""
-    self.world = world
+  def train(self, workdir, config, interruptions=None):
+    """The `trained.Run` after all interruptions."""
+    self.interruptions = interruptions
     while True:
       try:
         return loop.train(config, workdir)
       except Killed:
-        world.meanwhile(workdir, killed=True)
+        interruptions.meanwhile(workdir, killed=True)
       except Preempted:
-        world.meanwhile(workdir, killed=False)
+        interruptions.meanwhile(workdir, killed=False)
 
 
 def configuration(batch_size, every, trust_after):
@@ -179,26 +180,26 @@ def configuration(batch_size, every, trust_after):
 
 
 def schedule(trainer, undisturbed, workdir, seed):
-  """(what happened, counted; what is wrong with how it ended, '' for nothing)."""
+  """(counts of the events, a description of the failure or '')."""
   rng = np.random.default_rng(seed)
   batch_size = int(rng.choice(BATCH_SIZES))
   config = configuration(batch_size, int(rng.choice([3, 7, 20])), int(rng.choice([2, 5, 10])))
-  world = World(rng)
-  clean = not world.bad
+  interruptions = Interruptions(rng)
+  clean = not interruptions.bad
   try:
-    run = trainer.train(workdir, config, world)
+    run = trainer.train(workdir, config, interruptions)
   except UserError as e:
-    return world.counts, f'ended: {e}'
+    return interruptions.counts, f'ended: {e}'
   events = [line['event'] for line in metrics.read(workdir) if 'event' in line]
-  world.counts.update(reverts=events.count('revert'), compared=clean)
+  interruptions.counts.update(reverts=events.count('revert'), compared=clean)
   aside = f'{workdir}/checkpoints/damaged'
-  world.counts['moved_aside'] += len(os.listdir(aside)) if os.path.isdir(aside) else 0
+  interruptions.counts['moved_aside'] += len(os.listdir(aside)) if os.path.isdir(aside) else 0
   leaves = jax.tree.leaves(run.params)
   if run.step != STEPS or not all(np.isfinite(x).all() for x in leaves):
-    return world.counts, f'step {run.step}, or parameters that are not finite'
+    return interruptions.counts, f'step {run.step}, or parameters are not finite'
   if clean and not all(map(np.array_equal, leaves, jax.tree.leaves(undisturbed(batch_size)))):
-    return world.counts, f'other parameters than undisturbed (events: {events})'
-  return world.counts, ''
+    return interruptions.counts, f'parameters differ from the undisturbed run (events: {events})'
+  return interruptions.counts, ''
 
 
 def main(argv):
@@ -208,7 +209,7 @@ def main(argv):
 
 
 def run():
-  """Ends the program with status 0 if no schedule failed, else 1."""
+  """Exits with status 0 if no schedule failed, else 1."""
   began, trainer, counts, failed = time.monotonic(), Trainer(), collections.Counter(), {}
   with tempfile.TemporaryDirectory(prefix='conv_draw_schedules_') as directory:
 

@@ -1,8 +1,8 @@
 """The PyTorch peer: one-layer convolutional DRAW as a competent PyTorch user would write it.
 
-It exists to be measured against (`--peer` of benchmarks.train_step): it trains on random images and
-prints the throughput of forward, backward and Adam update. Needs torch, which requirements.txt does
-not have.
+benchmarks.train_step compares with it (`--peer`). The script trains on random images and prints the
+throughput of forward pass, backward pass and Adam. It needs torch, which is not in
+requirements.txt.
 
   python benchmarks/torch_conv_draw.py --image 28 --channels 1 --features 32 --steps 8 --batch 32
   python benchmarks/torch_conv_draw.py --image 32 --channels 3 --features 320 --steps 32 \

@@ -4,11 +4,11 @@
   python -m benchmarks.train_step --config=experiments/omniglot.py --config.model.features=32 \\
       --config.model.steps=8 --config.train.batch_size=32 --peer=benchmarks/torch_conv_draw.py
 
-The last line is JSON. Random images of the data set's shape stand in for the data. With --peer, a
-PyTorch script that takes the same sizes (--image, --channels, --features, --latents, --kernel,
---steps, --batch, --likelihood, and the layout switch --channels_last) and prints its own line of
-JSON is timed in turns with ours, each in a process of its own, and the ratio of the medians is
-printed. Leave the machine idle, and write flags as --flag=value.
+The last line is JSON. The images are random, of the data set's shape. --peer names a PyTorch script
+that takes the same sizes (--image, --channels, --features, --latents, --kernel, --steps, --batch,
+--likelihood, and the layout switch --channels_last) and prints a line of JSON. Both are then timed
+in turns, in separate processes, and the ratio of the medians is printed. The machine should be
+idle. Write flags as --flag=value.
 """
 
 import functools
@@ -33,18 +33,18 @@ PROGRAM = 'benchmarks.train_step'
 CONFIG = config_flags.DEFINE_config_file('config', None, 'The experiment, as for launch.py.')
 REPEATS = flags.DEFINE_integer('repeats', 7, 'Timed steps; the median counts.', lower_bound=1)
 PEER = flags.DEFINE(command_line.Path(), 'peer', None, 'The PyTorch script to compare with.')
-PEER_PYTHON = flags.DEFINE_string('peer_python', sys.executable, 'The interpreter that has torch.')
-PEER_FLAGS = flags.DEFINE_string('peer_flags', '', 'More flags for it, such as "--device cuda".')
+PEER_PYTHON = flags.DEFINE_string('peer_python', sys.executable, 'An interpreter with torch.')
+PEER_FLAGS = flags.DEFINE_string('peer_flags', '', 'Its other flags, as "--device cuda".')
 PARTS = flags.DEFINE_bool(
-    'parts', False, 'Also trace some steps: which part of the time is convolutions, gates, noise.')
-ROUNDS = flags.DEFINE_integer('rounds', 3, 'Turns that ours and the peer take.', lower_bound=1)
+    'parts', False, 'Also trace some steps, for the shares of convolutions, gates and noise.')
+ROUNDS = flags.DEFINE_integer('rounds', 3, 'Number of turns.', lower_bound=1)
 
 
 def matmul_gflops(dtype):
-  """The dense matrix product's rate on all local devices together, in GFLOP/s: the ceiling."""
+  """Rate of dense matrix products on all local devices together, in GFLOP/s: an upper bound."""
   import jax
 
-  # Several products a call, so that an accelerator's launch does not count.
+  # Several products a call hide an accelerator's launch.
   size, times = (2048, 1) if jax.default_backend() == 'cpu' else (8192, 20)
   a = jax.pmap(lambda key: jax.random.normal(key, (size, size), dtype) / size**0.5)(
       jax.random.split(jax.random.key(0), jax.local_device_count()))
@@ -60,7 +60,7 @@ def matmul_gflops(dtype):
 
 
 def measure(config, shape, repeats):
-  """Compiles and times the training step; the figures as a dict."""
+  """Compiles and times the training step. Returns the figures as a dict."""
   import jax
   import jax.numpy as jnp
   import numpy as np
@@ -90,7 +90,7 @@ def measure(config, shape, repeats):
     jax.block_until_ready(metrics)
     seconds.append(time.perf_counter() - began)
   step_seconds = statistics.median(seconds[2:])
-  # Forward, and twice as much for the gradients of inputs and kernels.
+  # The forward pass, and twice as much for the gradients of inputs and kernels.
   gflops = 6e-9 * multiplications(config, shape) * batch_size / step_seconds
   memory = jax.local_devices()[0].memory_stats() or {}
   m, local = config.model, {}
@@ -116,7 +116,7 @@ def measure(config, shape, repeats):
       'device': jax.devices()[0].device_kind, 'jax': jax.__version__,
       'dtype': dtype,
   }
-  if PARTS.value:  # in the end: the profiler takes memory, too
+  if PARTS.value:  # last, as the profiler takes memory
     def call():
       nonlocal state
       state, metrics = step(state, images)
@@ -127,7 +127,7 @@ def measure(config, shape, repeats):
 
 
 def run_peer(config, shape, *layout):
-  """One run of the peer on the same sizes; its line of JSON.
+  """The line of JSON of a run of the peer with the same sizes.
 
   Raises:
     UserError: it failed.
@@ -146,7 +146,7 @@ def run_peer(config, shape, *layout):
 
 
 def run_ours():
-  """One run of this program without a peer, in a process of its own; its line of JSON.
+  """The line of JSON of a run of this program without a peer, in a separate process.
 
   Raises:
     UserError: it failed.
@@ -170,8 +170,8 @@ def run(config):
   m = config.model
   if m.kind == 'vae' or not m.stride or m.upper_features or m.likelihood == 'logistic_mixture':
     raise UserError(
-        'what is counted is the work of convolutional DRAW with one layer and the '
-        "paper's pixels: choose such an experiment")
+        'the work is counted for convolutional DRAW with one layer and the '
+        "paper's pixels only: choose such an experiment")
   shape = image_shape(config)
   if PEER.value is None:
     startup.one_device_per_core(config.train.batch_size)

@@ -1,4 +1,4 @@
-"""How much a training step computes."""
+"""Number of multiplications of a training step."""
 
 import functools
 import math
@@ -11,7 +11,7 @@ SHAPES = {
 
 
 def image_shape(config):
-  """(H, W, C) of the images of the data set that a config names."""
+  """(H, W, C) of the images of a config's data set."""
   if config.data.name not in SHAPES:
     raise UserError(f'there is no data set {config.data.name!r}: set --config.data.name to one of '
                     + ', '.join(SHAPES))
@@ -19,7 +19,7 @@ def image_shape(config):
 
 
 def multiplications(config, shape):
-  """Multiply-adds of one image's forward pass, counted as direct convolutions."""
+  """Multiply-adds of the forward pass of one image, counted as direct convolutions."""
   m = config.model
   of_draw = _recurrence(config, shape) if m.steps else 0
   if m.kind != 'local':
@@ -28,13 +28,13 @@ def multiplications(config, shape):
 
 
 def pixels_scored(config, shape):
-  """How many pixels of an image local pixels see in a training step."""
+  """Pixels of an image on which a training step trains the local autoregressive model."""
   return config.local.pixels or shape[0] * shape[1]
 
 
 def _local_pixel(config, shape):
-  """Of one pixel in the network of local pixels."""
-  import jax  # The programs set what JAX reads when it starts.
+  """Multiply-adds of one pixel in the network of the local autoregressive model."""
+  import jax  # the programs set variables that JAX reads when it is imported
   import jax.numpy as jnp
 
   from conv_draw.autoregressive import local_pixels
@@ -50,12 +50,12 @@ def _local_pixel(config, shape):
 
 
 def _recurrence(config, shape):
-  """Of convolutional DRAW, or of the progressive model, which has its decoder and a transform."""
+  """Multiply-adds of convolutional DRAW, or of the transform codec with its decoder."""
   m, (height, width, c) = config.model, shape
   f, z, progressive = m.features, m.latents, m.kind == 'progressive'
   r = c * (2 if m.likelihood == 'gaussian' and not progressive else 1)
   cells = -(-height // m.stride) * -(-width // m.stride)
-  side = m.kernel if m.stride <= 2 else 2 * m.stride + 1  # as `ConvDraw` has it
+  side = m.kernel if m.stride <= 2 else 2 * m.stride + 1  # as in `ConvDraw`
   decoder = m.kernel**2 * (4 * f * f + f * 2 * z)
   if progressive:
     side = config.progressive.image_kernel or 2 * m.stride + 1

@@ -1,4 +1,4 @@
-"""A real browser without a window, spoken to through pipes: Chromium, where it is installed."""
+"""Headless Chromium, if it is installed, controlled through pipes."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ class Browser:
     os.close(self._read)
 
   def call(self, method, **parameters):
-    """What a method of the protocol answers."""
+    """The result of a method of the protocol."""
     self._number += 1
     message = {'id': self._number, 'method': method, 'params': parameters}
     if self._session:
@@ -49,7 +49,7 @@ class Browser:
     return answer['result']
 
   def open(self, path, width, height=900):
-    """Shows a file in a window of that size."""
+    """Opens a file in a window of the given size."""
     self.call('Emulation.setDeviceMetricsOverride', width=width, height=height,
               deviceScaleFactor=1, mobile=False)
     self.call('Page.navigate', url=f'file://{path}')
@@ -57,7 +57,7 @@ class Browser:
       self._note(event)
 
   def value(self, expression):
-    """Of an expression of JavaScript."""
+    """The value of a JavaScript expression."""
     found = self.call('Runtime.evaluate', expression=expression, returnByValue=True)
     assert 'exceptionDetails' not in found, found
     return found['result'].get('value')
@@ -70,7 +70,7 @@ class Browser:
   def _next(self):
     while b'\0' not in self._pending:
       more = os.read(self._read, 2**16)
-      assert more, 'the browser has ended'
+      assert more, 'the browser has exited'
       self._pending += more
     message, _, self._pending = self._pending.partition(b'\0')
     return json.loads(message)

@@ -1,4 +1,4 @@
-"""That the benchmarks run and count right; nothing here is timed."""
+"""Benchmarks: they run, and count correctly. Nothing is timed."""
 
 import json
 import os
@@ -69,8 +69,8 @@ def test_multiplications_are_those_of_the_compiled_plain_convolutions(config, mo
           total += count(value.jaxpr, times * equation.params.get('length', 1))
     return total
 
-  # A strided kernel is 5x5 of the image, but 6x6 (3x3 blocks of 2x2) as it is computed; embedded
-  # beside a 5x5 kernel in one convolution it is 5x5 blocks. What is counted is the former.
+  # A strided kernel of 5x5 is computed as 6x6 (3x3 blocks of 2x2), or as 5x5 blocks if it shares a
+  # convolution with a 5x5 kernel. `multiplications` counts 5x5.
   assert work.multiplications(config, shape) < count(jaxpr.jaxpr)
   assert count(jaxpr.jaxpr) < 1.5 * work.multiplications(config, shape)
 

@@ -3,8 +3,8 @@
 import collections
 import functools
 import hashlib
-import itertools
 import os
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,12 +13,11 @@ import numpy as np
 from conv_draw.data import decoding, headers
 from conv_draw.errors import UserError, reason
 
-# Images that crops are taken from are kept decoded if together they have no more bytes.
-KEPT = 2**30
+# Bytes: images from which crops are cut stay decoded in memory if together they take no more.
+CACHE_SIZE = 2**30
 
-OTHER = {'train': 'test', 'test': 'train'}
-KNOWN_BY = 8  # files, whose digests tell one folder from another
-SHOWN = 5  # names in a message
+IDENTITY_FILES = 8  # files whose digests identify a folder
+NAMES_SHOWN = 5  # in a message
 
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
 
@@ -37,115 +36,114 @@ class Folder(NamedTuple):
 def load(data_dir, split, image_size, hold_out, crop=0):
   """Opens one split of a directory of images, searched recursively.
 
-  Subdirectories train and test, where both exist, are the splits. Otherwise the files whose
-  names hash lowest are the test split, which does not depend on where the directory lies.
+  If the subdirectories train and test exist, they are the splits. Otherwise the files whose names
+  have the lowest hashes are the test split, wherever the directory lies.
 
   Args:
     data_dir: path of the directory.
     split: 'train' or 'test'.
-    image_size: 0 if all images have the same size; N to shrink every image to N pixels on its
-      shorter side and keep the square in its middle.
-    hold_out: fraction of the files to test on, between 0 and 1.
-    crop: if not 0, squares of so many pixels are cut out of images of any size.
+    image_size: N to shrink every image to N pixels on its shorter side and keep the central
+      square; 0 if all images have the same size.
+    hold_out: fraction of the files in the test split, between 0 and 1.
+    crop: side of the squares to cut out of images of any size; 0 for whole images.
 
   Returns:
-    `Folder`. Its `fetch`, int [N] -> uint8 [N, H, W, C], takes the places of crops as well, [N, 2]
-    in [0, 1): from top to bottom and from left to right; in the middle without.
+    `Folder`. Its `fetch` maps int [N] and, for crops, their positions [N, 2] in [0, 1) (vertical,
+    horizontal; by default central) to uint8 [N, H, W, C].
 
   Raises:
-    UserError: no images, or one that cannot be used, by name. `fetch` raises it too, for pixels
-      that do not decode.
+    UserError: there are no images, or a file cannot be used. `fetch` raises it if pixels cannot be
+      decoded.
   """
   if not data_dir or not os.path.isdir(data_dir):
     raise UserError(f'no directory of images at {data_dir!r}: set --config.data.data_dir')
-  if image_size < 0:
-    raise UserError(f'an image size cannot be {image_size}: set --config.data.image_size')
   if image_size and crop:
     raise UserError('--config.data.image_size shrinks images to the square that it cuts out, and '
                     '--config.data.crop does not shrink: set one of them')
   files, special = _split_files(data_dir, hold_out)
-  every = files['train'] + files['test']
-  found = [_header(path, image_size, crop) for path in every]
-  grey = all(mode in ('1', 'L') for mode, _ in found)
-  if image_size or crop:
-    width = height = image_size or crop
-  else:
-    width, height = _common_size(every, [size for _, size in found])
-  shape = (height, width, 1 if grey else 3)
-  paths = files[split]
+  paths, every = files[split], files['train'] + files['test']
+  modes, sizes = zip(*(_header(path, image_size, crop) for path in every), strict=True)
+  side = image_size or crop
+  width, height = (side, side) if side else _common_size(every, sizes)
+  shape = (height, width, 1 if set(modes) <= {'1', 'L'} else 3)
+  cached = crop and shape[2] * sum(w * h for w, h in sizes) <= CACHE_SIZE
+  sizes = dict(zip(every, sizes, strict=True))
   checked = np.zeros(len(paths), bool)  # in each process its own
 
-  def fetch(indices, places=None):
-    pixels = np.empty((len(indices), *shape), np.uint8)
-    for row, index in enumerate(indices):
-      path, check = paths[index], not checked[index]
-      if crop:
-        pixels[row] = _cut(whole(path, check), crop, (0.5, 0.5) if places is None else places[row])
-      else:
-        pixels[row], _ = _pixels(path, shape, image_size, check)
-      checked[index] = True
+  def decode(index):
+    path = paths[index]
+    decoded_shape = shape if image_size else (*sizes[path][::-1], shape[2])
+    if cached:
+      return _cached_pixels(path, decoded_shape)
+    pixels, _ = _pixels(path, decoded_shape, image_size, not checked[index])
+    checked[index] = True
     return pixels
 
-  sizes = dict(zip(every, (size for _, size in found), strict=True))
+  def fetch(indices, positions=None):
+    positions = np.full((len(indices), 2), 0.5) if positions is None else positions
+    pixels = np.empty((len(indices), *shape), np.uint8)
+    for row, (index, position) in enumerate(zip(indices, positions, strict=True)):
+      image = decode(index)
+      top, left = (int(at * (size - kept + 1)) for at, size, kept in zip(
+          position, image.shape[:2], (height, width), strict=True))
+      pixels[row] = image[top : top + height, left : left + width]
+    return pixels
 
-  def whole(path, check):
-    width, height = sizes[path]
-    shape_ = height, width, shape[2]
-    return _kept(path, shape_) if total <= KEPT else _pixels(path, shape_, 0, check)[0]
-
-  @functools.cache
-  def by_digest():
-    return {_digest(_relative(path, data_dir)): path for path in paths + files[OTHER[split]]}
-
-  def digests(keys=None):
-    named = by_digest()
-    keys = sorted(itertools.islice(named, len(paths)))[-KNOWN_BY:] if keys is None else keys
-    return {key: _digest_of_file(named[key]) for key in keys if key in named}
-
-  total = shape[2] * sum(width * height for width, height in sizes.values())
   kind = 'crops' if crop else 'folder'
-  label = f'{kind} {os.path.basename(os.path.abspath(data_dir))}, {height}x{width}, {split}'
-  left_out = f'{data_dir}: left out what is no regular file: {_few(special)}' if special else ''
-  return Folder(label, shape, len(paths), fetch, digests, left_out)
-
-
-def _cut(pixels, side, place):
-  """The square of `side` pixels at a place in [0, 1)^2 of those that there are."""
-  top, left = (int(at * (n - side + 1)) for at, n in zip(place, pixels.shape[:2], strict=True))
-  return pixels[top : top + side, left : left + side]
+  name = f'{kind} {os.path.basename(os.path.abspath(data_dir))}, {height}x{width}, {split}'
+  left_out = ''
+  if special:
+    shown = ', '.join(special[:NAMES_SHOWN])
+    more = f' and {len(special) - NAMES_SHOWN} more' if len(special) > NAMES_SHOWN else ''
+    left_out = f'{data_dir}: left out, as not regular files: {shown}{more}'
+  return Folder(name, shape, len(paths), fetch,
+                functools.partial(_digests, data_dir, paths, every), left_out)
 
 
 @functools.cache  # in each process its own
-def _kept(path, shape):
+def _cached_pixels(path, shape):
   return _pixels(path, shape, 0)[0]
 
 
+def _digests(data_dir, paths, every, keys=None):
+  """Digests of files by the digests of their names, as `sets.Images.digests` returns them.
+
+  Args:
+    paths: of the split; some of these files are chosen if keys is None.
+    every: paths of both splits, between which files may move.
+  """
+  by_name = {_digest(_relative(path, data_dir)): path for path in every}
+  if keys is None:
+    keys = sorted(_digest(_relative(path, data_dir)) for path in paths)[-IDENTITY_FILES:]
+  return {key: _digest(pathlib.Path(by_name[key]).read_bytes()) for key in keys if key in by_name}
+
+
 def read(path):
-  """Decodes one file whole.
+  """Decodes one whole file.
 
   Args:
     path: of the file, or `io.BytesIO` of it.
   Returns:
-    uint8 [H, W, C], where C is 1 if it is grey, else 3; and `headers.others` of it, which are not
-    in these pixels.
+    uint8 [H, W, C], where C is 1 for a grey image, else 3; and the file's `headers.metadata`, which
+    these pixels do not hold.
   Raises:
-    UserError: not an image, or one of which these pixels would not be all: transparent, deeper than
-      8 bits, of several frames or pages, or of other colours than RGB.
+    UserError: not an image, or 8-bit pixels do not hold all of it: it is transparent, deeper than 8
+      bits, has several frames or pages, or other colours than RGB.
   """
   mode, (width, height) = _header(path, 0)
   with _open(path) as image:
-    strange = headers.strange_colours(image)
-  if strange:
-    raise UserError(f'{path} has {strange} pixels, which RGB does not hold: convert it to RGB')
+    colours = headers.unsupported_colours(image)
+  if colours:
+    raise UserError(f'{path} has {colours} pixels, which RGB does not hold: convert it to RGB')
   return _pixels(path, (height, width, 1 if mode in ('1', 'L') else 3), 0)
 
 
 def _split_files(data_dir, hold_out):
-  """Which files there are.
+  """Finds the image files of both splits.
 
   Returns:
-    {'train': paths, 'test': paths}, lists in an order that only the files' names decide; and paths
-    of what is no regular file, though called like an image.
+    {'train': paths, 'test': paths}, lists in an order that depends on the files' names alone; and
+    paths with an image's extension that are not regular files.
   """
   roots = {split: os.path.join(data_dir, split) for split in ('train', 'test')}
   if all(os.path.isdir(root) for root in roots.values()):
@@ -158,9 +156,8 @@ def _split_files(data_dir, hold_out):
                         'there, or set --config.data.data_dir to another directory')
     return files, special
   if not 0 < hold_out < 1:
-    raise UserError(f'{data_dir} has no train and test subdirectories, and of its files a '
-                    f'fraction between 0 and 1 can be held out, not {hold_out}: '
-                    'set --config.data.hold_out')
+    raise UserError(f'{data_dir} has no train and test subdirectories, and a fraction of its files '
+                    f'between 0 and 1 can be held out, not {hold_out}: set --config.data.hold_out')
   paths, special = _image_files(data_dir)
   if len(paths) < 2:
     raise UserError(f'{data_dir} holds {len(paths)} images ({", ".join(EXTENSIONS)}), and both '
@@ -171,10 +168,10 @@ def _split_files(data_dir, hold_out):
 
 
 def _image_files(root):
-  """Paths below `root` called like images, sorted: of files, and of what is none.
+  """Paths below `root` with an image's extension, sorted: regular files, and others.
 
-  Hidden ones are in neither (macOS writes ._NAME.png). A pipe, a socket or a device could be waited
-  for, or read, for ever.
+  Hidden files are in neither list (macOS writes ._NAME.png). The others are pipes, sockets and
+  devices, from which reading might not end.
   """
   found = sorted(os.path.join(directory, name) for directory, _, names in os.walk(root)
                  for name in names
@@ -184,7 +181,7 @@ def _image_files(root):
 
 
 def _relative(path, data_dir):
-  """The name of a file in a folder, as bytes that do not depend on where it lies."""
+  """The path of a file below a folder, as bytes that do not depend on where the folder lies."""
   return os.path.relpath(path, data_dir).replace(os.sep, '/').encode('utf-8', 'surrogateescape')
 
 
@@ -192,18 +189,8 @@ def _digest(data):
   return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _digest_of_file(path):
-  with open(path, 'rb') as f:
-    return hashlib.file_digest(f, 'sha256').hexdigest()[:16]
-
-
-def _few(names):
-  more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
-  return ', '.join(names[:SHOWN]) + more
-
-
 def _common_size(paths, sizes):
-  """The (width, height) of all images, whose own ones are `sizes`.
+  """The (width, height) that all images have.
 
   Raises:
     UserError: names an image of another size than most.
@@ -218,19 +205,19 @@ def _common_size(paths, sizes):
 
 
 def _open(path):
-  """PIL image of which only the header has been read.
+  """PIL image, of which only the header has been read.
 
   Raises:
     UserError: not an image.
   """
   try:
     return headers.image(path)
-  except Exception as error:  # PIL raises almost anything on a damaged file.
+  except Exception as error:  # Pillow raises almost any exception for a damaged file
     raise _unreadable(path, error) from error
 
 
 def _unreadable(path, error):
-  """The `UserError` for an exception that PIL has raised."""
+  """The `UserError` for an exception that Pillow has raised."""
   from PIL import UnidentifiedImageError
   unknown = isinstance(error, UnidentifiedImageError)
   why = 'Pillow does not recognise it' if unknown else reason(error)
@@ -246,18 +233,17 @@ def _header(path, image_size, crop=0):
   """
   with _open(path) as image:
     try:
-      size = headers.upright_size(image)
-      deep = headers.bits(image, path) > 8
-      transparent, pictures = image.has_transparency_data, headers.pictures(image)
-    except Exception as error:  # As in _open: the tags of a damaged file.
+      size, bits = headers.upright_size(image), headers.bits(image, path)
+      transparent, frames = image.has_transparency_data, headers.frames(image)
+    except Exception as error:  # the tags of a damaged file, as in _open
       raise _unreadable(path, error) from error
     if transparent:
       raise UserError(f'{path} has an alpha channel or a transparent colour: flatten or remove it')
-    if deep:
+    if bits > 8:
       raise UserError(f'{path} has more than 8 bits a channel: convert it to 8 bits or remove it')
-    if pictures > 1:
-      raise UserError(f'{path} has {pictures} frames, pages, layers or sizes: save the one that is '
-                      'meant as a file, or remove it')
+    if frames > 1:
+      raise UserError(f'{path} has {frames} frames, pages, layers or sizes: save the intended one '
+                      'as a file, or remove it')
     for least, key in ((image_size, 'image_size'), (crop, 'crop')):
       if min(size) < least:
         raise UserError(f'{path} has {size[0]}x{size[1]} pixels, fewer than {least}: '
@@ -266,16 +252,16 @@ def _header(path, image_size, crop=0):
 
 
 def _pixels(path, shape, image_size, check=True):
-  """Decodes one file to uint8 [H, W, C] = `shape`, and to `headers.others`.
+  """Decodes one file to uint8 [H, W, C] = `shape`, and its `headers.metadata`.
 
   Args:
-    check: as of `decoding.decoded`.
+    check: as of `decoding.decode`.
   Raises:
     UserError: damaged, or changed since the directory was opened.
   """
   from PIL import Image
   try:
-    image, others = decoding.decoded(path, check)
+    image, metadata = decoding.decode(path, check)
     image = image.convert('L' if shape[2] == 1 else 'RGB')
   except Exception as error:
     raise _unreadable(path, error) from error
@@ -288,4 +274,4 @@ def _pixels(path, shape, image_size, check=True):
                          box=(left, top, left + side, top + side))
   if image.size != (shape[1], shape[0]):
     raise UserError(f'{path} changed its size while it was in use: start again')
-  return np.asarray(image, np.uint8).reshape(shape), others
+  return np.asarray(image, np.uint8).reshape(shape), metadata

@@ -1,6 +1,6 @@
-"""What image files say of themselves in front of their pixels, asked where Pillow does not tell.
+"""Properties of image files that are read before their pixels, where Pillow does not give them.
 
-`source` is everywhere the path of a file or an `io.BytesIO` of it, `image` what Pillow has opened.
+`source` is always the path of a file or an `io.BytesIO` of it, `image` what `image` has opened.
 """
 
 import contextlib
@@ -11,49 +11,54 @@ import warnings
 
 from conv_draw.data import jpeg, png
 
-# Pillow says on stderr what it cannot read of metadata, which are not kept anyway, and which images
-# are large. Once for the process: what `warnings.catch_warnings` does, it does to all threads.
+# Pillow warns of metadata that it cannot read, which are not kept anyway, and of large images. The
+# filters are set once for the process: `warnings.catch_warnings` would set them in all threads.
 warnings.filterwarnings('ignore', category=UserWarning, module=r'PIL\.\w+ImagePlugin')
 warnings.filterwarnings('ignore', 'Image size .* exceeds limit', RuntimeWarning, r'PIL\.Image')
 
-ORIENTATION = 0x0112  # EXIF's tag: how a camera was held
-TURNED = (5, 6, 7, 8)  # of its values: width and height are exchanged
-WHOLE = ('1', 'L', 'P', 'RGB')  # Pillow's modes that `convert` to L and RGB keeps whole
-BEGINNING = 2**16  # bytes in which AVIF and JPEG 2000 describe their pixels
-# What pixels do not hold: names for Pillow's. Not the resolution, nor sRGB, which is the usual.
-OTHERS = {
+ORIENTATION = 0x0112  # EXIF tag
+TRANSPOSED = (5, 6, 7, 8)  # its values that exchange width and height
+RGB_MODES = ('1', 'L', 'P', 'RGB')  # Pillow's modes that `convert` to L or RGB without loss
+HEADER_SIZE = 2**16  # bytes in which AVIF and JPEG 2000 describe their pixels
+# Names of metadata by Pillow's keys. Without the resolution, and sRGB, which is the default.
+METADATA = {
     'icc_profile': 'ICC profile', 'cICP': 'colour space', 'gamma': 'gamma',
     'chromaticity': 'primaries', 'exif': 'EXIF', 'Raw profile type exif': 'EXIF', 'xmp': 'XMP',
     'XML:com.adobe.xmp': 'XMP', 'photoshop': 'IPTC', 'comment': 'comment'}
-LAST = ('text', 'further pictures')  # more of them, which Pillow has elsewhere
-LEFT_OUT = 'left out'  # key of an image's `info`: those that Pillow has not been given
+OTHER_METADATA = ('text', 'further pictures')
+STRIPPED = 'stripped'  # key of an image's `info`: names of metadata that were removed for Pillow
 
 
 def image(source, with_pixels=False):
-  """PIL image of which only the header has been read; of PNG files, only it if not `with_pixels`.
+  """PIL image, of which only the header has been read.
 
+  Args:
+    with_pixels: whether its pixels can be loaded, if it is a PNG file; others always can.
   Raises:
-    Exception: almost any, as of Pillow, if it is not an image.
+    Exception: almost any, from Pillow, if it is not an image.
   """
   from PIL import Image
   with opened(source) as f:
-    if png.is_one(f):
-      return Image.open(png.essence(f, with_pixels))
-  try:
-    return Image.open(source)
-  except Image.UnidentifiedImageError:
-    with opened(source) as f:
-      if not jpeg.is_one(f):
-        raise
-      data, left_out = jpeg.essence(f)
+    start = f.read(len(png.MAGIC))
+    if start == png.MAGIC:
+      data, names = png.stripped(f, with_pixels)
+    else:
+      try:
+        return Image.open(source)
+      except Image.UnidentifiedImageError:
+        if not start.startswith(jpeg.MAGIC):
+          raise
+        data, names = jpeg.stripped(f)
   found = Image.open(data)
-  found.info[LEFT_OUT] = left_out
+  if found.mode == 'P' and found.palette is None:
+    raise ValueError('its pixels are indices into a palette, which it does not have')
+  found.info[STRIPPED] = names
   return found
 
 
 def stored_size(image):
   """(width, height) of an image's pixels as they are stored."""
-  if image.format == 'TIFF':  # Pillow has turned `size` already, or not: it has done both.
+  if image.format == 'TIFF':  # Pillow gives the upright or the stored size, by compression
     return image.tag_v2[256], image.tag_v2[257]
   return image.size
 
@@ -61,15 +66,15 @@ def stored_size(image):
 def upright_size(image):
   """(width, height) of an image as `upright` turns it."""
   size = stored_size(image)
-  return size[::-1] if _orientation(image) in TURNED else size
+  return size[::-1] if _orientation(image) in TRANSPOSED else size
 
 
 def upright(image):
-  """A decoded image as its metadata say that it is to be seen; not turned if they are broken."""
+  """A decoded image turned by its orientation tag; as it is if the tag is broken."""
   from PIL import Image, ImageOps
-  orientation = _orientation(image)  # of TIFF, Pillow has applied it and taken it away
+  orientation = _orientation(image)  # Pillow has applied and removed that of TIFF
   image = image.copy()
-  exif = Image.Exif()  # that tag alone: whatever else is there need not be writable
+  exif = Image.Exif()  # only this tag: Pillow may be unable to write others
   if orientation in range(1, 9):
     exif[ORIENTATION] = orientation
   image.info = {'exif': exif.tobytes()}
@@ -77,11 +82,11 @@ def upright(image):
 
 
 def bits(image, source):
-  """Bits of one channel in the file, or 16 for more than 8, which Pillow cuts in some formats."""
+  """Bits of a channel in the file, or 16 for more than 8: Pillow reduces some formats to 8."""
   if image.mode[0] in 'IF':
     return 16
   with opened(source) as f:
-    data = f.read(BEGINNING)
+    data = f.read(HEADER_SIZE)
   if image.format == 'PNG':
     return data[24]
   if image.format == 'TIFF':
@@ -102,52 +107,49 @@ def bits(image, source):
   return 8
 
 
-def strange_colours(image):
-  """What is not grey or RGB in an image, such as 'CMYK' or '4-channel'; None if all of it is."""
-  if image.mode not in WHOLE:
+def unsupported_colours(image):
+  """Colours of an image other than grey and RGB, such as 'CMYK' or '4-channel'; None if none."""
+  if image.mode not in RGB_MODES:
     return image.mode
   if image.format == 'TIFF' and (count := image.tag_v2.get(277, 1)) > len(image.getbands()):
     return f'{count}-channel'
   return None
 
 
-def pictures(image):
-  """How many frames, pages, layers or sizes an image file has, if others than the first count.
+def frames(image):
+  """Number of frames, pages, layers or sizes of an image file.
 
-  In MPO, which cameras call JPEG, the others are previews or depths as a rule: see `others`.
+  1 for MPO, which cameras call JPEG: its further pictures are previews or depth maps, and
+  `metadata` names them.
   """
   if image.format in ('ICO', 'ICNS', 'CUR'):
     return len(image.info.get('sizes', (0,)))
   return 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
 
 
-def others(image, source):
-  """What a file holds besides pixels, [str] in the order of `OTHERS`; `image` has been decoded."""
-  if image.format == 'PNG':
-    with opened(source) as f:
-      found = set(png.others(f))
-  else:
-    found = {name for key, name in OTHERS.items() if key in image.info}  # None if it is broken
-    found.update(image.info.get(LEFT_OUT, ()))
+def metadata(image):
+  """Names of what the file of a decoded image holds besides pixels, [str]."""
+  found = {name for key, name in METADATA.items() if key in image.info}  # also if it is broken
+  found.update(image.info.get(STRIPPED, ()))
   if image.format == 'TIFF' and 34665 in image.tag_v2:
     found.add('EXIF')
   if image.format == 'MPO' and image.n_frames > 1:
     found.add('further pictures')
-  return [name for name in dict.fromkeys([*OTHERS.values(), *LAST]) if name in found]
+  return [name for name in dict.fromkeys([*METADATA.values(), *OTHER_METADATA]) if name in found]
 
 
 def _orientation(image):
-  """EXIF's tag of an image, or 1 if that is broken."""
+  """The EXIF orientation of an image, or 1 if its EXIF is broken."""
   from PIL import Image
   try:
-    return Image.Image.getexif(image).get(ORIENTATION, 1)  # PNG's own decodes whatever has no EXIF
-  except Exception:  # Pillow raises almost anything on broken metadata
+    return Image.Image.getexif(image).get(ORIENTATION, 1)  # PNG's own would decode the pixels
+  except Exception:  # Pillow raises almost any exception for broken metadata
     return 1
 
 
 @contextlib.contextmanager
 def opened(source):
-  """A file of its own, whose position nobody else uses."""
+  """A file object that shares its position with no other."""
   if isinstance(source, io.BytesIO):
     yield io.BytesIO(source.getvalue())
   else:

@@ -1,10 +1,10 @@
 """Downsampled ImageNet for TFDS from its archives, without TensorFlow.
 
-TFDS's own link to this data is dead (tensorflow/datasets issue 4662), so that `tfds build` cannot
-fetch it. This reads train_32x32.tar and valid_32x32.tar (or 64x64), PNG images of van den Oord et
-al., "Pixel Recurrent Neural Networks", and writes what TFDS would have written:
-downsampled_imagenet/32x32/2.0.0 with the splits train and validation, as array_record files.
-It is another data set than the later "ImageNet 32x32" of image-net.org, which comes as .npz files.
+TFDS's link to the data is dead (tensorflow/datasets issue 4662): `tfds build` cannot download it.
+This module reads train_32x32.tar and valid_32x32.tar (or 64x64), PNG images of van den Oord et al.,
+"Pixel Recurrent Neural Networks", and writes the data set as TFDS does:
+downsampled_imagenet/32x32/2.0.0 with the splits train and validation, in array_record files. The
+later "ImageNet 32x32" of image-net.org, which comes as .npz files, is another data set.
 """
 
 import io
@@ -25,7 +25,7 @@ IMAGES_PER_SHARD = 50000  # 150 MB at 32x32, 500 MB at 64x64
 
 
 def prepare(archives, size, data_dir):
-  """Writes the data set; nothing is left behind unless all of it is.
+  """Writes the whole data set, or nothing.
 
   Args:
     archives: directory with train_{size}x{size}.tar and valid_{size}x{size}.tar.
@@ -36,8 +36,8 @@ def prepare(archives, size, data_dir):
     {split: number of images}.
 
   Raises:
-    UserError: an archive is missing, damaged or not what its name says; the data set exists
-      already; or data_dir cannot be written to.
+    UserError: an archive is missing, damaged or another than its name says; the data set exists;
+      or data_dir cannot be written to.
   """
   final = os.path.join(data_dir, DATA_SET, f'{size}x{size}', VERSION)
   if os.path.exists(final):
@@ -50,22 +50,22 @@ def prepare(archives, size, data_dir):
                       f'{" and ".join(map(os.path.basename, paths.values()))}')
   try:
     os.makedirs(data_dir, exist_ok=True)
-    # Beside the target, so that the last step is a rename. TFDS reads name and version off the
-    # path, hence the subdirectories.
+    # In data_dir, so that the last step is a rename. TFDS takes name and version from the path,
+    # hence the subdirectories.
     with files.scratch(tempfile.mkdtemp(prefix='incomplete.', dir=data_dir)) as scratch:
       directory = os.path.join(scratch, DATA_SET, f'{size}x{size}', VERSION)
       os.makedirs(directory)
       counts = _write(paths, size, directory)
       os.makedirs(os.path.dirname(final), exist_ok=True)
       os.rename(directory, final)
-  except (OSError, RuntimeError) as error:  # array_record tells a full disk by the latter.
+  except (OSError, RuntimeError) as error:  # array_record raises the latter for a full disk
     raise UserError(f'cannot write {final} ({reason(error)}): set --data_dir to a directory with '
                     'enough space that you may write to') from error
   return counts
 
 
 def _write(paths, size, directory):
-  """Writes all splits, whose archives are `paths` {split: path}, and TFDS's description of them.
+  """Writes the splits of the archives `paths`, {split: path}, and TFDS's metadata.
 
   Returns:
     {split: number of images}.
@@ -83,17 +83,17 @@ def _write(paths, size, directory):
         filename_template=template))
   tfds.folder_dataset.write_metadata(
       data_dir=directory, features=features, split_infos=split_infos, version=VERSION,
-      check_data=False,  # It counts records with TensorFlow; they were counted while writing.
+      check_data=False,  # which would count the records, with TensorFlow
       description=f'Downsampled ImageNet, {size}x{size}, from '
       + ' and '.join(map(os.path.basename, paths.values())))
   return {info.name: info.num_examples for info in split_infos}
 
 
 def _write_split(images, features, directory, split):
-  """Writes one split from an iterator of PNG files, holding one at a time.
+  """Writes one split from an iterator of PNG files.
 
   Returns:
-    list of the numbers of images in each shard, and the number of bytes in all records.
+    list of the number of images in each shard, and the number of bytes in all records.
   """
   from array_record.python import array_record_module
   shard_lengths, num_bytes, writer = [], 0, None
@@ -102,7 +102,7 @@ def _write_split(images, features, directory, split):
       if writer is None or shard_lengths[-1] == IMAGES_PER_SHARD:
         if writer is not None:
           writer.close()
-        # Groups of one record, as TFDS writes them: reading one image decompresses no other.
+        # Groups of one record, as TFDS writes them: reading an image decompresses no other.
         writer = array_record_module.ArrayRecordWriter(
             os.path.join(directory, f'{split}-{len(shard_lengths)}'), 'group_size:1')
         shard_lengths.append(0)
@@ -115,7 +115,7 @@ def _write_split(images, features, directory, split):
   finally:
     if writer is not None:
       writer.close()
-  for index, _ in enumerate(shard_lengths):  # Only now is the number of shards known.
+  for index in range(len(shard_lengths)):  # the number of shards, now known, is in the name
     os.rename(os.path.join(directory, f'{split}-{index}'), os.path.join(
         directory, f'{DATA_SET}-{split}.array_record-{index:05d}-of-{len(shard_lengths):05d}'))
   return shard_lengths, num_bytes
@@ -125,14 +125,13 @@ def _images(path, size):
   """Yields the RGB PNG files of size x size in a tar archive, as bytes, in its order.
 
   Raises:
-    UserError: a damaged archive, one without its end or without PNG files, or an image of the wrong
-      kind.
+    UserError: the archive is damaged, cut or without PNG files, or an image is of another kind.
   """
   count = 0
   try:
     with tarfile.open(path, 'r|*', tarinfo=_Member) as archive:
       while (member := archive.next()) is not None:
-        archive.members = []  # tarfile would remember all of them, which is gigabytes.
+        archive.members = []  # tarfile would keep all of them, which takes gigabytes
         name = os.path.basename(member.name)
         if member.isfile() and name.lower().endswith('.png') and not name.startswith('.'):
           yield _checked(archive.extractfile(member).read(), size, f'{path}: {member.name}')
@@ -146,48 +145,48 @@ def _images(path, size):
 
 
 class _Member(tarfile.TarInfo):
-  """A member's header, which is only missing where the archive says that it ends.
+  """A member's header, which must be readable or a block of zeros.
 
-  tarfile itself takes any header that it cannot read, behind the first, for the end.
+  tarfile takes any unreadable header after the first for the end of the archive.
   """
 
   @classmethod
   def frombuf(cls, buf, encoding, errors):
     try:
       return super().frombuf(buf, encoding, errors)
-    except tarfile.EOFHeaderError:  # A block of zeros.
+    except tarfile.EOFHeaderError:  # a block of zeros
       raise
     except tarfile.HeaderError as error:
       raise tarfile.ReadError(f'it is cut or damaged between two files: {error}') from error
 
 
 def _check_end(stream):
-  """Raises `tarfile.ReadError` unless, behind a block of zeros, another and nothing else follows.
+  """Raises `tarfile.ReadError` unless the second block of zeros, the end of an archive, follows.
 
   Args:
-    stream: what a `TarFile` reads from, of which it has taken the first of those blocks.
+    stream: the file that a `TarFile` reads, after the first block of zeros.
   """
   rest = stream.read(tarfile.BLOCKSIZE)
   if len(rest) < tarfile.BLOCKSIZE:
     raise tarfile.ReadError('it is cut at its end')
   while rest:
     if rest.strip(b'\0'):
-      raise tarfile.ReadError('more follows behind its end')
+      raise tarfile.ReadError('data follow its end')
     rest = stream.read(tarfile.RECORDSIZE)
 
 
 def _checked(png, size, name):
-  """The bytes of a PNG file: as they are if it is 8-bit RGB, converted if grey or with a palette.
+  """The bytes of a PNG file, which is converted to RGB if it is grey or has a palette.
 
   Raises:
-    UserError: damaged, of another size, transparent or 16-bit.
+    UserError: it is damaged, of another size, transparent or 16-bit.
   """
   from PIL import Image
   try:
     with Image.open(io.BytesIO(png), formats=['PNG']) as image:
       deep = any(';16' in str(tile[3]) for tile in image.tile)
       image.load()
-      decoding.check_whole(image, io.BytesIO(png))
+      decoding.check_complete(image, io.BytesIO(png))
       kind = (image.size, image.mode, deep or image.has_transparency_data)
       if kind == ((size, size), 'RGB', False):
         return png

@@ -1,7 +1,7 @@
-"""Images: every data set as one random-access table of uint8 images.
+"""Every data set as a random-access table of uint8 images.
 
-An image is an index, and a training batch is a pure function of (seed, step), so resuming a run
-needs nothing but its step. tfds, scikit-learn and PIL are imported only when a data set needs them.
+A training batch is a pure function of (seed, step): a resumed run needs only its step. tfds,
+scikit-learn and Pillow are imported only when a data set needs them.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ from conv_draw.errors import UserError
 
 NAMES = ('digits', 'photos', 'cifar10', 'omniglot', 'imagenet32', 'imagenet64', 'folder')
 
-DIGITS_TEST = 300  # the last 300 of 1,797: largely other writers than those trained on
-CROP = 32  # pixels, height and width of a crop of the photographs
+DIGITS_TEST = 300  # the last 300 of 1,797, mostly by other writers than the training images
+CROP = 32  # pixels, side of a crop of the photographs
 CROP_STRIDE = 4  # pixels between the offsets of neighbouring training crops
 TEST_LEFT = 448  # pixels: training crops end left of this column, test crops start at it
 
@@ -28,17 +28,17 @@ class Images:
   """One split of one data set, by index.
 
   Attributes:
-    name: what to print beside every number measured on it.
+    name: to print beside every number measured on it.
     shape: (H, W, C) of every image.
     grey_levels: number of grey levels; pixel values are 0..grey_levels-1.
-    fetch: int array [N] of indices below `size` -> uint8 [N, H, W, C]; of `crops`, also their
-      places [N, 2] in [0, 1), where they are not to be in the middle.
+    fetch: int array [N] of indices below `size` -> uint8 [N, H, W, C]. With `crops`, it also takes
+      positions [N, 2] in [0, 1); by default the crops are central.
     size: number of images.
-    on_disk: whether fetch reads and decodes files. If so, it can be sent to another process.
+    on_disk: whether fetch reads and decodes files. Such `Images` can be sent to another process.
     crops: whether fetch cuts squares out of larger images.
-    digests: list of names' digests -> {name's digest: file's digest} of those that are there; by
-      default of a few files. Of sets that are no folders, none.
-    left_out: what was left out of them, in one line; '' if nothing was.
+    digests: list of digests of file names -> {name's digest: file's digest} of those that exist;
+      by default of a few files. Empty unless the set is a folder.
+    left_out: message about files that were left out; '' if none were.
   """
   name: str
   shape: tuple[int, int, int]
@@ -58,17 +58,13 @@ def load(data_config, split):
   """Opens one split of the data set that `data_config` names, as `Images`.
 
   Args:
-    data_config: has the keys name (one of NAMES), data_dir ('' for TFDS's default), image_size
-      (pixels, 'folder' only), split_by ('drawer' or 'alphabet', 'omniglot' only),
-      binarisation_seed ('omniglot' only), hold_out (fraction of files, 'folder' only) and
-      crop (pixels, 'folder' only).
+    data_config: `config.data`, with values that `workdir.settings` allows.
     split: 'train' or 'test'.
 
   Raises:
-    UserError: unknown name or option, or data that is missing, unprepared or damaged.
+    UserError: unknown name, an option of another data set, or data that are missing, unprepared or
+      damaged.
   """
-  if split not in ('train', 'test'):
-    raise ValueError(f"split must be 'train' or 'test', not {split!r}")
   name, data_dir = data_config.name, os.path.expanduser(data_config.data_dir)
   if name == 'digits':
     images = _digits(split)
@@ -101,7 +97,7 @@ def load(data_config, split):
   return images
 
 
-# Which image when ------------------------------------------------------------------------------
+# The order of the images ------------------------------------------------------------------------
 
 
 def batch_indices(size, batch_size, seed, step):
@@ -113,36 +109,30 @@ def batch_indices(size, batch_size, seed, step):
   Args:
     size: number of images.
     batch_size: number of indices wanted; may exceed size.
-    seed: a non-negative integer or a tuple of several.
+    seed: tuple of non-negative integers.
     step: counts from 0.
 
   Returns:
     int64 [batch_size].
-
-  Raises:
-    UserError: a negative seed.
   """
-  key = tuple(int(s) for s in seed) if isinstance(seed, (tuple, list)) else (int(seed),)
-  if min(key) < 0:
-    raise UserError(f'a seed must not be negative, but is {min(key)}: set --config.train.seed')
   position = step * batch_size
   parts, wanted = [], batch_size
   while wanted:
     epoch, offset = divmod(position, size)
-    part = _permutation(size, key, epoch)[offset:offset + wanted]
+    part = _permutation(size, seed, epoch)[offset:offset + wanted]
     parts.append(part)
     position += len(part)
     wanted -= len(part)
   return np.concatenate(parts).astype(np.int64)
 
 
-# One epoch of ImageNet is 5 MB and 30 ms; two are live while a batch straddles them.
+# An epoch of ImageNet takes 5 MB and 30 ms; a batch that straddles epochs needs two.
 @functools.lru_cache(maxsize=2)
-def _permutation(size, key, epoch):
-  """The order of one epoch, int [size], in 4 bytes an image: every worker process holds one."""
-  # SeedSequence pads with zeros, so the length keeps (1,) and (1, 0) apart; the epoch goes in
-  # as a spawn key, which is mixed apart from the seed.
-  sequence = np.random.SeedSequence((len(key), *key), spawn_key=(epoch,))
+def _permutation(size, seed, epoch):
+  """The order of one epoch, int [size], of 4 bytes an image: every worker process holds it."""
+  # SeedSequence pads with zeros: the length distinguishes (1,) and (1, 0). The epoch is a spawn
+  # key, which is mixed separately from the seed.
+  sequence = np.random.SeedSequence((len(seed), *seed), spawn_key=(epoch,))
   order = np.arange(size, dtype=np.int32 if size < 2**31 else np.int64)
   np.random.Generator(np.random.PCG64(sequence)).shuffle(order)
   order.flags.writeable = False
@@ -153,9 +143,9 @@ def eval_batches(images, batch_size, max_images=0):
   """One exact pass in order: every image once, the last batch padded.
 
   Args:
-    images: the `Images` to go through.
+    images: `Images`.
     batch_size: images in every batch, padding included.
-    max_images: stop after this many; 0 for all.
+    max_images: number of images; 0 for all.
 
   Yields:
     uint8 [batch_size, H, W, C] (padding repeats the batch's first image), float32 [batch_size]
@@ -182,7 +172,7 @@ def _in_memory(name, pixels, grey_levels):
 
 def _digits(split):
   """Handwritten digits, 8x8x1, values 0..16: 1,497 train, 300 test."""
-  from sklearn import datasets  # Slow to import, and most data sets do without it.
+  from sklearn import datasets  # slow to import
   pixels = datasets.load_digits().images.astype(np.uint8)[..., None]
   rows = slice(-DIGITS_TEST, None) if split == 'test' else slice(None, -DIGITS_TEST)
   return _in_memory(f'digits (scikit-learn), {split}', pixels[rows], grey_levels=17)
@@ -191,8 +181,8 @@ def _digits(split):
 def _photos(split):
   """32x32 RGB crops of two 427x640 photographs: 20,790 train (overlapping), 156 test (not).
 
-  Training crops lie wholly left of column 448 and test crops wholly right of it, so no pixel is
-  in both. Index i is a crop of photograph i % 2, so that the first few show both.
+  Training crops lie left of column 448 and test crops right of it, so that no pixel is in both.
+  Index i is a crop of photograph i % 2, so that the first few show both.
   """
   from sklearn import datasets
   photos = np.stack(datasets.load_sample_images().images)  # [2, 427, 640, 3]

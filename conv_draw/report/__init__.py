@@ -1,1 +1,1 @@
-"""What people look at: figures, tables, pictures."""
+"""Figures, tables, pictures and the web page about runs."""

@@ -1,4 +1,4 @@
-"""Pictures of canvases: their mean; or where pixels see their neighbours, pixels that are drawn."""
+"""Images from canvases: the mean of the pixels, or samples of the local autoregressive model."""
 
 import functools
 
@@ -10,17 +10,18 @@ from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.machine import hosts
 from conv_draw.workdir.metrics import Progress
 
-# Diagonals that are drawn in one call, between which progress is reported.
-AT_ONCE = 16
+# Wavefronts that are sampled in one call; progress is reported after each call.
+WAVEFRONTS = 16
 
 
 def pictures(run, canvas, keys):
-  """What a run's model shows where it has come to some canvases.
+  """Images that the model of a run makes of canvases.
 
   Args:
-    run: a `trained.Run`; its `local.figures` says which, if there is a choice.
+    run: a `trained.Run`. With a local autoregressive model, `local.figures` chooses between mean
+      and samples.
     canvas: [B, H, W, R].
-    keys: [B], one per image, for pixels that are drawn.
+    keys: [B], one for each image, to sample pixels with.
   Returns:
     [B, H, W, C] in [0, 1].
   """
@@ -33,8 +34,8 @@ def pictures(run, canvas, keys):
   images = jnp.zeros((*canvas.shape[:3], model.channels))
   numbers = uniforms(run.params, keys, canvas)
   progress = Progress(total, 0, 'wavefront', hosts.primary())
-  for first in range(0, total, AT_ONCE):
-    last = min(first + AT_ONCE, total)
+  for first in range(0, total, WAVEFRONTS):
+    last = min(first + WAVEFRONTS, total)
     images = draw(run.params, numbers, canvas, images, first, last)
     images.block_until_ready()
     progress.at(last)
@@ -49,6 +50,6 @@ def _mean(model):
 
 @functools.cache
 def _draw(model):
-  """The two methods that draw pixels, compiled once for each size."""
+  """The methods `uniforms` and `draw_pixels` of the model, compiled once for each size."""
   apply = lambda method: jax.jit(functools.partial(model.apply, method=method))
   return apply('uniforms'), apply('draw_pixels')

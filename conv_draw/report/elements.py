@@ -1,12 +1,11 @@
-"""What a page consists of, as HTML that needs nothing else: no network, no server, no other file.
+"""Elements of a self-contained HTML page, which needs no network, server or other file.
 
-Curves are drawn by uPlot (assets/LICENSE.uplot), 51 kB that lie beside and go into each page.
+uPlot (assets/LICENSE.uplot), 51 kB that are included in each page, draws curves.
 """
 
 import base64
 import hashlib
 import html
-import itertools
 import json
 import math
 import os
@@ -15,7 +14,7 @@ ASSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'assets')
 
 
 def document(title, body):
-  """A whole page."""
+  """The whole page, a string."""
   style, script = (''.join(map(_asset, names)) for names in (
       ('uplot.css', 'page.css'), ('uplot.js', 'page.js')))
   return (
@@ -40,11 +39,11 @@ def paragraph(text):
 
 
 def picture(png, alt, caption):
-  """A picture that stays.
+  """A still picture.
 
   Args:
     png: the bytes of its file.
-    alt: what it shows, for those who do not see it.
+    alt: its description for readers who cannot see it.
   """
   return (
       f'<figure><img src="{_uri(png)}" alt="{html.escape(alt)}">'
@@ -52,43 +51,43 @@ def picture(png, alt, caption):
 
 
 def slider(label, ways, width=None, smooth=False):
-  """A picture that a slider chooses, of several; the last one at first.
+  """A sequence of pictures with a slider, which is initially at the last.
 
   Args:
-    label: of the slider: what it moves along.
-    ways: {name: frames}, among which one chooses, if there are several; all of one length. A frame
-      is (a PNG file's bytes, alt, caption).
-    width: in pixels of the screen, at most; None: its own.
-    smooth: enlarged smoothly; else every pixel is a square.
+    label: of the slider: the quantity along which it moves.
+    ways: {name: frames}: sequences of one length, among which radio buttons choose. A frame is (a
+      PNG file's bytes, alt, caption).
+    width: maximum in pixels of the screen; None: the picture's own.
+    smooth: whether to interpolate enlarged pixels.
   """
-  numbers = itertools.count()
   choice, (first, *_) = '', ways.values()
-  # A name of its own for the choice on this page, whatever else is on it.
+  # The name of the radio buttons must be unique on the page.
   group = f'way-{_short_hash(label, first[-1][2])}'
   if len(ways) > 1:
     choice = '<fieldset>' + ''.join(
         f'<label><input type="radio" name="{group}" value="{number}"'
         f'{"" if number else " checked"}> {html.escape(name)}</label>'
-        for name, number in zip(ways, numbers, strict=False)) + '</fieldset>'
+        for number, name in enumerate(ways)) + '</fieldset>'
   frames = [[{'src': _uri(png), 'alt': alt, 'caption': caption} for png, alt, caption in way]
             for way in ways.values()]
   png, alt, caption = first[-1]
   last = len(first) - 1
+  size, style = f' width="{width}"' if width else '', ' class="smooth"' if smooth else ''
   return (
-      f'<figure class="slider"><img src="{_uri(png)}" alt="{html.escape(alt)}"{_wide(width)}'
-      f'{_smooth(smooth)}>{choice}<label>{html.escape(label)} '
+      f'<figure class="slider"><img src="{_uri(png)}" alt="{html.escape(alt)}"{size}{style}>'
+      f'{choice}<label>{html.escape(label)} '
       f'<input type="range" min="0" max="{last}" value="{last}" step="1"></label>'
       f'<output aria-live="polite">{html.escape(caption)}</output>{_data(frames)}</figure>\n')
 
 
 def curves(x, y, series, marks=(), span=None):
-  """Curves over one axis, as those of a training.
+  """A chart of curves over one axis.
 
   Args:
     x, y: labels of the axes.
-    series: [(name, xs, ys, whether as points)].
-    marks: [(x, text)], vertical lines.
-    span: (least, most) of y that is shown; None: all.
+    series: [(name, xs, ys, whether to draw points instead of lines)].
+    marks: [(x, text)] of vertical lines.
+    span: (lower, upper) limit of y; None: all values.
   """
   drawn = {
       'x': x, 'y': y, 'range': span, 'marks': [{'x': at, 'text': text} for at, text in marks],
@@ -101,7 +100,7 @@ def curves(x, y, series, marks=(), span=None):
 
 
 def table(header, rows):
-  """Rows of texts."""
+  """A table of texts; an empty header is left out."""
   row = lambda tag, cells: '<tr>' + ''.join(
       f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells) + '</tr>\n'
   head = f'<thead>{row("th", header)}</thead>' if header else ''
@@ -110,21 +109,13 @@ def table(header, rows):
 
 
 def _data(value):
-  """JSON that no text in it can end."""
+  """A script element of JSON; '<' is escaped, as a text could otherwise end the element."""
   text = json.dumps(value, allow_nan=False, separators=(',', ':')).replace('<', '\\u003c')
   return f'<script type="application/json">{text}</script>'
 
 
 def _uri(png):
   return 'data:image/png;base64,' + base64.b64encode(png).decode()
-
-
-def _wide(width):
-  return f' width="{width}"' if width else ''
-
-
-def _smooth(smooth):
-  return ' class="smooth"' if smooth else ''
 
 
 def _short_hash(*texts):

@@ -1,8 +1,7 @@
-"""The paper's figures from trained models: PNG at print quality, and the numbers as CSV beside it.
+"""The paper's figures from trained models: PNG at print quality, and the numbers as CSV.
 
-Each figure's function returns the paths it wrote; `run` is a `trained.Run`, of which `samples` and
-`figure_4` need no data. Drawing is matplotlib's; what is drawn comes from the same model functions
-as everything else.
+The function of a figure returns the paths of the files that it writes. `run` is a `trained.Run`;
+`samples` and `figure_4` do not need its data.
 """
 
 import csv
@@ -29,16 +28,16 @@ from matplotlib import pyplot as plt
 from matplotlib import ticker
 
 LEVELS = 9  # rows of figure 1: values of t
-SAMPLES = 4  # columns for each image of figure 1, left
+SAMPLES = 4  # columns for each image of figure 1, with samples
 
 
 def stored_groups(iterations):
-  """The values of t that figure 1 shows: 0 (nothing stored) to T."""
+  """Values of t in figure 1: from 0, no stored latent groups, to T."""
   return np.unique(np.round(np.linspace(0, iterations, LEVELS)).astype(int))
 
 
 def samples(run):
-  """Generated images (figure 4): `figures.samples` of them, [N, H, W, C] uint8."""
+  """Samples of the model, [N, H, W, C] uint8, where N is `figures.samples`."""
   model, count, size = run.model, run.config.figures.samples, run.images.shape[:2]
   draw = jax.jit(lambda params, key: model.apply(params, key, count, size, method='sample'))
   canvas = draw(run.params, _key(run, 0))
@@ -51,7 +50,7 @@ def _key(run, number):
 
 @functools.cache
 def _compiled(model):
-  """(infer, decode to a canvas), compiled once for all figures."""
+  """The functions infer and reconstruct of a model, compiled once for all figures."""
   return jax.jit(model.apply), jax.jit(
       lambda params, keys, images, groups, temperature, generation_keys: model.apply(
           params, keys, images, groups, temperature, generation_key=generation_keys,
@@ -59,45 +58,55 @@ def _compiled(model):
 
 
 class Reconstructions:
-  """Some test images, and what the model makes of their first t groups of latents."""
+  """Test images and their reconstructions from the first t latent groups.
+
+  Attributes:
+    originals: uint8 [N, H, W, C].
+    kl_nats: [T, L], averaged over the images.
+  """
 
   def __init__(self, run, count):
-    """Chooses `count` of the run's images, spread over the split."""
+    """Chooses `count` of the run's images at equal distances."""
     images, self._run = run.images, run
     chosen = np.linspace(0, len(images) - 1, min(count, len(images))).astype(int)
     self._images = images.fetch(chosen)
-    self.originals = to_bytes(self._images / (images.grey_levels - 1))  # [N, H, W, C]
+    self.originals = to_bytes(self._images / (images.grey_levels - 1))
     self._keys = lambda number: jax.vmap(
         lambda i: jax.random.fold_in(_key(run, number), i))(jnp.arange(len(chosen)))
     infer, self._decode = _compiled(run.model)
     inference = infer(run.params, self._keys(1), self._images)
     kl_nats = np.asarray(inference.kl_nats, np.float64)  # [T, L, N]
-    self.kl_nats = kl_nats.mean(-1)  # [T, L]
+    self.kl_nats = kl_nats.mean(-1)
     stored = kl_nats.sum(1).cumsum(0)  # [T, N]
     self._stored_nats = np.concatenate([np.zeros((1, len(chosen))), stored])
 
   def at(self, groups, temperature, sample=0):
-    """[N, H, W, C] uint8: `groups` stored, the rest generated; another `sample`, another rest."""
+    """Reconstructions from `groups` latent groups, [N, H, W, C] uint8; the others are generated.
+
+    Args:
+      groups: t.
+      temperature: of the generated latents.
+      sample: index of the random numbers of the generated latents.
+    """
     others = self._keys(2 + sample)
     canvas = self._decode(
         self._run.params, self._keys(1), self._images, groups, temperature, others)
     return to_bytes(drawing.pictures(self._run, canvas, others))
 
   def stored_bits_per_dim(self, groups):
-    """What the first `groups` groups cost, averaged over the images."""
+    """Bits/dim of the first `groups` latent groups, averaged over the images."""
     return objective.bits_per_dim(
         self._stored_nats[groups].mean(), self._images.shape[1:])
 
   def psnr(self, decoded):
-    """Decibels, of the mean squared error over all the images."""
+    """PSNR in dB, of the mean squared error over all images."""
     return quality.psnr_db(self.originals, decoded)
 
 
 def reconstructions(run):
-  """The originals, then t = 0..T groups stored, the rest at `figures.temperature`.
+  """Originals and reconstructions for `stored_groups`, uint8 [1 + values of t, N, H, W, C].
 
-  Returns:
-    uint8 [1 + rows of t, columns, H, W, C].
+  Generated latents have the temperature `figures.temperature`.
   """
   settings = run.config.figures
   some = Reconstructions(run, settings.reconstructions)
@@ -106,7 +115,7 @@ def reconstructions(run):
 
 
 def figure_1(run, directory):
-  """Progressive reconstructions: several samples of each image, and with the prior's means."""
+  """Progressive reconstructions: several samples of each image, and the prior's means."""
   paths = []
   for name, temperature, each in (('samples', 1.0, SAMPLES), ('means', 0.0, 1)):
     some = Reconstructions(run, max(1, run.config.figures.reconstructions // each))
@@ -119,47 +128,43 @@ def figure_1(run, directory):
       labels.append(f't = {t}\n{bits:.2f} bits/dim')
       numbers.append((t, bits, np.mean([some.psnr(drawn[:, j]) for j in range(each)]),
                       drawn.std(1).mean() / 255))
-    path = os.path.join(directory, f'figure_1_{name}')
-    paths += [_labelled_rows(path, np.stack(rows), labels), _write_csv(path, (
-        'groups', 'stored_bits_per_dim', 'psnr_db', 'standard_deviation_over_samples'), numbers)]
+    paths += _write(
+        directory, f'figure_1_{name}', labelled.rows(np.stack(rows), labels),
+        ('groups', 'stored_bits_per_dim', 'psnr_db', 'standard_deviation_over_samples'), numbers)
   return paths
 
 
 def _original(run):
-  """The label of originals; if there is a choice, it says what is below them too."""
+  """Label of the originals; with a local autoregressive model, also of the rows below."""
   if not isinstance(run.model, LocalDraw):
     return 'original'
   return 'original; below,\n' + (
-      'drawn pixels' if run.config.local.figures == 'sampled' else "the canvas's mean")
+      'sampled pixels' if run.config.local.figures == 'sampled' else "the canvas's mean")
 
 
 def figure_2(run, directory):
-  """The information in bits by layer and iteration, over the test split."""
+  """KL in bits by layer and iteration, over the test split."""
   kl_nats = evaluate.evaluate(run).kl_nats  # [T, L]
-  bits = kl_nats / np.log(2)
   figure, axes = plt.subplots(figsize=(WIDTH / 2, WIDTH / 3))
-  iterations = np.arange(1, len(bits) + 1)
-  for i in range(bits.shape[1]):
-    axes.plot(iterations, bits[:, i], marker='.', label=f'layer {i + 1}')
+  for i, layer in enumerate(kl_nats.T):
+    axes.plot(range(1, len(layer) + 1), layer / np.log(2), marker='.', label=f'layer {i + 1}')
   axes.set_xlabel('iteration')
   axes.set_ylabel('KL (bits per image)')
   axes.set_ylim(bottom=0)
   axes.xaxis.get_major_locator().set_params(integer=True)
   axes.legend(frameon=False)
-  path = os.path.join(directory, 'figure_2')
-  shape = run.images.shape
   rows = [
-      (t + 1, i + 1, kl_nats[t, i], bits[t, i], objective.bits_per_dim(kl_nats[t, i], shape))
-      for i in range(bits.shape[1]) for t in range(len(bits))]
-  return [_save(figure, path), _write_csv(
-      path, ('iteration', 'layer', 'kl_nats', 'kl_bits', 'kl_bits_per_dim'), rows)]
+      (t + 1, i + 1, nats, nats / np.log(2), objective.bits_per_dim(nats, run.images.shape))
+      for i, layer in enumerate(kl_nats.T) for t, nats in enumerate(layer)]
+  return _write(directory, 'figure_2', labelled.png(figure),
+                ('iteration', 'layer', 'kl_nats', 'kl_bits', 'kl_bits_per_dim'), rows)
 
 
 def figure_3(run, directory):
   """Lossy compression at the paper's rates: originals, full and zero variance of the prior.
 
-  At each rate, t is the number of groups whose mean KL over the shown images is nearest to it. What
-  several rates have in common, as those above all that the model has, is drawn once.
+  At each rate, t is the number of latent groups whose mean KL over the images is nearest to it.
+  Rates with the same t, such as those above the whole KL, share their rows.
   """
   some = Reconstructions(run, run.config.figures.reconstructions)
   spent = np.array([some.stored_bits_per_dim(t) for t in range(run.model.iterations + 1)])
@@ -172,22 +177,20 @@ def figure_3(run, directory):
       labels += [f'{rate} bits/dim:\noriginal', f't = {t} ({spent[t]:.3f})\nfull variance',
                  'zero variance']
     numbers.append((rate, t, spent[t], some.psnr(full), some.psnr(zero)))
-  path = os.path.join(directory, 'figure_3')
-  return [_labelled_rows(path, np.stack(rows), labels), _write_csv(path, (
-      'rate_bits_per_dim', 'groups', 'stored_bits_per_dim', 'psnr_db_full_variance',
-      'psnr_db_zero_variance'), numbers)]
+  return _write(
+      directory, 'figure_3', labelled.rows(np.stack(rows), labels),
+      ('rate_bits_per_dim', 'groups', 'stored_bits_per_dim', 'psnr_db_full_variance',
+       'psnr_db_zero_variance'), numbers)
 
 
 def figure_4(run, directory):
   """Samples."""
   drawn = samples(run)
   columns = int(np.ceil(np.sqrt(len(drawn))))
-  path = os.path.join(directory, 'figure_4')
   grid = pictures.grid_of(drawn, columns)
-  rows = [
-      (i // columns, i % columns, x.mean() / 255, x.std() / 255) for i, x in enumerate(drawn)]
-  return [_labelled_rows(path, grid, [''] * len(grid)), _write_csv(
-      path, ('row', 'column', 'mean', 'standard_deviation'), rows)]
+  rows = [(*divmod(i, columns), x.mean() / 255, x.std() / 255) for i, x in enumerate(drawn)]
+  return _write(directory, 'figure_4', labelled.rows(grid, [''] * len(grid)),
+                ('row', 'column', 'mean', 'standard_deviation'), rows)
 
 
 def figure_5(runs, directory):
@@ -200,19 +203,19 @@ def figure_5(runs, directory):
   rows, labels, numbers = [], [], []
   for config, drawn, test in runs:
     half = max(1, len(drawn) // 2)
-    rows.append(drawn[: half * 2 or 1].reshape(-1, half, *drawn.shape[1:]))
+    rows.append(drawn[: 2 * half].reshape(-1, half, *drawn.shape[1:]))
     labels += [f'beta = {config.objective.beta:g}'] + [''] * (len(rows[-1]) - 1)
     test = test or {}
     numbers.append((config.objective.beta, *(test.get(name, '') for name in (
         'bits_per_dim', 'nats', 'reconstruction_nats', 'kl_nats', 'images'))))
-  path = os.path.join(directory, 'figure_5')
-  return [_labelled_rows(path, np.concatenate(rows), labels), _write_csv(path, (
-      'beta', 'test_bits_per_dim', 'test_nats', 'test_reconstruction_nats', 'test_kl_nats',
-      'test_images'), numbers)]
+  return _write(
+      directory, 'figure_5', labelled.rows(np.concatenate(rows), labels),
+      ('beta', 'test_bits_per_dim', 'test_nats', 'test_reconstruction_nats', 'test_kl_nats',
+       'test_images'), numbers)
 
 
 def latents(runs, unit, directory):
-  """What latents cost and what they save: the bound of several runs against the nats they hold.
+  """The bound of several runs against the KL of their latents.
 
   Args:
     runs: (name of the model, config, last test line of metrics.jsonl) of each.
@@ -226,35 +229,35 @@ def latents(runs, unit, directory):
     auxiliary = config.local.auxiliary if config.model.kind == 'local' else 0.0
     rows.append((name, config.objective.beta, auxiliary, scale * test['kl_nats'],
                  scale * test['nats'], scale * test['reconstruction_nats'],
-                 np.nan if error in (None, np.inf) else scale * error,  # of one image there is none
+                 np.nan if error in (None, np.inf) else scale * error,  # of one image
                  test['images']))
   rows.sort(key=lambda row: (row[0], row[3]))
   for name in sorted({row[0] for row in rows}):
     points = np.array([row[3:7] for row in rows if row[0] == name])
     axes.errorbar(
         points[:, 0], points[:, 1], points[:, 3], marker='.', linewidth=0.7, label=name)
-  axes.set_xlabel(f'of which latents ({unit.replace("_per_", "/")})')
+  axes.set_xlabel(f'KL of the latents ({unit.replace("_per_", "/")})')
   axes.set_ylabel(f'bound ({unit.replace("_per_", "/")})')
   axes.legend(frameon=False, fontsize=7)
-  path = os.path.join(directory, 'latents')
-  return [_save(figure, path), _write_csv(path, (
-      'model', 'beta', 'auxiliary', f'latents_{unit}', f'bound_{unit}', f'pixels_{unit}',
-      f'standard_error_{unit}', 'images'), rows)]
+  return _write(
+      directory, 'latents', labelled.png(figure),
+      ('model', 'beta', 'auxiliary', f'latents_{unit}', f'bound_{unit}', f'pixels_{unit}',
+       f'standard_error_{unit}', 'images'), rows)
 
 
 def curves(logs, unit):
-  """Training loss and test bound by step, over the runs that a run started from and itself.
+  """Training loss and test bound by step, of a run and of the runs it started from.
 
   Args:
-    logs: of each, the lines of its metrics.jsonl; the run itself last.
+    logs: the lines of each run's metrics.jsonl, in the order of the runs.
     unit: 'nats' or 'bits_per_dim'.
   Returns:
-    [(the step at which a run began, {'train': {step: value}, 'test': likewise})] of each.
+    [(first step of a run, {'train': {step: value}, 'test': {step: value}})].
   """
   begin, runs = 0, []
   for lines in logs:
     found = {'train': {}, 'test': {}}
-    for line in lines:  # what a spike undid has been measured again
+    for line in lines:  # steps after a reverted spike replace those before
       if line.get('split') in found and line.get('importance_samples', 1) == 1 and (
           np.isfinite(line[unit])):
         found[line['split']][begin + line['step']] = line[unit]
@@ -264,9 +267,10 @@ def curves(logs, unit):
 
 
 def span(runs):
-  """(least, most) of the values of `curves` that are to be seen.
+  """(lower, upper) limit of the values of `curves` to show.
 
-  From the end of the first tenth on: an untrained model would dwarf the rest.
+  The limits are of the values after the first tenth of the steps: those of the untrained model are
+  much larger.
   """
   points = [point for _, found in runs for some in found.values() for point in some.items()]
   last = max(step for step, _ in points)
@@ -276,14 +280,9 @@ def span(runs):
 
 
 def training(logs, unit, directory):
-  """Training loss and test bound by step, of a run and before it of those it started from.
-
-  Args:
-    logs: of each, the lines of its metrics.jsonl; the run itself last.
-    unit: 'nats' or 'bits_per_dim'.
-  """
+  """The figure of `curves`, whose arguments it takes."""
   runs = curves(logs, unit)
-  if not any(some for _, found in runs for some in found.values()):  # stopped before the first line
+  if not any(some for _, found in runs for some in found.values()):  # no line has been logged
     return []
   figure, axes = plt.subplots(figsize=(WIDTH / 2, WIDTH / 3))
   for begin, found in runs:
@@ -296,7 +295,7 @@ def training(logs, unit, directory):
   axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))  # 20k
   axes.set_ylabel(unit.replace('_per_', '/'))
   axes.legend(frameon=False)
-  return [_save(figure, os.path.join(directory, 'training'))]
+  return _write(directory, 'training', labelled.png(figure))
 
 
 def to_bytes(x):
@@ -304,28 +303,18 @@ def to_bytes(x):
   return np.asarray(jnp.round(255 * jnp.clip(x, 0, 1)), np.uint8)
 
 
-def _labelled_rows(path, grid, labels):
-  """Writes path.png: `labelled.rows`."""
-  return _write_png(path, labelled.rows(grid, labels))
-
-
-def _save(figure, path):
-  return _write_png(path, labelled.png(figure))
-
-
-def _write_png(path, data):
-  os.makedirs(os.path.dirname(path), exist_ok=True)
-  write_file(path + '.png', data)
-  return path + '.png'
-
-
-def _write_csv(path, header, rows):
-  os.makedirs(os.path.dirname(path), exist_ok=True)
+def _write(directory, name, png, header=(), rows=()):
+  """Paths of a PNG file and, with a header, a CSV file, which it writes."""
+  path = os.path.join(directory, name)
+  os.makedirs(directory, exist_ok=True)
+  write_file(f'{path}.png', png)
+  if not header:
+    return [f'{path}.png']
   text = io.StringIO(newline='')
   writer = csv.writer(text)
   writer.writerow(header)
   writer.writerows(
       ['n/a' if value != value else f'{value:.6g}' if isinstance(value, float) else value
        for value in row] for row in rows)
-  write_file(path + '.csv', text.getvalue())
-  return path + '.csv'
+  write_file(f'{path}.csv', text.getvalue())
+  return [f'{path}.png', f'{path}.csv']

@@ -1,4 +1,4 @@
-"""Rows of images with a label left of each, at print quality."""
+"""Rows of images with labels on the left, at print quality."""
 
 import io
 
@@ -11,13 +11,13 @@ from matplotlib import pyplot as plt
 
 DPI = 300
 WIDTH = 6.5  # inches, of a printed page
-MOST = 0.7  # inches, of an image
+IMAGE_WIDTH = 0.7  # inches, at most
 
 
 def rows(grid, labels):
-  """[rows, columns, H, W, C] uint8 and as many labels as rows -> a PNG file's bytes."""
+  """A PNG file's bytes of images [rows, columns, H, W, C] uint8 with a label for each row."""
   pixels = pictures.picture(grid)
-  inches = min(WIDTH * 0.85, grid.shape[1] * MOST)
+  inches = min(WIDTH * 0.85, grid.shape[1] * IMAGE_WIDTH)
   margin = WIDTH * 0.15 if any(labels) else 0
   height = inches * pixels.shape[0] / pixels.shape[1]
   figure = plt.figure(figsize=(inches + margin, height))
@@ -35,7 +35,7 @@ def rows(grid, labels):
 
 
 def png(figure):
-  """A PNG file's bytes of a matplotlib figure, which is closed."""
+  """A PNG file's bytes of a matplotlib figure, which it closes."""
   data = io.BytesIO()
   figure.savefig(data, format='png', dpi=DPI, bbox_inches='tight', pad_inches=0.03)
   plt.close(figure)

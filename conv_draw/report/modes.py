@@ -1,4 +1,4 @@
-"""What `launch.py --mode` can do with a run, or with several."""
+"""The modes of launch.py, for one run or several."""
 
 import functools
 import os
@@ -17,9 +17,9 @@ from conv_draw.workdir import published
 
 
 def run(mode, config, workdir):
-  """Runs one mode; what it finds goes to stdout, how it gets on to stderr.
+  """Runs one mode. Results go to stdout, progress to stderr.
 
-  Several processes train and evaluate together; the first one alone speaks and writes files.
+  Several processes train and evaluate together; only the primary prints and writes files.
   """
   load = functools.cache(functools.partial(sets.load, config.data))  # opens each split once
   if mode == 'report':
@@ -41,7 +41,7 @@ def run(mode, config, workdir):
 
 
 def _check_is_of(config, workdir):
-  """Raises `UserError` unless a configuration describes the model in a workdir."""
+  """Raises `UserError` unless a configuration describes the model of a workdir."""
   differing = [k for k in config_lib.differences(config_lib.load(workdir), config)
                if k.startswith(('model.', 'local.', 'progressive.', 'train.ema_decay'))
                and not config_lib.may_change(k)]
@@ -77,7 +77,7 @@ def _draw(mode, trained_run):
 
 
 def run_several(mode, workdirs):
-  """Runs a mode that looks at several runs: 'table', 'report', or 'figures' for figure 5."""
+  """Runs a mode for several runs: 'table', 'report', or 'figures' for figure 5."""
   if mode == 'table':
     print(table.markdown(workdirs))
     return
@@ -107,7 +107,7 @@ def run_several(mode, workdirs):
 
 
 def _with_data(config, workdir):
-  """(a run, None) with its test images; without them, (the run, why)."""
+  """(a run with its test images, None), or (without them, the reason why they are missing)."""
   try:
     return trained.load(config, workdir, sets.load(config.data, 'test')), None
   except UserError as e:
@@ -115,7 +115,7 @@ def _with_data(config, workdir):
 
 
 def _page(runs, directory):
-  """Writes the `page` about some runs; returns its path."""
+  """Path of the `page` about some runs, which it writes."""
   os.makedirs(directory, exist_ok=True)
   path = os.path.join(directory, 'report.html')
   write_file(path, page.of_runs(runs).encode())
@@ -123,10 +123,10 @@ def _page(runs, directory):
 
 
 def _evaluate(trained_run, load):
-  """Prints the test likelihood beside the baselines' and adds it to metrics.jsonl.
+  """Prints the test likelihood and the baselines', and adds them to metrics.jsonl.
 
   Args:
-    load: split -> `sets.Images`; the baselines are fitted to those of 'train'.
+    load: split -> `sets.Images`; the baselines are fitted to 'train'.
   """
   config, images = trained_run.config, trained_run.images
   total = min(len(images), config.evaluate.max_images or len(images))
@@ -158,12 +158,12 @@ def _evaluate(trained_run, load):
 
 
 def _metrics(workdir):
-  """`Metrics` to add to, or of a run that is only to be read, one that drops what it is told."""
+  """`Metrics` of a run; without effect if the run is published or cannot be written."""
   if not published.is_one(workdir):
     try:
       return metrics_lib.Metrics(workdir)
     except OSError as e:
-      print(f'{workdir} cannot be written ({reason(e)}): its metrics.jsonl will not have this '
+      print(f'{workdir} cannot be written ({reason(e)}): its metrics.jsonl will not hold this '
             'result', file=sys.stderr)
   return metrics_lib.Metrics(workdir, on=False)
 
@@ -174,7 +174,7 @@ def _row(name, nats, shape, sign, rest=''):
 
 
 def _baselines(config, train_images, images):
-  """(name, nats per image) of the models that need no training, on the whole test split."""
+  """Yields (name, nats per image) of the baselines on the whole test split."""
   if config_lib.is_binary(config):
     yield 'uniform', baselines.uniform_nats(images.shape, grey_levels=2)
     yield 'independent pixels', baselines.bernoulli_nats(train_images, images)

@@ -1,6 +1,7 @@
-"""A page about one run or several: what came out, how it was trained, and what it has learnt.
+"""A web page about runs: results, training curves, reconstructions and samples.
 
-One file that opens anywhere (`elements`). A slider over t shows a picture appear, group by group.
+The page is one self-contained file (`elements`). A slider over t shows reconstructions from the
+first t latent groups.
 """
 
 import os
@@ -15,46 +16,46 @@ from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics
 
 FRAMES = 17  # values of t on the slider, at most
-IMAGES = 8  # test images that are shown
-# Events that the training curve shows, by a letter.
+IMAGES = 8  # test images
+# Letters that mark events on the training curve.
 MARKED = {'revert': 'R', 'resume': 'C', 'preempted': 'P'}
 NEXT_RUN = 'N'
 
 
 def of_runs(runs):
-  """The page, a string.
+  """The page about some runs, a string.
 
   Args:
-    runs: [(`trained.Run`, None, or why its data are not at hand)]; the test images of its `images`
-      are shown if they are.
+    runs: [(`trained.Run`, None or the reason why its data are missing)]. Reconstructions of its
+      test images are shown unless these are missing.
   """
-  title = ' and '.join(name_of(run) for run, _ in runs)
+  title = ' and '.join(_name(run) for run, _ in runs)
   body = [elements.heading(title, 1)]
   if len(runs) > 1:
-    body.append(_beside_each_other([run for run, _ in runs]))
+    body.append(_comparison([run for run, _ in runs]))
   for run, missing in runs:
     body += _about(run, missing)
   return elements.document(title, ''.join(body))
 
 
-def name_of(run):
-  """What the run is called: the last part of its workdir's path."""
+def _name(run):
+  """Name of a run: the last part of its workdir's path."""
   return os.path.basename(os.path.abspath(run.workdir))
 
 
-def _beside_each_other(runs):
-  """Table 1 of those runs that have been evaluated."""
+def _comparison(runs):
+  """Table 1 of the runs that have been evaluated."""
   rows = dict.fromkeys(row for run in runs for row in _rows(run.workdir)[0])
   if not rows:
     return ''
   rows = sorted(rows, key=lambda row: (row.data, -row.bound))
-  return elements.heading('All of them') + elements.table(
+  return elements.heading('Comparison') + elements.table(
       ('data', 'model', 'test (train)', 'importance weighted', 'parameters', 'steps', 'time',
        'workdir'), [(row.data, row.model, *row[3:-1]) for row in rows])
 
 
 def _rows(workdir):
-  """(the different `table.rows` of a run, None), or while it has none (nothing, why)."""
+  """(the distinct `table.rows` of a run, None), or ([], the reason why there are none)."""
   try:
     return list(dict.fromkeys(table.rows(workdir))), None
   except UserError as e:
@@ -65,7 +66,7 @@ def _about(run, missing):
   """Yields the parts of the page about one run."""
   config = run.config
   unit = 'nats' if config_lib.is_binary(config) else 'bits_per_dim'
-  yield elements.heading(f'{name_of(run)}: {table.describe(config)}')
+  yield elements.heading(f'{_name(run)}: {table.describe(config)}')
   rows, missing_result = _rows(run.workdir)
   if rows:
     mine, *baselines = rows
@@ -87,8 +88,8 @@ def _about(run, missing):
   drawn = figures.samples(run)
   yield elements.heading('Samples', 3)
   yield elements.picture(
-      _grid(pictures.grid_of(drawn, 8)), f'{len(drawn)} images drawn from the model',
-      f'{len(drawn)} images drawn from the model, at random.')
+      _grid(pictures.grid_of(drawn, 8)), f'{len(drawn)} images sampled from the model',
+      f'{len(drawn)} images sampled from the model.')
 
 
 def _training(logs, unit):
@@ -104,33 +105,33 @@ def _training(logs, unit):
       series.append((split, list(found), list(found.values()), split == 'test'))
   if not series:
     return elements.paragraph('There is no log of its training yet.')
-  said = 'R: a loss spike was reverted; C: continued; P: told to end; N: the next run began.'
+  legend = 'R: reverted a loss spike; C: continued; P: preempted; N: start of the next run.'
   return elements.heading('Training', 3) + elements.curves(
       'step', unit.replace('_per_', '/'), series, sorted(marks), figures.span(runs)) + (
-          elements.paragraph(said) if marks else '')
+          elements.paragraph(legend) if marks else '')
 
 
 def _reconstructions(run):
-  """The slider over t, and where the information is."""
+  """Yields the slider over t, and the curves of the KL by layer and iteration."""
   some = figures.Reconstructions(run, IMAGES)
   iterations = run.model.iterations
   shown = np.unique(np.round(np.linspace(0, iterations, FRAMES)).astype(int))
   ways = {}
-  for way, temperature in (("the rest by the prior's means", 0.0), ('the rest drawn', 1.0)):
+  for way, temperature in (("the others at the prior's means", 0.0), ('the others sampled', 1.0)):
     ways[way] = []
     for t in map(int, shown):
       drawn = some.at(t, temperature)
       ways[way].append((
           _grid(np.stack([some.originals, drawn])),
-          f'Above, {len(drawn)} test images; below, what {t} groups of latents say of them, {way}',
+          f'Above, {len(drawn)} test images; below, reconstructions from {t} latent groups, {way}',
           f'{t} of {iterations} groups, {some.stored_bits_per_dim(t):.3f} bits/dim, '
           f'{some.psnr(drawn):.2f} dB'))
-  yield elements.heading('What the first groups of latents say', 3)
+  yield elements.heading('Reconstructions from the first latent groups', 3)
   yield elements.paragraph(
-      'Above are images of the test split; below is what is stored of them, and what the model '
-      'makes of the rest.')
-  yield elements.slider('Groups of latents', ways)
-  yield elements.heading('Where the information is', 3)
+      'Above are images of the test split; below are reconstructions from the stored groups of '
+      'latents, for which the model generates the others.')
+  yield elements.slider('Latent groups', ways)
+  yield elements.heading('KL by layer and iteration', 3)
   bits = some.kl_nats / np.log(2)
   steps = list(range(1, iterations + 1))
   yield elements.curves('iteration', 'KL, bits per image', [
@@ -139,5 +140,5 @@ def _reconstructions(run):
 
 
 def _grid(grid):
-  """A PNG file's bytes."""
+  """A PNG file's bytes of a grid of images."""
   return pictures.png(pictures.picture(grid))

@@ -1,4 +1,4 @@
-"""Table 1 of the paper for runs of one's own, as Markdown, from what their workdirs hold."""
+"""Table 1 of the paper for runs, as Markdown, from their workdirs."""
 
 import math
 from typing import NamedTuple
@@ -10,25 +10,25 @@ from conv_draw.workdir import metrics, settings
 
 
 class Row(NamedTuple):
-  """One line; what a baseline does not have is empty."""
+  """A row of the table; fields that a baseline does not have are empty."""
 
-  data: str  # data set, version, split and how many images of it were scored
-  bound: float  # on the test split, for sorting
+  data: str  # data set, version, split and number of evaluated images
+  bound: float  # on the test split, to sort by
   model: str
   test: str
   weighted: str  # importance-weighted bound
   parameters: str = ''
-  steps: str = ''  # with those of the runs it started from; likewise the time
+  steps: str = ''  # including those of the runs it started from, as the time
   time: str = ''
   workdir: str = ''
-  notes: tuple[str, ...] = ()  # below the table: what it was continued with
+  notes: tuple[str, ...] = ()  # below the table: settings that changed during training
 
 
 def markdown(workdirs):
-  """The table of those runs and of the baselines that were computed for the same data.
+  """The table of runs and of the baselines for the same data.
 
   Raises:
-    UserError: names the workdir that is not a run, or has not been evaluated.
+    UserError: names a workdir that holds no run, or a run that has not been evaluated.
   """
   found = {row for workdir in workdirs for row in rows(workdir)}
   lines = [
@@ -42,19 +42,21 @@ def markdown(workdirs):
 
 
 def kind(config):
-  """What the paper's table would call the model, but for its settings."""
+  """Name of the model in the paper's table, without its settings."""
   m, o = config.model, config.objective
+  if m.kind == 'progressive':
+    return "Transform codec with conv DRAW's decoder"
   if m.kind == 'vae':
     name = 'IWAE' if o.bound == 'iwae' else 'Deep VAE' if m.stride else 'VAE'
   else:
     name = 'Conv DRAW' if m.stride else 'DRAW'
   if m.kind == 'local':
-    return f'{name} + local pixels' if m.steps else 'Local pixels'
+    return f'{name} + local autoregressive' if m.steps else 'Local autoregressive'
   return name
 
 
 def describe(config):
-  """`kind`, with what is special about it."""
+  """`kind` and its settings that differ from the paper's."""
   m, o = config.model, config.objective
   count = 1 + (len(m.upper_features) if m.steps or m.kind == 'vae' else 0)
   extras = [f'{count} layers'] if count > 1 else []
@@ -70,7 +72,7 @@ def describe(config):
 
 
 def rows(workdir):
-  """Yields the `Row` of a run, and of the baselines for its data.
+  """Yields the `Row` of a run and those of the baselines for its data.
 
   Raises:
     UserError: as `markdown`.
@@ -117,12 +119,12 @@ def rows(workdir):
 
 
 def number(value, digits):
-  """A number in words: n/a if it is none, as the standard error of a single image."""
+  """A number as text: n/a if it is not finite, as the standard error of a single image."""
   return f'{value:.{digits}f}' if math.isfinite(value) else 'n/a'
 
 
 def _continued(log):
-  """What a run was continued with that it had not begun with, in words, one for each start."""
+  """Yields a text for each start at which settings or hardware changed."""
   shown = {s.key for s in settings.SETTINGS if s.may_change == settings.SHOWN}
   before = None
   for line in log:

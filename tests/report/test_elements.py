@@ -1,4 +1,4 @@
-"""Pages that need nothing else, in a real browser where there is one."""
+"""Self-contained pages, in a browser if there is one."""
 
 import io
 import json

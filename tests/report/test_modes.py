@@ -1,4 +1,4 @@
-"""Modes in this process; tests/test_launch.py has them as programs."""
+"""Modes in this process; tests/test_launch.py runs the program."""
 
 import os
 
@@ -10,14 +10,14 @@ from conv_draw.report import modes
 
 @pytest.fixture
 def opened(monkeypatch):
-  """The splits that have been opened, one after the other."""
+  """The splits that have been opened, in order."""
   splits, load = [], sets.load
   monkeypatch.setattr(
       sets, 'load', lambda data, split: splits.append(split) or load(data, split))
   return splits
 
 
-def test_no_split_is_opened_twice_and_none_without_need(config, tmp_path, opened):
+def test_each_split_is_opened_once_and_only_if_needed(config, tmp_path, opened):
   config.train.evaluate_every = 5
   workdir = str(tmp_path / 'run')
   modes.run('train', config, workdir)
@@ -33,7 +33,7 @@ def test_no_split_is_opened_twice_and_none_without_need(config, tmp_path, opened
   assert os.path.exists(tmp_path / 'figures' / 'figure_5.png')
 
 
-def test_evaluation_of_a_run_that_is_not_to_be_written_says_so(capsys, monkeypatch, tmp_path):
+def test_evaluation_of_a_read_only_run_says_so(capsys, monkeypatch, tmp_path):
   def refuse(path):
     raise PermissionError(13, 'Permission denied', path)
 

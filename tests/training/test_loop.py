@@ -273,4 +273,4 @@ def test_local_pixels_alone_resume_as_if_uninterrupted(config, tmp_path):
   assert_same_bits(whole.params, again.params)
   result = evaluate.evaluate(again)
   assert result.kl_nats.shape == (0, 1) and result.nats == result.reconstruction_nats
-  assert 'Local pixels' in table.describe(config)
+  assert 'Local autoregressive' in table.describe(config)

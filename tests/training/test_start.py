@@ -36,7 +36,7 @@ def test_a_run_goes_on_with_its_images_alone_and_others_leave_it_as_it_is(tmp_pa
   assert loop.train(config, workdir).step == 5
   said = capsys.readouterr().err
   assert 'has 27 images, and had 18' in said
-  assert f'left out what is no regular file: {folder}' in said
+  assert f'left out, as not regular files: {folder}' in said
 
 
 def test_processes_must_have_the_same_images(tmp_path, monkeypatch):

@@ -1,13 +1,22 @@
-"""PNG files of 24x16 pixels, written chunk by chunk."""
+"""Image files for tests: noise of 24x16 pixels, PNG files chunk by chunk."""
 
+import io
 import struct
 import zlib
 
 import numpy as np
+from PIL import Image
 
 MAGIC = b'\x89PNG\r\n\x1a\n'
 WIDTH, HEIGHT = 24, 16
 RGB = np.random.default_rng(0).integers(1, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+
+
+def saved(format_, pixels=RGB, mode=None, **options):
+  """A file that Pillow writes, as bytes."""
+  out = io.BytesIO()
+  Image.fromarray(pixels).convert(mode).save(out, format_, **options)
+  return out.getvalue()
 
 
 def chunk(kind, data, checksum=None):
@@ -16,7 +25,7 @@ def chunk(kind, data, checksum=None):
 
 
 def rows(pixels):
-  """Unfiltered ones, as they are compressed."""
+  """Unfiltered rows, before compression."""
   return b''.join(b'\0' + row.tobytes() for row in pixels)
 
 
@@ -28,8 +37,8 @@ def interlaced(pixels):
   return b''.join(parts[:6]), b''.join(parts)
 
 
-def png(data, before=(), behind=(), colour=2, bits=8, interlace=0):
-  """A file with compressed `data`, and chunks before and behind."""
-  header = struct.pack('>IIBBBBB', WIDTH, HEIGHT, bits, colour, 0, 0, interlace)
+def png(data, before=(), behind=(), colour=2, bits=8, interlace=0, size=(WIDTH, HEIGHT)):
+  """A PNG file with compressed `data`, and chunks before and behind them."""
+  header = struct.pack('>IIBBBBB', *size, bits, colour, 0, 0, interlace)
   return b''.join((MAGIC, chunk(b'IHDR', header), *before, chunk(b'IDAT', zlib.compress(data)),
                    *behind, chunk(b'IEND', b'')))
