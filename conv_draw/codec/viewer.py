@@ -49,7 +49,7 @@ def _body(path, coder, header, segments):
     size = sizes[count]
     near = '' if count == len(segments) else f', {psnr:.2f} dB from the whole file'
     frames.append((
-        pictures.png(pictures.to_bytes(image, header.grey_levels), SIDE),
+        pictures.webp(pictures.to_bytes(image, header.grey_levels), SIDE),
         f'The picture of the first {count} segments',
         f'{count} of {len(segments)} segments, up to {names[count]}: {size:,} bytes, '
         f'{8 * size / dims:.4f} bits/dim{near}'))

@@ -55,8 +55,8 @@ def slider(label, ways, width=None, smooth=False):
 
   Args:
     label: of the slider: the quantity along which it moves.
-    ways: {name: frames}: sequences of one length, among which radio buttons choose. A frame is (a
-      PNG file's bytes, alt, caption).
+    ways: {name: frames}: sequences of one length, among which radio buttons choose. A frame is (the
+      bytes of a PNG or WebP file, alt, caption).
     width: maximum in pixels of the screen; None: the picture's own.
     smooth: whether to interpolate enlarged pixels.
   """
@@ -114,8 +114,9 @@ def _data(value):
   return f'<script type="application/json">{text}</script>'
 
 
-def _uri(png):
-  return 'data:image/png;base64,' + base64.b64encode(png).decode()
+def _uri(data):
+  kind = 'webp' if data.startswith(b'RIFF') else 'png'
+  return f'data:image/{kind};base64,' + base64.b64encode(data).decode()
 
 
 def _short_hash(*texts):

@@ -9,6 +9,8 @@ from PIL import Image
 from conv_draw.machine.files import write_file
 
 PAPERS_RATES = (0.05, 0.1, 0.15, 0.2, 0.4, 0.8)  # bits/dim of the paper's figure 3
+MAX_EXACT = 2**14  # pixels of a WebP file that is lossless
+WEBP_QUALITY = 75
 MIN_SIDE = 64  # small images are enlarged by a whole factor to at least this many pixels
 
 
@@ -36,14 +38,24 @@ def save_grid(path, grid):
   write_file(path, png(picture(grid)))
 
 
-def png(pixels, most=0):
-  """A PNG file's bytes of [H, W, C] uint8, made smaller if a side has more than `most` pixels."""
+def png(pixels):
+  """A PNG file's bytes of [H, W, C] uint8."""
   data = io.BytesIO()
-  image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-  if most:
-    image.thumbnail((most, most), Image.Resampling.LANCZOS)
-  image.save(data, 'PNG')
+  _image(pixels).save(data, 'PNG')
   return data.getvalue()
+
+
+def webp(pixels, most):
+  """A WebP file's bytes of [H, W, C] uint8, with at most `most` pixels a side; small ones exact."""
+  data, image = io.BytesIO(), _image(pixels)
+  exact = image.width * image.height <= MAX_EXACT
+  image.thumbnail((most, most), Image.Resampling.LANCZOS)
+  image.save(data, 'WEBP', lossless=exact, quality=WEBP_QUALITY)
+  return data.getvalue()
+
+
+def _image(pixels):
+  return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def to_bytes(images, grey_levels):
