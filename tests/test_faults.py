@@ -127,16 +127,17 @@ import numpy as np
 from absl import logging
 from conv_draw.errors import UserError
 from conv_draw.machine import quiet
-from conv_draw.training import checkpoints, spikes, steps
+from conv_draw.training import checkpoints, steps
+from conv_draw.training.loss_monitor import LossMonitor
 logging.set_verbosity(logging.WARNING)
 quiet.say_errors_once()
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
 noise = lambda: np.random.default_rng(0).normal(size=(60, 60)).astype(np.float32)
 params = {f'layer_{i}': {'kernel': noise(), 'bias': noise()[0]} for i in range(30)}
 for i in range(60):
-  writer = checkpoints.Checkpoints(f'{sys.argv[1]}/{i}', trust_after=1)
+  writer = checkpoints.Checkpoints(f'{sys.argv[1]}/{i}', validated_after=1)
   try:
-    writer.save(steps.TrainState(np.int32(i), np.int32(0), params, None, None), spikes.Health())
+    writer.save(steps.TrainState(np.int32(i), np.int32(0), params, None, None), LossMonitor())
     writer.wait()
   except UserError:
     print(i)
