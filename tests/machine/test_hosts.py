@@ -68,4 +68,4 @@ def test_errors_of_any_process_are_raised_by_all(second, monkeypatch, mine, othe
 @pytest.mark.parametrize('coordinator', ['host', 'host:port', ':1', 'host:70000', 'host:0'])
 def test_a_coordinator_is_host_and_port(coordinator):
   with pytest.raises(UserError, match='HOST:PORT'):
-    hosts.join('prog', coordinator, 2, 1)
+    hosts.join('prog', coordinator, 2, 1, timeout=1)
