@@ -68,40 +68,42 @@ def evaluate(
   count = jax.device_count()
   # Rounded up to a multiple of the devices: larger batches rather than padding.
   batch_size = -(-config.batch_size // count) * count
-  bounds, reconstructions, kls, errors = [], [], [], []
+  scored, done = [], 0  # (bound, `objective.Elbo`, squared error) of each batch's images
   for batch, mask, indices in sets.eval_batches(run.images, batch_size, config.max_images):
-    real = mask > 0
     shares = devices.on_devices(devices.split(devices.mine((batch, indices.astype(np.int32)))))
-    log_sum = -np.inf
-    mean = lambda total, new: new / k if total is None else total + new / k
-    reconstruction = kl = error = None
+    log_sum, means = -np.inf, None
     for sample in range(k):
       with jax.transfer_guard('allow'):  # the sample's number goes to the devices
-        terms, squared_error = score(params, *shares, sample)
-      # [devices, T, L, B / devices] -> [B, T, L], in float64 so that the sums are exact enough
-      kl_nats = np.moveaxis(devices.of_all(terms.kl_nats).astype(np.float64), -1, 1)
-      kl_nats = kl_nats.reshape(len(batch), *kl_nats.shape[2:])[real]
-      nats = devices.of_all(terms.reconstruction_nats).astype(np.float64).reshape(-1)[real]
-      log_ratio = devices.of_all(terms.log_ratio_nats).astype(np.float64).reshape(-1)[real]
-      reconstruction, kl = mean(reconstruction, nats), mean(kl, kl_nats)
-      if squared_error is not None:  # [devices, T, B / devices] -> [B, T]
-        squares = np.moveaxis(devices.of_all(squared_error).astype(np.float64), -1, 1)
-        error = mean(error, squares.reshape(len(batch), -1)[real])
-      log_sum = np.logaddexp(log_sum, -nats - log_ratio)
-    bounds.append(
-        np.log(k) - log_sum if k > 1 else reconstruction + kl.sum((1, 2)))
-    reconstructions.append(reconstruction)
-    kls.append(kl)
-    errors.append(error)
-    report(sum(map(len, bounds)))
+        outputs = score(params, *shares, sample)
+      outputs = jax.tree.map(functools.partial(_of_images, mask=mask), outputs)
+      parts = jax.tree.map(lambda x: x / k, outputs)
+      means = parts if means is None else jax.tree.map(np.add, means, parts)
+      terms, _ = outputs
+      log_sum = np.logaddexp(log_sum, -terms.reconstruction_nats - terms.log_ratio_nats)
+    terms, squared_error = means
+    bound = np.log(k) - log_sum if k > 1 else _elbo(terms)
+    scored.append((bound, terms, squared_error))
+    done += len(bound)
+    report(done)
     if should_stop():
       return None
-  bounds, reconstructions, kls = map(np.concatenate, (bounds, reconstructions, kls))
+  bounds, terms, errors = jax.tree.map(lambda *batches: np.concatenate(batches), *scored)
   return Result(
       len(bounds), bounds.mean(),
       bounds.std(ddof=1) / np.sqrt(len(bounds)) if len(bounds) > 1 else np.nan,
-      (reconstructions + kls.sum((1, 2))).mean(), reconstructions.mean(), kls.mean(0),
-      None if errors[0] is None else np.concatenate(errors).mean(0) / np.prod(run.images.shape))
+      _elbo(terms).mean(), terms.reconstruction_nats.mean(), terms.kl_nats.mean(0),
+      None if errors is None else errors.mean(0) / np.prod(run.images.shape))
+
+
+def _of_images(x, mask):
+  """[devices, ..., B / devices] -> float64 [images, ...], without padding; exact enough to sum."""
+  x = np.moveaxis(devices.of_all(x).astype(np.float64), -1, 1)
+  return x.reshape(len(mask), *x.shape[2:])[mask > 0]
+
+
+def _elbo(terms):
+  """[images] from terms of shapes [images] and [images, T, L]."""
+  return terms.reconstruction_nats + terms.kl_nats.sum((1, 2))
 
 
 def truncation_points(run: trained.Run, result: Result) -> str:

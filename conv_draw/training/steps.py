@@ -45,11 +45,9 @@ def create_optimizer(
   t = config.train
   if t.schedule == 'constant':
     schedule = optax.schedules.constant_schedule(t.learning_rate)
-  elif t.schedule == 'cosine':
+  else:
     schedule = optax.schedules.cosine_decay_schedule(
         t.learning_rate, max(1, t.steps - t.warmup_steps))
-  else:
-    raise ValueError(f'no schedule {t.schedule!r}: there are "constant" and "cosine"')
   if t.warmup_steps:
     warmup = optax.schedules.linear_schedule(0.0, t.learning_rate, t.warmup_steps)
     schedule = optax.schedules.join_schedules([warmup, schedule], [t.warmup_steps])

@@ -1,7 +1,6 @@
 import errno
 import logging as py_logging
 import os
-import resource
 import shutil
 import sys
 
@@ -138,27 +137,6 @@ def test_errors_of_the_machine_end_the_run_and_change_nothing(two, monkeypatch, 
     with pytest.raises(UserError, match='checkpoint 2 of .*cannot be read.*nothing has been') as e:
       newest(two)
   assert not isinstance(e.value, checkpoints.Damaged)
-  assert files(two) == before and newest(two) == (2, [])
-
-
-def test_a_lack_of_file_handles_is_not_damage(two, monkeypatch):
-  before = files(two)
-  # For errors in threads, pytest's own hook would open files.
-  monkeypatch.setattr(sys, 'unraisablehook', lambda _: None)
-  newest(two, validated_after=None)  # loads all modules
-  opened = checkpoints.Checkpoints(two, validated_after=50)
-  limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-  used = max(int(name) for name in os.listdir('/dev/fd'))
-  for more in (1, 3, 6):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + more, limit[1]))
-    try:
-      opened.restore_newest(state_at(0), pytest.fail)
-    except UserError as e:
-      assert not isinstance(e, checkpoints.Damaged) and 'cannot be read' in str(e)
-      assert 'Too many' in str(e) or 'EMFILE' in str(e), e
-    finally:
-      resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-  opened.close()
   assert files(two) == before and newest(two) == (2, [])
 
 
