@@ -22,7 +22,7 @@ def train(config: config_dict.ConfigDict, workdir: str,
   """The `trained.Run` after training, or continuing to train, in `workdir`.
 
   A run is a pure function of its configuration and of the kind and number of devices. Batches and
-  noise depend on (seed, reverts, step) alone, so a run that is killed and resumed ends with the
+  noise depend on (seed, reverts, step) only, so a run that is killed and resumed ends with the
   same parameters as an uninterrupted run.
 
   Args:

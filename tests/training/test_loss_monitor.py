@@ -34,6 +34,7 @@ def test_checkpoints_are_validated_by_later_losses():
   assert loss_monitor.newest_validated([0, 80, 90, 100], 100, 10) == 90
   assert loss_monitor.newest_validated([0, 80, 90, 100], 99, 10) == 80
   assert loss_monitor.newest_validated([0, 5], 9, 10) == 0
+  assert loss_monitor.obsolete([0, 80, 90, 100], 100, 10) == [0]
   found = [(b, loss_monitor.losses_in_mean(settings(b)), loss_monitor.validated_after(settings(b)))
            for b in (1, 3, 15, 16, 64)]
   assert found == [(1, 16, 65), (3, 6, 55), (15, 2, 51), (16, 1, 50), (64, 1, 50)]
