@@ -1,8 +1,8 @@
-"""Trains and evaluates convolutional DRAW, from a clone; installed, it is the command conv-draw."""
+"""Trains and evaluates convolutional DRAW, from a clone; the installed command is conv-draw."""
 
 from conv_draw.machine import preemption, streams
 
-if __name__ == '__main__':  # all that follows can be told to end
+if __name__ == '__main__':  # before slow imports, so that signals end them too
   streams.complete()
   preemption.leave_at_once('launch.py')
 

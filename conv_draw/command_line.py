@@ -1,44 +1,44 @@
-"""What the command lines share: a mistake ends in one line on stderr and exit status 2."""
+"""The command lines' shared behaviour: an error is one line on stderr and exit status 2."""
 
 import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from absl import app, flags, logging
 
 from conv_draw.errors import Preempted, UserError, reason, remedy, said
 from conv_draw.machine import ending, preemption, quiet, streams
 
-# What a mistake in --config and --config.KEY raises, besides flags.Error.
+# What mistakes in --config and --config.KEY raise, besides flags.Error.
 MISTAKES = (AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
-CLOSED = 141  # the status where no one reads stdout any more: as if SIGPIPE had come
+CLOSED = 141  # the status when nobody reads stdout any more, as after SIGPIPE
 HELP = ('help', 'helpshort', 'helpfull', 'helpxml')
-NO_MEMORY = 'RESOURCE_EXHAUSTED'  # XLA's word
+NO_MEMORY = 'RESOURCE_EXHAUSTED'  # XLA's status
 
 
 class Path(flags.ArgumentParser):
-  """The parser of a flag that names a file or directory: ~ is the user's home.
-
-  The shell leaves it to the program behind the = of --workdir=~/x.
-  """
+  """Parser of a flag for a path; expands ~, which the shell does not after --workdir=."""
 
   syntactic_help = 'a path'
 
-  def parse(self, argument):
+  def parse(self, argument: str) -> str:
     return os.path.expanduser(argument)
 
 
-def start(program, main, parse=None):
-  """Runs a program: what stands below `if __name__ == '__main__'`.
+def start(program: str, main: Callable[[list[str]], Any],
+          parse: Callable[[list[str]], list[str]] | None = None) -> None:
+  """Runs a program; called below `if __name__ == '__main__'`.
 
-  SIGTERM and Ctrl-C are heard from here on; --help is no error; `| head -1` is nothing to speak of;
-  standard streams may be closed; stdout takes file names that are not UTF-8, and every letter
-  whatever the terminal's encoding.
+  From here on, SIGTERM and Ctrl-C are handled, --help exits with status 0, a closed pipe ends the
+  program silently, standard streams may be closed, and stdout accepts any character whatever the
+  encoding of the terminal.
 
   Args:
-    main: called with the arguments that are no flags.
-    parse: an absl `flags_parser`; default `parse_flags(program)`.
+    main: called with the arguments that are not flags.
+    parse: an absl `flags_parser`; default: `parse_flags(program)`.
   """
   streams.complete()
   preemption.leave_at_once(program)
@@ -56,40 +56,41 @@ def start(program, main, parse=None):
 
 
 def _help_is_about(module):
-  """Makes --help show the text and the flags of a module that another one has started."""
+  """Makes --help show the docstring and flags of `module`, which another module has started."""
   if module.__name__ != '__main__':
     sys.modules['__main__'].__doc__ = module.__doc__
     for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
       flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
-def fail(program, message, error=None):
-  """Ends the program, with `message` in one line; with --verbosity=1, all there is of `error`.
+def fail(program: str, message: Any, error: BaseException | None = None) -> None:
+  """Exits with status 2 after `message` in one line and, with --verbosity=1, the traceback.
 
   Raises:
-    BrokenPipeError: no one reads stdout or stderr any more: `start` ends the program then.
+    BrokenPipeError: nobody reads stdout or stderr any more; `start` handles it.
   """
   if isinstance(error, BrokenPipeError):
     raise error
   ending.wait_if_begun()
-  if error is not None and _all_of_it():
+  verbose = any(argument.lstrip('-') in ('verbosity=1', 'v=1') for argument in sys.argv)
+  if error is not None and verbose:
     traceback.print_exception(error)
   if ending.others_wait and not getattr(error, 'everywhere', False):
-    ending.end(program, message, 2)  # in order, it would wait for processes that wait for it
+    ending.end(program, message, 2)  # a normal exit would wait for processes that wait for this one
   line = ' '.join((f'{program}:', *map(str.strip, str(message).splitlines())))
-  for stream, text in ((sys.stdout, ''), (sys.stderr, line + '\n')):  # what came before comes first
+  for stream, text in ((sys.stdout, ''), (sys.stderr, line + '\n')):  # earlier output comes first
     try:
       stream.write(text)
       stream.flush()
     except BrokenPipeError:
       raise
-    except OSError:  # no room for it
+    except OSError:  # a full disk
       streams.discard_output(stream)
   sys.exit(2)
 
 
-def parse_flags(program):
-  """An absl `flags_parser`: a mistake in the flags ends in one line and exit status 2."""
+def parse_flags(program: str) -> Callable[[list[str]], list[str]]:
+  """An absl `flags_parser` that reports a mistake in one line with exit status 2."""
   def parse(argv):
     try:
       with _help_is_no_error():
@@ -100,27 +101,30 @@ def parse_flags(program):
   return parse
 
 
-def split(argv):
-  """(arguments that may be flags; `--` and what stands behind it, which are none), of `argv`."""
+def split(argv: list[str]) -> tuple[list[str], list[str]]:
+  """(the arguments before `--`, which may be flags; `--` and the arguments after it)."""
   end = argv.index('--') if '--' in argv else len(argv)
   return argv[:end], argv[end:]
 
 
-def check_given(argv, *holders):
-  """Raises `UserError` unless all these flags were given, and nothing but flags."""
+def check_given(argv: list[str], *holders: flags.FlagHolder) -> None:
+  """Raises `UserError` if one of these flags is missing, or an argument is not a flag."""
   for holder in holders:
     if holder.value is None:
       raise UserError(f'--{holder.name} is missing: {flags.FLAGS[holder.name].help}')
   if len(argv) > 1:
-    raise UserError(f'unexpected argument {argv[1]!r}: what there is to say is said by flags')
+    raise UserError(f'unexpected argument {argv[1]!r}: this program takes flags only')
 
 
 @contextlib.contextmanager
-def errors_in_one_line(program, paths):
-  """Around what a program does; `paths` are what to check where files cannot be read or written.
+def errors_in_one_line(program: str, paths: str) -> Iterator[None]:
+  """Context of a program's work, which reports errors that users can correct in one line.
 
-  --verbosity=1 shows where the latter happened. Warnings of the libraries, such as Orbax's of every
-  file it touches, are left out unless asked for.
+  Other errors keep their traceback, and with --verbosity=1 errors of the system too. Without
+  --verbosity, warnings of libraries are not shown, such as Orbax's about files.
+
+  Args:
+    paths: the remedy for files that cannot be read or written is to check these.
   """
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.ERROR)
@@ -134,9 +138,9 @@ def errors_in_one_line(program, paths):
     print(f'{program}: {e}', file=sys.stderr)
     sys.exit(preemption.status())
   except BrokenPipeError:
-    sys.stdout.flush()  # raises it again if it was stdout's, for `start`
+    sys.stdout.flush()  # raises it again for `start` if it was stdout's
     raise
-  except OSError as e:  # a full disk, say
+  except OSError as e:
     if logging.get_verbosity() >= logging.DEBUG:
       raise
     fail(program, f'{e}: {remedy(e, f"check {paths}")}', e)
@@ -148,16 +152,16 @@ def errors_in_one_line(program, paths):
 
 
 def _of_the_machine(error):
-  """What to say of an error that is the machine's and no fault of the program; '' of others."""
+  """The message for an error that the machine or the environment causes; '' for other errors."""
   if isinstance(error, MemoryError) or NO_MEMORY in str(error):
     return (f'there is not enough memory ({reason(error)[:200]}): set a smaller batch_size '
             '(--config.train.batch_size, --config.evaluate.batch_size), or --tile of the codec')
   if isinstance(error, UnicodeEncodeError) and 'surrogates' in error.reason:
     return f'{error.object[:200]!r} is not UTF-8, which a library needs it to be: rename it'
   where = traceback.extract_tb(error.__traceback__)[-1].filename
-  if where.endswith(os.path.join('jax', '_src', 'config.py')):  # it reads JAX_... as it starts
-    return f'{reason(error)[:200]}: unset that variable of the environment, or mend its value'
-  if os.path.basename(where) == 'xla_bridge.py':  # JAX's choice of a device
+  if where.endswith(os.path.join('jax', '_src', 'config.py')):  # reads variables JAX_...
+    return f'{reason(error)[:200]}: unset that variable of the environment, or correct its value'
+  if os.path.basename(where) == 'xla_bridge.py':  # selects JAX's devices
     wanted = os.environ.get('JAX_PLATFORMS', '')
     return (f'JAX finds no device for JAX_PLATFORMS={wanted}'
             + (f' ({reason(error)[:200]})' if str(error) else '')
@@ -165,28 +169,21 @@ def _of_the_machine(error):
   return ''
 
 
-def parse_experiment(program, argv, config):
-  """Parses launch.py's flags; returns the other arguments, as absl's `flags_parser`.
+def parse_experiment(program: str, argv: list[str], config: flags.FlagHolder) -> list[str]:
+  """The arguments of launch.py that are not flags, after parsing the flags.
 
   Args:
-    config: the holder of --config, whose default is the one stored in --workdir, unless training.
+    config: --config; unless training, its default is the configuration stored in --workdir.
   """
-  from conv_draw.workdir import config as config_lib  # the other programs do without it
-  from conv_draw.workdir import experiment
-  first = flags.FlagValues()
+  from conv_draw.workdir import config as config_lib  # other programs do not need it
+  first = _define_first()
   try:
-    # --config must be known before --config.KEY can be read: look for its default first.
-    flags.DEFINE(Path(), 'config', None, '', flag_values=first)
-    flags.DEFINE(Path(), 'workdir', None, '', flag_values=first)
-    flags.DEFINE_string('mode', 'train', '', flag_values=first)
-    for name in HELP:
-      short = '?' if name == 'help' else None
-      flags.DEFINE_bool(name, False, '', flag_values=first, short_name=short)
+    # --config.KEY can be parsed after --config is known: find it, or its default, first.
     rest = first(argv, known_only=True)
     if any(first[name].value for name in HELP):
       with _help_is_no_error():
         return app.parse_flags_with_usage(argv)
-    if first.config:  # experiments begin from those beside them, which only a clone has
+    if first.config:  # experiments import others of their clone
       path = os.path.abspath(os.path.expanduser(first.config.partition(':')[0]))
       sys.path.append(os.path.dirname(os.path.dirname(path)))
     given, names = split(rest[1:])
@@ -215,27 +212,46 @@ def parse_experiment(program, argv, config):
     return positional[:1] if one_run else positional
   except UserError as e:
     return fail(program, e, e)
-  except Exception as e:  # pylint: disable=broad-except; what an experiment raises can be anything
-    if first.is_parsed() and first.config:
-      try:  # if it is the experiment's fault, see where: the libraries do not say
-        path, _, argument = first.config.partition(':')
-        made = experiment.call(path, 'get_config', *([argument] if argument else []))
-        if not hasattr(made, 'to_dict'):
-          raise UserError(f'{path} needs a get_config() that returns a config, as in '
-                          'experiments/digits.py')
-      except UserError as mistake:
-        return fail(program, mistake, mistake)
+  except Exception as e:  # pylint: disable=broad-except; experiments can raise any
+    if first.is_parsed() and first.config and (mistake := _mistake_in(first.config)):
+      return fail(program, mistake, mistake)
     if not isinstance(e, (flags.Error, *MISTAKES)):
       raise
     return fail(program, f'{said(e)} (python launch.py --help)', e)
 
 
+def _define_first():
+  """The flags that `parse_experiment` must know before the others."""
+  first = flags.FlagValues()
+  flags.DEFINE(Path(), 'config', None, '', flag_values=first)
+  flags.DEFINE(Path(), 'workdir', None, '', flag_values=first)
+  flags.DEFINE_string('mode', 'train', '', flag_values=first)
+  for name in HELP:
+    flags.DEFINE_bool(
+        name, False, '', flag_values=first, short_name='?' if name == 'help' else None)
+  return first
+
+
+def _mistake_in(config):
+  """The `UserError` with the line of a mistake in --config's experiment; None if there is none."""
+  from conv_draw.workdir import experiment
+  path, _, argument = config.partition(':')
+  try:
+    made = experiment.call(path, 'get_config', *([argument] if argument else []))
+    if not hasattr(made, 'to_dict'):
+      raise UserError(f'{path} needs a get_config() that returns a config, as in '
+                      'experiments/digits.py')
+  except UserError as mistake:
+    return mistake
+  return None
+
+
 @contextlib.contextmanager
 def _help_is_no_error():
-  """absl ends with status 1 after it has said what was asked for.
+  """Context in which absl prints --help and exits; turns its exit status 1 into 0.
 
   Raises:
-    UserError: there is no room for it.
+    UserError: stdout cannot be written.
   """
   try:
     try:
@@ -247,7 +263,3 @@ def _help_is_no_error():
     raise
   except OSError as e:
     raise UserError(f'{e}: {remedy(e)}') from e
-
-
-def _all_of_it():
-  return any(argument.lstrip('-') in ('verbosity=1', 'v=1') for argument in sys.argv)

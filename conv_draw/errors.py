@@ -1,4 +1,4 @@
-"""The one kind of error that a user can mend."""
+"""Errors for users, and words for the errors of libraries and the system."""
 
 import ast
 import contextlib
@@ -8,28 +8,28 @@ import re
 
 
 class UserError(ValueError):
-  """A mistake outside the program: one line that names the thing and the remedy.
+  """An error that the user can correct; the message names the thing and the remedy in one line.
 
-  Every command line prints the message alone on stderr and exits with status 2.
+  Every program prints the message on stderr and exits with status 2.
   """
 
 
 class Preempted(BaseException):
-  """The process was told to end, and everything is saved: the same command continues.
+  """The process was told to end and has saved everything: the same command continues.
 
-  Like KeyboardInterrupt it comes wherever the program is, and `except Exception` must not keep it.
+  A BaseException, as KeyboardInterrupt, so that `except Exception` does not catch it.
   """
 
-  STATUS = 75  # of the process: EX_TEMPFAIL of sysexits.h, for schedulers to start it again
+  STATUS = 75  # the exit status, EX_TEMPFAIL of sysexits.h: schedulers start the command again
 
 
-def reason(error):
-  """What an exception says, in one line: of the system's errors without number and path."""
+def reason(error: BaseException) -> str:
+  """An exception's message in one line; of an OSError, without number and path."""
   text = getattr(error, 'strerror', None) or said(error)
   return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
 
 
-# What helps against errors of the system.
+# Remedies for errors of the operating system.
 _REMEDIES = {
     errno.ENOSPC: 'make space', errno.EDQUOT: 'make space, or raise the quota',
     errno.EFBIG: 'raise the limit on the size of files', errno.EACCES: 'mend its permissions',
@@ -38,8 +38,8 @@ _REMEDIES = {
 }
 
 
-def remedy(error, otherwise='see what the system says of it'):
-  """What helps against an error of the system, also where a library hands on its text alone."""
+def remedy(error: BaseException, otherwise: str = 'see the message of the system') -> str:
+  """The remedy for a system error, also for a library's exception that quotes its text."""
   text = str(error)
   for number, help_ in _REMEDIES.items():
     if getattr(error, 'errno', None) == number or os.strerror(number) in text:
@@ -47,16 +47,15 @@ def remedy(error, otherwise='see what the system says of it'):
   return otherwise
 
 
-def said(error):
-  """What an exception says, in one or several lines, as someone would have written it.
+def said(error: BaseException) -> str:
+  """An exception's message, in one or several lines, without the additions of libraries.
 
-  Libraries hand on each other's errors as Python prints them: in quotes, with line breaks as \\n,
-  with the places in their own source, or with all that there is besides.
+  Those are quotes, escaped line breaks, locations in their own source and lists of valid names.
   """
   text = str(error)
   with contextlib.suppress(ValueError, SyntaxError):
     literal = ast.literal_eval(text) if text[:1] in ('"', "'") else text
     text = literal if isinstance(literal, str) else text
-  text = re.sub(r"\('Non-boolean argument.*\)$", 'give true or false', text)  # of absl's flags
+  text = re.sub(r"\('Non-boolean argument.*\)$", 'give true or false', text)  # absl
   text = re.sub(r'\s*\[source locations=.*', '', text, flags=re.DOTALL).replace('\\n', '\n')
   return re.sub(r' Other fields present: ".*?"$', '', text, flags=re.DOTALL | re.MULTILINE)

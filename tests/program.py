@@ -1,4 +1,4 @@
-"""The real command line, in child processes."""
+"""Runs the real command line in child processes, and reads its checkpoints."""
 
 import importlib.metadata
 import os
@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 
-# JAX's name for the GPU or TPU that the tests marked `accelerator` are to run on: these alone then.
+# JAX's name of the accelerator for the tests marked `accelerator`; no other tests run then.
 ACCELERATOR = os.environ.get('CONV_DRAW_ACCELERATOR', '')
-# Tiny models compile for longer than they run: so, in a fifth to a third of the time.
+# Tiny models compile for longer than they run; these flags save two thirds of it or more.
 QUICK = '--xla_backend_optimization_level=0'
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
-  QUICK += ' --xla_cpu_use_fusion_emitters=false'  # later ones do not know it any more
+  QUICK += ' --xla_cpu_use_fusion_emitters=false'  # unknown to later versions
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TINY = (
     '--config=experiments/digits.py', '--config.model.features=4', '--config.model.steps=3',
@@ -22,7 +22,7 @@ TINY = (
 
 
 def environment(**variables):
-  """Other devices than those of the tests' process: as many as on two cores, or an accelerator."""
+  """Variables for a child process with two CPU devices, or with the accelerator."""
   if ACCELERATOR:
     return os.environ | variables
   return os.environ | {'XLA_FLAGS': QUICK, 'JAX_NUM_CPU_DEVICES': '2'} | variables

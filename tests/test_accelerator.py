@@ -1,8 +1,8 @@
-"""What a GPU or TPU computes, beside the CPU of the same machine; skipped unless one is asked for:
+"""Results on a GPU or TPU equal those on the CPU of the same machine; skipped by default. To run:
 
     CONV_DRAW_ACCELERATOR=gpu python -m pytest -n 0 tests/test_accelerator.py
 
-(or tpu; `cpu` rehearses it on the CPU, with the convolutions that accelerators take).
+(or tpu; `cpu` runs the accelerators' convolutions on the CPU).
 """
 
 import functools
@@ -21,16 +21,12 @@ from conv_draw import BernoulliPixels, GaussianPixels
 from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.autoregressive.local_pixels import LocalPixels
 from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
-from conv_draw.build import from_config
-from conv_draw.data import sets
-from conv_draw.machine import devices
 from conv_draw.model import objective
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.layers import Layer
 from conv_draw.model.vae import Vae
 from conv_draw.progressive import objective as multi_rate
 from conv_draw.progressive.model import Progressive
-from conv_draw.training import evaluate, steps, trained
 from tests import test_experiments as experiments
 from tests.autoregressive import test_integer_pixels as integer_pixels
 from tests.codec import test_exact_everywhere as whole_numbers
@@ -79,14 +75,14 @@ def params_of(model):
   key = jax.random.key(1)
   with jax.default_device(jax.devices('cpu')[0]):
     params = jax.jit(model.init)(key, key, np.zeros((1, *SIZE, 3), np.uint8))
-  # Biases and first kernels of 0 count in what is compared.
+  # Noise, since some biases and kernels are 0.
   noise = np.random.default_rng(0)
   return jax.tree.map(
       lambda x: np.asarray(x) + 0.02 * noise.normal(size=x.shape).astype(np.float32), params)
 
 
 def on(platform, function, *arguments):
-  """What a function of arrays returns there, as host arrays."""
+  """The result of a function of arrays on a platform, as host arrays."""
   device = jax.devices(platform)[0]
   with jax.default_device(device):
     return jax.tree.map(np.asarray, jax.jit(function)(*jax.device_put(arguments, device)))
@@ -108,24 +104,24 @@ def vector(tree):
 
 
 def off(tree, reference):
-  """How far a tree is from another one, as a part of its length."""
+  """The relative distance of a tree from a reference."""
   return np.linalg.norm(vector(tree) - vector(reference)) / np.linalg.norm(vector(reference))
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_loss_and_gradients_are_the_cpus(name, images):
+def test_loss_and_gradients_equal_the_cpus(name, images):
   model, params = MODELS[name], params_of(MODELS[name])
   function = functools.partial(loss_and_gradients, model)
   with jax.default_matmul_precision('highest'):
     loss, gradients = on(ACCELERATOR, function, params, images)
     expected, reference = on('cpu', function, params, images)
   assert loss == pytest.approx(expected, rel=1e-5)
-  # A latent on the edge of two bins may be rounded to either: few are, and each changes little.
+  # A few latents near the edge of a bin are rounded differently.
   rounds = getattr(model, 'posterior', None) == 'rounded'
   assert off(gradients, reference) < (0.05 if rounds else 1e-3)
 
 
-def test_products_as_they_are_by_default_and_in_bfloat16_are_close(images):
+def test_default_precision_and_bfloat16_are_close(images):
   expected, reference = on('cpu', functools.partial(loss_and_gradients, DRAW), params_of(DRAW),
                            images)
   for model, most in (DRAW, 0.01), (DRAW.clone(compute_dtype=jnp.bfloat16), 0.1):
@@ -135,36 +131,8 @@ def test_products_as_they_are_by_default_and_in_bfloat16_are_close(images):
     assert off(gradients, reference) < most
 
 
-def test_remat_changes_memory_and_not_gradients(images):
-  plain, again = (
-      on(ACCELERATOR, functools.partial(loss_and_gradients, model), params_of(DRAW), images)
-      for model in (DRAW, DRAW.clone(remat=True)))
-  assert off(again, plain) < 1e-2  # other convolutions may be chosen for it
-
-
-def test_steps_on_all_devices_learn_one_batch(config):
-  config.model.compute_dtype = 'bfloat16'
-  config.train.learning_rate = 3e-3
-  count = jax.local_device_count()
-  batch = np.random.default_rng(0).integers(0, 17, (4 * count, 8, 8, 1)).astype(np.uint8)
-  model = from_config(config, (8, 8, 1), 17)
-  optimizer = steps.create_optimizer(config, model)
-  state = devices.replicate(steps.create_state(config, model, optimizer, (8, 8, 1)))
-  step = jax.pmap(
-      functools.partial(steps.train_step, model=model, optimizer=optimizer, config=config),
-      axis_name=devices.AXIS, donate_argnums=0)
-  losses = []
-  for _ in range(60):
-    state, metrics = step(state, devices.split(batch))
-    losses.append(float(metrics['loss'][0]))
-  assert np.isfinite(losses).all() and np.mean(losses[-5:]) < losses[0] - 5
-  for x in jax.tree.leaves(state.params):
-    copies = np.asarray(x)
-    assert (copies == copies[:1]).all()
-
-
 @pytest.mark.parametrize('name', ['digits', 'photos_lossy'])
-def test_what_is_minimised_is_the_same_on_one_device_and_on_two(name):
+def test_loss_and_gradients_are_the_same_on_one_device_and_on_two(name):
   if jax.local_device_count() < 2:
     pytest.skip('there is one device')
   with jax.default_matmul_precision('highest'):
@@ -173,23 +141,8 @@ def test_what_is_minimised_is_the_same_on_one_device_and_on_two(name):
   assert off(others, gradients) < 1e-3
 
 
-def test_evaluation_is_the_cpus(config):
-  data = sets.load(config.data, 'test')
-  model = from_config(config, data.shape, data.grey_levels)
-  state = steps.create_state(config, model, steps.create_optimizer(config, model), data.shape)
-  run = trained.of_state(config, '', model, state, data)
-  with jax.default_matmul_precision('highest'):
-    result = evaluate.evaluate(run)
-    indices = np.arange(config.evaluate.max_images)
-    terms, _ = on(
-        'cpu', functools.partial(steps.eval_step, model=model, seed=config.evaluate.seed),
-        run.params, data.fetch(indices), indices, 0)
-  assert result.count == len(indices)
-  assert result.nats == pytest.approx(terms.nats.astype(np.float64).mean(), rel=1e-5)
-
-
 @pytest.mark.parametrize('name', ['DRAW', 'fully connected', 'two layers', 'VAE'])
-def test_samples_are_the_cpus(name):
+def test_samples_equal_the_cpus(name):
   model = MODELS[name]
   draw = lambda params: model.pixels.mean(
       model.apply(params, jax.random.key(3), 8, SIZE, method='sample'))
@@ -202,7 +155,7 @@ def test_samples_are_the_cpus(name):
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('head', [integer_pixels.COLOUR, integer_pixels.GREY],
                          ids=['colour', 'grey'])
-def test_whole_numbers_are_the_same_to_the_last_bit(head, dtype):
+def test_the_integer_network_is_the_same_to_the_last_bit(head, dtype):
   score = lambda params, images: head.clone(compute_dtype=jnp.dtype(dtype)).apply(
       params, images, method='cost')
   numbers = lambda params, images: head.clone(compute_dtype=jnp.dtype(dtype)).apply(
@@ -210,12 +163,12 @@ def test_whole_numbers_are_the_same_to_the_last_bit(head, dtype):
   arguments = integer_pixels.params_of(head), integer_pixels.smooth(head)
   np.testing.assert_array_equal(
       on(ACCELERATOR, numbers, *arguments), on('cpu', numbers, *arguments))
-  # Costs are logarithms of the tables' numbers.
+  # Costs are logarithms of the tables' entries.
   np.testing.assert_allclose(
       on(ACCELERATOR, score, *arguments), on('cpu', score, *arguments), rtol=1e-5)
 
 
-def test_lossless_files_of_whole_numbers_are_the_cpus_byte_for_byte(tmp_path):
+def test_lossless_files_of_the_integer_network_equal_the_cpus(tmp_path):
   (tmp_path / 'file').write_bytes(whole_numbers.file().data)
   np.savez(tmp_path / 'params.npz', **integer_pixels.params_of(integer_pixels.COLOUR)['params'])
   found = subprocess.run(
@@ -226,7 +179,7 @@ def test_lossless_files_of_whole_numbers_are_the_cpus_byte_for_byte(tmp_path):
 
 @BY_OTHER_PROCESSES
 @pytest.mark.parametrize('model', ['cifar10_codec', 'cifar10_lossy', 'photos_lossless'])
-def test_packaged_models_files_pass_between_it_and_the_cpu(model, images, tmp_path):
+def test_files_of_packaged_models_pass_between_accelerator_and_cpu(model, images, tmp_path):
   for number, image in enumerate(images[:3]):
     Image.fromarray(np.tile(image, (3, 2, 1))[:32, :32]).save(tmp_path / f'{number}.png')
   done = subprocess.run(

@@ -11,11 +11,11 @@ from conv_draw.errors import reason, remedy, said
     (AttributeError('\'Key "a" is not\\nthere\''), 'Key "a" is not'),
     (ValueError("NOT_FOUND: x [source locations='a.cc:1\\nb.cc:2']"), 'NOT_FOUND: x'),
     (RuntimeError('first\nTraceback (most recent call last):\n'), 'first')])
-def test_a_reason_is_one_line_without_pythons_quotes(error, text):
+def test_a_reason_is_one_plain_line(error, text):
   assert reason(error) == text
 
 
-def test_lists_of_all_there_is_are_left_out():
+def test_lists_of_valid_names_are_left_out():
   assert said(ValueError('no a. Other fields present: "{\'b\': 1}"\nDid you mean "b"?')) == (
       'no a.\nDid you mean "b"?')
 

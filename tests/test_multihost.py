@@ -1,4 +1,4 @@
-"""Several processes that train together, for real: two on this machine, with two devices each."""
+"""Two real processes on this machine train together."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from tests.program import QUICK, ROOT, TINY, saved
 ARGUMENTS = [*TINY, '--config.evaluate.batch_size=16']
 
 
-# The multi-rate loss, with means over the whole batch: a few steps, of which losses are compared.
+# Two steps with the multi-rate loss, which has means over the whole batch.
 PROGRESSIVE = (
     '--config=experiments/photos_lossy.py', '--config.data.crop=16', '--config.model.steps=4',
     '--config.model.features=4', '--config.model.latents=2',
@@ -32,10 +32,10 @@ def start(devices, *arguments, common=ARGUMENTS):
 
 
 def train(tmp_path, devices, alone, common=ARGUMENTS):
-  """Trains by two processes of so many `devices` each, and by one of so many `alone`.
+  """Trains with two processes of `devices` devices each, and with one of `alone` devices.
 
   Returns:
-    (workdirs of the two and of the one, what each of them printed)
+    (three workdirs, the output of each process)
   """
   with socket.socket() as s:
     s.bind(('localhost', 0))
@@ -51,17 +51,17 @@ def train(tmp_path, devices, alone, common=ARGUMENTS):
   return workdirs, [out for out, _ in said]
 
 
-def test_two_processes_are_as_one(tmp_path):
+def test_two_processes_train_as_one(tmp_path):
   workdirs, said = train(tmp_path, 2, 4)
-  # XLA's library for collectives on CPUs prints whom it has found, in pieces that can mix.
+  # XLA's library for collectives on CPUs prints lines of its own.
   said = [
       [line for line in out.splitlines() if '[Gloo]' not in line and 'peer ranks' not in line]
       for out in said]
-  # The first alone writes and speaks.
+  # The primary process alone writes and prints.
   assert not os.path.exists(workdirs[1]) and said[1] == []
   assert said[0] == [line.replace(workdirs[2], workdirs[0]) for line in said[2]]
   assert len([e for e in metrics.read(workdirs[0]) if e.get('split') == 'test']) == 1
-  # Gradients are summed in another order, so that the last bits differ.
+  # Gradients are summed in another order, so the last bits differ.
   for together, alone in zip(saved(workdirs[0]), saved(workdirs[2]), strict=True):
     together, alone = (
         np.frombuffer(x, np.float32 if len(x) > 4 else np.int32) for x in (together, alone))
@@ -87,7 +87,7 @@ def test_the_multi_rate_loss_of_two_processes_is_that_of_one_device(tmp_path):
     assert one['gradient_norm'] == pytest.approx(other['gradient_norm'], rel=1e-3)
 
 
-def test_processes_that_do_not_come_are_said_in_time():
+def test_processes_that_do_not_join_are_named_in_time():
   process = start(1, '--multihost', '--coordinator=localhost:9', '--process_count=2',
                   '--process_id=1', '--join_timeout=1')
   out, error = process.communicate(timeout=100)

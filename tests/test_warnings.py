@@ -1,4 +1,4 @@
-"""Warnings about calls of ours fail tests; those that libraries cause among themselves do not."""
+"""Deprecation warnings caused by this project fail tests; those between libraries do not."""
 
 import warnings
 
@@ -15,14 +15,14 @@ def warn(category, module):
 @WARNINGS
 @pytest.mark.parametrize('module', [
     'conv_draw', 'conv_draw.model.layers', 'experiments.digits', 'benchmarks.step', __name__])
-def test_what_our_modules_cause_is_an_error(category, module):
+def test_warnings_of_our_modules_are_errors(category, module):
   with pytest.raises(category, match='it is old'):
     warn(category, module)
 
 
 @WARNINGS
 @pytest.mark.parametrize('module', ['jax.numpy', 'orbax.checkpoint', 'conv_drawing', 'testsuite'])
-def test_what_others_cause_is_none(category, module):
+def test_warnings_of_others_are_not(category, module):
   with warnings.catch_warnings():
-    warnings.showwarning = lambda *_, **__: None  # in no summary
+    warnings.showwarning = lambda *_, **__: None  # not in pytest's summary
     warn(category, module)

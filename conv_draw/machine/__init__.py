@@ -1,1 +1,1 @@
-"""The devices and hosts that a program runs on, and the signals that end it."""
+"""Devices, hosts, signals, standard streams and files."""

@@ -1,6 +1,7 @@
-"""Arrays on the devices: state on all of them, batches split between them."""
+"""Arrays on the devices: replicated states and divided batches."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,11 +9,11 @@ from jax.experimental import multihost_utils
 
 from conv_draw.errors import UserError
 
-AXIS = 'devices'  # of all that is mapped over them
+AXIS = 'devices'  # the name of the mapped axis
 
 
-def check_batch_size(key, batch_size):
-  """Raises `UserError` if the devices do not divide the global batch size set by `key`."""
+def check_batch_size(key: str, batch_size: int) -> None:
+  """Raises `UserError` unless the number of devices divides the global batch size of `key`."""
   count = jax.device_count()
   if batch_size < 1 or batch_size % count:
     raise UserError(
@@ -20,20 +21,20 @@ def check_batch_size(key, batch_size):
         f'set --config.{key} to a multiple of {count}')
 
 
-def mine(batch):
-  """This process's share of host arrays [B, ...]: [B / processes, ...]."""
+def mine(batch: Any) -> Any:
+  """Host arrays [B, ...] -> this process's share, [B / processes, ...]."""
   share = lambda x: np.split(x, jax.process_count())[jax.process_index()]
   return jax.tree.map(share, batch)
 
 
-def split(batch):
+def split(batch: Any) -> Any:
   """Host arrays [B, ...] -> [devices, B / devices, ...]."""
   count = jax.local_device_count()
   return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 
 
-def replicate(tree):
-  """Host pytree -> the same on every local device, with a leading device axis (for `jax.pmap`)."""
+def replicate(tree: Any) -> Any:
+  """Host pytree -> copies on all local devices, with a leading device axis for `jax.pmap`."""
   count = jax.local_device_count()
   return on_devices(
       jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (count, *np.shape(x))), tree))
@@ -41,27 +42,27 @@ def replicate(tree):
 
 @functools.cache
 def _identity():
-  """Made once: another function, even an equal one, would be compiled again.
+  """The mapped identity; cached, so that it is compiled once.
 
-  Its axis is the steps' own: otherwise a step would be compiled once for what this returns, and
-  once more for what it has returned itself.
+  It has the axis name of the steps: otherwise a step would be compiled twice, once for outputs of
+  this function and once for its own.
   """
   return jax.pmap(lambda x: x, axis_name=AXIS)
 
 
-def on_devices(tree):
-  """Host arrays with a leading device axis -> the same on the devices, sent once."""
-  with jax.transfer_guard('allow'):  # which is meant here
+def on_devices(tree: Any) -> Any:
+  """Host arrays with a leading device axis -> arrays on the devices."""
+  with jax.transfer_guard('allow'):
     return _identity()(tree)
 
 
-def unreplicate(tree):
-  """The first device's copy of a replicated pytree, as host arrays."""
+def unreplicate(tree: Any) -> Any:
+  """Replicated pytree -> the first device's copy, as host arrays."""
   return jax.tree.map(lambda x: jax.device_get(x.addressable_shards[0].data)[0], tree)
 
 
-def of_all(x):
-  """An array of `jax.pmap`, [devices of all processes, ...], as a host array."""
+def of_all(x: jax.Array) -> np.ndarray:
+  """Output of `jax.pmap` -> host array [devices of all processes, ...]."""
   local = np.concatenate([jax.device_get(shard.data) for shard in x.addressable_shards])
   if jax.process_count() == 1:
     return local

@@ -1,4 +1,4 @@
-"""The end of this process here and now, from any thread: one line on stderr and a status."""
+"""Ends this process from any thread, with one line on stderr and a status."""
 
 import contextlib
 import os
@@ -9,15 +9,14 @@ import time
 from conv_draw.machine import files
 
 _begun = threading.Event()
-others_wait = False  # whether this is one of several processes, which wait for each other
+others_wait = False  # whether other processes train with this one and wait for it
 
 
-def end(program, message, status):
-  """Says `PROGRAM: message`, and the process is over, whatever its other threads are doing.
+def end(program: str, message: str, status: int) -> None:
+  """Prints `PROGRAM: message` and ends the process at once, whatever its other threads do.
 
-  Not by an exception or `sys.exit`: an exception that is raised while XLA works, or is being taken
-  down, can crash the process, and what runs at exit may wait for other hosts. Files and directories
-  of `files.scratch` are removed; what was printed to stdout before comes out.
+  Uses `os._exit`: an exception while XLA works or shuts down can crash the process, and exit
+  handlers may wait for other hosts. Removes the files of `files.scratch` and flushes stdout.
   """
   if _begun.is_set():
     wait_if_begun()
@@ -25,16 +24,16 @@ def end(program, message, status):
   files.remove_scratch()
   flush = threading.Thread(target=_flush, daemon=True)
   flush.start()
-  flush.join(1)  # where stdout is a pipe that no one reads, longer would not help
+  flush.join(1)  # stdout may be a pipe that nobody reads
   text = ' '.join(f'{program}: {message}'.split())
-  start = '\n' if sys.stderr.isatty() else ''  # on a terminal a progress bar, or ^C, stands there
+  start = '\n' if sys.stderr.isatty() else ''  # after a progress bar or ^C
   with contextlib.suppress(OSError):
     os.write(2, f'{start}{text}\n'.encode(errors='backslashreplace'))
   os._exit(status)
 
 
-def wait_if_begun():
-  """Never returns once `end` has begun: no other thread is to speak of what it meets by that."""
+def wait_if_begun() -> None:
+  """Blocks forever once `end` has begun, so that no other thread reports errors caused by it."""
   while _begun.is_set():
     time.sleep(1)
 

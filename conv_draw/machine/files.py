@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes, and temporary files that are removed however the program ends."""
 
 import contextlib
 import functools
@@ -7,32 +7,33 @@ import secrets
 import shutil
 import stat
 import threading
+from collections.abc import Iterator
 
 from conv_draw.errors import UserError, reason
 
-_guard = threading.Lock()  # whoever holds it may make, name and remove scratch
-_scratch = set()  # paths of files and directories that no one would miss
+_guard = threading.Lock()  # held to create, rename or remove temporary files
+_scratch = set()  # paths of temporary files and directories
 
 
-def write_file(path, data, overwrite=True):
-  """Writes bytes or text (as UTF-8) to a file, whole or not at all, and on the disk on return.
+def write_file(path: str | os.PathLike, data: bytes | str, overwrite: bool = True) -> None:
+  """Writes bytes or text (as UTF-8) to a file atomically and flushes it to the disk.
 
-  A file that is replaced keeps its permissions, and its owner and group if the process may set
-  them; of its extended attributes and access lists, nothing.
+  A replaced file keeps its permissions, and its owner and group if the process may set them, but
+  not its extended attributes and access lists.
 
   Args:
-    overwrite: whether it may replace a file.
+    overwrite: whether an existing file may be replaced.
   Raises:
-    UserError: it cannot be written, or not over what is there; what was there before still is.
+    UserError: the file cannot be written or must not be replaced; it is unchanged.
   """
   if not overwrite and os.path.lexists(path):
     raise UserError(f'{path} would be overwritten: name another place, or say --overwrite')
   target = os.path.realpath(path)  # a link stays one
   before = os.stat(target) if os.path.exists(target) else None
   if before and not stat.S_ISREG(before.st_mode):
-    raise UserError(f'{path} is not a regular file: name another')  # /dev/null would be replaced
+    raise UserError(f'{path} is not a regular file: name another')  # such as /dev/null
   data = data.encode() if isinstance(data, str) else data
-  # A new file is for whom the umask says; one that replaces another is at first the owner's alone.
+  # A new file has the umask's permissions; a replacement starts with the owner's alone.
   opener = functools.partial(os.open, mode=0o600 if before else 0o666)
   temporary = os.path.join(os.path.dirname(target), f'.cdraw-{secrets.token_hex(8)}.tmp')
   try:
@@ -56,8 +57,8 @@ def write_file(path, data, overwrite=True):
 def _permit(fd, like):
   """Gives an open file the owner, group and permissions of a stat result.
 
-  Permissions of an owner or group that it cannot be given are left out, and where file systems have
-  none it stays as it is.
+  If the owner or group cannot be set, their permissions are dropped. File systems without
+  permissions are left alone.
   """
   mode = stat.S_IMODE(like.st_mode)
   for owner, group, theirs in (
@@ -71,11 +72,8 @@ def _permit(fd, like):
 
 
 @contextlib.contextmanager
-def scratch(path):
-  """Around the work on a file or directory of passing use: what is there at the end is removed.
-
-  At the end of the block, also by an exception, or when `remove_scratch` says that it is over.
-  """
+def scratch(path: str) -> Iterator[str]:
+  """Context of a temporary file or directory, removed at the end or by `remove_scratch`."""
   with _guard:
     _scratch.add(path)
   try:
@@ -86,15 +84,12 @@ def scratch(path):
       _scratch.discard(path)
 
 
-def remove_scratch(wait=5):
-  """For a process that ends here and now: removes what `scratch` names, of whichever thread.
+def remove_scratch() -> None:
+  """Removes the files of `scratch` of all threads, before the process ends at once.
 
-  From then on no other thread can make, rename or remove any: those that try wait for the end.
-
-  Args:
-    wait: seconds for a thread that is just renaming a file, on a disk that does not answer, say.
+  Threads that create, rename or remove temporary files afterwards wait for the end.
   """
-  _guard.acquire(timeout=wait)  # and never released
+  _guard.acquire(timeout=5)  # never released; a disk may keep another thread from releasing it
   for path in list(_scratch):
     for _ in range(10):  # another thread may be writing into a directory
       _remove(path)

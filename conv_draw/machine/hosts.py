@@ -1,9 +1,11 @@
-"""The processes that train together: joining them, and telling all what the first one has."""
+"""Several processes that train together: joining them, broadcasts, and shared errors."""
 
 import contextlib
 import json
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,29 +16,30 @@ from conv_draw.machine import ending
 
 ELSEWHERE = ('outside of a TPU pod, Slurm or Kubernetes give --coordinator=HOST:PORT, '
              '--process_count and --process_id')
-MISTAKE = 2  # the status
-LONGEST = 2000  # bytes of an error that one process tells the others
+LONGEST = 2000  # most bytes of an error message that one process sends the others
 
 
-def join(program, coordinator=None, process_count=None, process_id=None, timeout=300):
-  """Makes this process one of several that train together. Must run before JAX starts its backend.
+def join(program: str, coordinator: str | None, process_count: int | None,
+         process_id: int | None, timeout: int) -> None:
+  """Joins the processes that train together. Must run before JAX starts its backend.
+
+  If the others do not join in time, the program ends in one line with status 2 (JAX would abort
+  with a stack trace of C++).
 
   Args:
-    program: whose end it is, in one line and with status 2, if not all have come in time. JAX would
-      end it by an abort, with a stack of C++.
+    program: the name that starts the line.
     coordinator: HOST:PORT of process 0.
-    process_count: how many.
-    process_id: which one this is. All None: what JAX finds out from the TPU pod, Slurm, Open MPI or
-      Kubernetes that it runs in.
+    process_count, process_id: None, as `coordinator`, if JAX detects them in a TPU pod, Slurm, Open
+      MPI or Kubernetes.
     timeout: seconds to wait for the others.
   Raises:
-    UserError: no such cluster, or its coordinator cannot be this one.
+    UserError: there is no such cluster, or the coordinator's port cannot be used.
   """
   address = _checked(coordinator) if coordinator is not None else None
   if address and process_id == 0:
     _check_free(address)
   late = threading.Timer(timeout, lambda: ending.end(
-      program, _missing(address, process_count, process_id, timeout), MISTAKE))
+      program, _missing(address, process_count, process_id, timeout), 2))
   late.daemon = True
   late.start()
   try:
@@ -59,7 +62,7 @@ def _checked(coordinator):
 
 
 def _check_free(address):
-  """Raises `UserError` if this process cannot listen at the port, which JAX would not tell."""
+  """Raises `UserError` if this process cannot listen at the port; JAX would not report it."""
   with socket.socket() as probe:
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -70,7 +73,7 @@ def _check_free(address):
 
 
 def _missing(address, process_count, process_id, timeout):
-  """What to say when not all processes have come."""
+  """The message when not all processes have joined."""
   what = f'--multihost: after {timeout} s (--join_timeout) '
   if address is None:
     return what + f'not all processes have come together; {ELSEWHERE}'
@@ -84,13 +87,13 @@ def _missing(address, process_count, process_id, timeout):
                  'the same --coordinator and --process_count')
 
 
-def primary():
-  """Whether this is the process that writes files and speaks: the first one, or the only one."""
+def primary() -> bool:
+  """Whether this is the process that writes files and prints: process 0."""
   return jax.process_index() == 0
 
 
-def from_primary(value):
-  """What the first process has, on all of them; anything that JSON can hold."""
+def from_primary(value: Any) -> Any:
+  """The primary process's `value` on all processes, sent as JSON."""
   if jax.process_count() == 1:
     return value
   data = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -101,16 +104,16 @@ def from_primary(value):
   return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(mine)).tobytes().decode())
 
 
-def arrays_from_primary(tree):
-  """Likewise for a pytree of host arrays, of one structure everywhere."""
+def arrays_from_primary(tree: Any) -> Any:
+  """As `from_primary`, for a pytree of host arrays with the same structure everywhere."""
   return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
 
-def on_primary(function, *kinds):
-  """What `function()` returns on the first process; on the others, which do not call it, None.
+def on_primary(function: Callable[[], Any], *kinds: type[Exception]) -> Any:
+  """The result of `function()` on the primary process; None on the others, which do not call it.
 
-  It must not wait for the others. If it raises one of `kinds` (by default `UserError` or OSError),
-  all processes raise that, instead of waiting for what will never come.
+  `function` must not communicate. If it raises a `UserError`, an OSError or one of `kinds`, all
+  processes raise the same error.
   """
   kinds = (*kinds, UserError, OSError)
   value = error = told = None
@@ -129,8 +132,8 @@ def on_primary(function, *kinds):
 
 
 @contextlib.contextmanager
-def together():
-  """Around what each process does by itself: a `UserError` or OSError of one is raised by all."""
+def together() -> Iterator[None]:
+  """Context in which a `UserError` or OSError of one process is raised by all at the end."""
   error = None
   try:
     yield
@@ -152,12 +155,12 @@ def together():
 
 
 def _known(error):
-  """An error that all processes have: each can say it and leave in order."""
+  """Marks an error that all processes raise, so that each can report it and exit normally."""
   error.everywhere = True
   return error
 
 
-def wait_for_all(where):
-  """Returns when all processes have come here."""
+def wait_for_all(where: str) -> None:
+  """Returns when all processes have called it with the same `where`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(where)

@@ -1,27 +1,28 @@
-"""SIGTERM, which schedulers send before they take a machine away, and Ctrl-C: save, then leave."""
+"""SIGTERM (which schedulers send before preemption) and Ctrl-C: save, then exit."""
 
 import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
 
 from conv_draw.errors import Preempted
 from conv_draw.machine import ending
 
-STATUSES = {signal.SIGTERM: Preempted.STATUS, signal.SIGINT: 130}  # the latter as shells have it
+STATUSES = {signal.SIGTERM: Preempted.STATUS, signal.SIGINT: 130}  # 130 as in shells
 NAMES = {signal.SIGTERM: 'SIGTERM', signal.SIGINT: 'Ctrl-C'}
 
-_program = None  # whose end it is; None: no one has called `leave_at_once`
-_pipe = None  # its end that the numbers of signals are written to, for `_watch`
-_came = None  # inside `noted`, the signals that came; outside of it, None
-_last = signal.SIGTERM  # of those noted
+_program = None  # the name for messages; None before `leave_at_once`
+_pipe = None  # the writing end of the pipe that `_watch` reads
+_came = None  # the signals received inside `noted`; None outside of it
+_last = signal.SIGTERM  # the last signal received inside `noted`
 
 
-def leave_at_once(program):
-  """From here on SIGTERM and Ctrl-C end the process, wherever it is, in one line of `program`'s.
+def leave_at_once(program: str) -> None:
+  """From now on SIGTERM and Ctrl-C end the process at once, with one line from `program`.
 
-  A thread waits for them: Python's own handlers run in the main thread, after the call that it is
-  in, which may compile for minutes. SIGINT is left alone if it is ignored, as with nohup.
+  A thread waits for the signals: Python's own handlers run in the main thread after its current
+  call, which may compile for minutes. Ignored signals, such as SIGINT under nohup, stay ignored.
   """
   global _program, _pipe
   if not _signals_come_here():
@@ -34,16 +35,16 @@ def leave_at_once(program):
   _program = program
   for number in _heard():
     signal.signal(number, _handle)
-  signal.pthread_sigmask(signal.SIG_UNBLOCK, STATUSES)  # `startup` restarts with them blocked
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, STATUSES)  # `startup` blocks them
 
 
 @contextlib.contextmanager
-def noted():
-  """Inside, both are only noted; yields a function of the step that tells whether one came.
+def noted() -> Iterator[Callable[[int], bool]]:
+  """Context that records the signals; yields a function of the step: whether one was received.
 
-  A second Ctrl-C ends the process at once. What came and was not answered by the end of the block
-  raises `Preempted` there. With several processes, all of them are told so at the same step,
-  whichever got the signal.
+  A second Ctrl-C ends the process at once. At the end of the block, a signal raises `Preempted`.
+  With several processes, the function returns true in all of them at the same step, whichever
+  process received the signal.
   """
   global _came
   import jax  # pylint: disable=g-import-not-at-top; programs call `leave_at_once` before it
@@ -52,7 +53,7 @@ def noted():
   if not _signals_come_here():
     yield multihost_utils.reached_preemption_sync_point if several else lambda step: False
     return
-  # JAX's own service has several processes' SIGTERM; it picks a step that none has passed.
+  # With several processes JAX handles SIGTERM and picks a step that none has passed.
   taken = _heard() - ({signal.SIGTERM} if several else set())
   before = {number: signal.signal(number, _handle) for number in taken}
   _came = came = []
@@ -66,23 +67,23 @@ def noted():
     for number, handler in before.items():
       signal.signal(number, handler)
     if several and _program:
-      signal.signal(signal.SIGTERM, _handle)  # from now on each of them leaves at once
+      signal.signal(signal.SIGTERM, _handle)  # in place of JAX's handler
   if came and not several:
     raise Preempted('told to end when all was saved: the same command continues')
 
 
-def status():
-  """The exit status for a `Preempted`: of the signal that was noted last."""
+def status() -> int:
+  """The exit status for a `Preempted`, by the last signal."""
   return STATUSES[_last]
 
 
 def _heard():
-  """The signals that are this program's: not those that whoever started it has switched off."""
+  """The signals that are not ignored."""
   return {number for number in STATUSES if signal.getsignal(number) is not signal.SIG_IGN}
 
 
 def _handle(number, frame):
-  """In the main thread."""
+  """The signal handler; runs in the main thread."""
   global _came, _last
   del frame
   if _came is not None:
@@ -95,13 +96,13 @@ def _handle(number, frame):
       _came.append(number)
       import jax  # pylint: disable=g-import-not-at-top
       if number == signal.SIGINT and jax.process_count() > 1:
-        signal.raise_signal(signal.SIGTERM)  # which JAX's service listens to
-  if _came is None:  # said once more: if `noted` has just ended, `_watch` came too early for it
+        signal.raise_signal(signal.SIGTERM)  # which JAX handles
+  if _came is None:  # repeat it: `_watch` ignored it if `noted` had not ended yet
     os.write(_pipe, bytes([number]))
 
 
 def _watch(reader):
-  """In a thread of its own: the bytes are the numbers of the signals that come."""
+  """The thread that ends the process; reads the numbers of the signals as bytes."""
   while number := os.read(reader, 1):
     if _came is None and number[0] in STATUSES:
       ending.end(_program, f'ended by {NAMES[number[0]]}, with nothing half-written: the same '

@@ -1,4 +1,4 @@
-"""What the libraries' threads print of errors that the program itself reports."""
+"""Filters for messages of libraries about errors that the program itself reports."""
 
 import logging as py_logging
 import re
@@ -7,13 +7,13 @@ import sys
 from absl import logging
 
 
-def say_errors_once():
-  """Leaves out, from here on and in all of the process, what is said of an error a second time.
+def say_errors_once() -> None:
+  """Suppresses, in the whole process, messages that repeat an error.
 
-  Orbax logs an error that it raises with a traceback in each of its threads, and where one array
-  cannot be read or written, asyncio logs the errors of the others as never retrieved, or
-  TensorStore's threads print "Event loop is closed" for them. --verbosity=1 shows what is logged.
-  For programs: a library must leave the loggers of whoever uses it alone.
+  Orbax logs an error that it raises with a traceback in each of its threads. If an array cannot be
+  read or written, asyncio logs the errors of the other arrays as never retrieved, or TensorStore's
+  threads print "Event loop is closed". --verbosity=1 shows what is logged. Only programs call this:
+  a library must leave loggers alone.
   """
   logging.get_absl_logger().addFilter(_not_of_orbax)
   py_logging.getLogger('asyncio').addFilter(_not_of_tensorstore)

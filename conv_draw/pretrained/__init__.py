@@ -1,1 +1,1 @@
-"""Trained models that come with the package: workdirs with weights.npz for checkpoints."""
+"""Packaged models: workdirs with weights.npz in place of checkpoints."""

@@ -1,4 +1,4 @@
-"""Makes a directory with a trained model alone of a run: python -m conv_draw.pretrained --help."""
+"""Publishes the model of a run: python -m conv_draw.pretrained --workdir=RUN --out=DIR."""
 
 from absl import flags
 
@@ -8,8 +8,8 @@ from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import published
 
 PROGRAM = 'conv_draw.pretrained'
-WORKDIR = flags.DEFINE(command_line.Path(), 'workdir', None, 'The run.')
-OUT = flags.DEFINE(command_line.Path(), 'out', None, 'The directory to make.')
+WORKDIR = flags.DEFINE(command_line.Path(), 'workdir', None, 'The run to publish.')
+OUT = flags.DEFINE(command_line.Path(), 'out', None, 'The new directory.')
 
 
 def main(argv):

@@ -146,7 +146,7 @@ def _evaluate(trained_run, load):
        f'{result.kl_nats.sum():.2f}, standard error '
        f'{table.number(result.standard_error_nats, 2)} nats)')
   if result.squared_error is not None:
-    print('  ' + evaluate.prefixes(trained_run, result))
+    print('  ' + evaluate.truncation_points(trained_run, result))
   metrics = _metrics(trained_run.workdir)
   evaluate.write(metrics, trained_run, result)
   for name, nats in _baselines(config, load('train'), images):

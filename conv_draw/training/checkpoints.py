@@ -1,15 +1,17 @@
-"""Orbax checkpoints: the training state, and beside it the health record that judges it."""
+"""Orbax checkpoints: the training state and the loss monitor, with a digest of both."""
 
 import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
-import secrets
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,12 +20,13 @@ import orbax.checkpoint as ocp
 from conv_draw.errors import UserError, reason, remedy
 from conv_draw.machine import hosts
 from conv_draw.progressive import weights
-from conv_draw.training import spikes
+from conv_draw.training import loss_monitor
+from conv_draw.training.steps import TrainState
 
 
 @contextlib.contextmanager
-def only_process(workdir):
-  """Holds `workdir`/lock, which the system frees when the process ends, however it ends.
+def only_process(workdir: str) -> Iterator[None]:
+  """Locks `workdir`/lock; the system frees the lock when the process ends, even if killed.
 
   Raises:
     UserError: another process holds it.
@@ -40,94 +43,97 @@ def only_process(workdir):
 
 
 class Damaged(UserError):
-  """A checkpoint that is not what was saved."""
+  """The content of a checkpoint differs from what was saved."""
 
 
-# What TensorStore says where bytes are missing or wrong. Others, such as RESOURCE_EXHAUSTED, and
-# those with the system's word for them, are of the machine, not of the file.
+# Errors of TensorStore for missing or wrong bytes. Other statuses, such as RESOURCE_EXHAUSTED, and
+# errors of the operating system may have their cause outside of the file.
 _STATUS = re.compile('[A-Z_]+:')
 _DATA_ERROR = re.compile('(DATA_LOSS|OUT_OF_RANGE|NOT_FOUND|FAILED_PRECONDITION):')
 _SYSTEM_ERROR = re.compile(r'OS error (?!\d+: (ENOENT|ENOTDIR|EISDIR)\b)')
-_REMOVING = '.removing-'  # a checkpoint on its way out: not to be taken for one if a kill comes
+_REMOVING = '.removing'  # a checkpoint moves in here before deletion, which a kill may interrupt
 
 
 class Checkpoints:
   """The numbered checkpoints of a workdir, each complete or absent.
 
-  Of several processes the first one reads and writes, and tells the others what it has read: only
-  its workdir needs to exist. Where it only reads, it does so by itself.
+  When several processes train, the primary process alone reads and writes, and sends the others
+  what it has read: only its workdir needs to exist. A read-only instance does not communicate.
   """
 
-  def __init__(self, workdir, trust_after=None):
+  def __init__(self, workdir: str, validated_after: int | None = None):
     """Opens `workdir`/checkpoints.
 
     Args:
-      trust_after: losses after which a checkpoint is trusted, which decides on those that are
-        kept (`spikes.no_longer_needed`). None: only reads, and changes nothing.
+      validated_after: `loss_monitor.validated_after`, by which `save` deletes obsolete checkpoints.
+        None: read-only.
     """
     self._directory = os.path.abspath(os.path.join(workdir, 'checkpoints'))
-    self._manager, self._trust_after = None, trust_after
-    self._together = trust_after is not None and jax.process_count() > 1
+    self._manager, self._validated_after = None, validated_after
+    writing = validated_after is not None
+    self._together = writing and jax.process_count() > 1
     if not hosts.primary():
       return
-    writing = trust_after is not None
     alone = {} if jax.process_count() == 1 else {
         'multiprocessing_options': ocp.options.MultiprocessingOptions(
             primary_host=0, active_processes={0}, barrier_sync_key_prefix='primary')}
     if alone and writing:
-      os.makedirs(self._directory, exist_ok=True)  # which Orbax then leaves to us
+      os.makedirs(self._directory, exist_ok=True)  # Orbax refuses to with these options
     self._manager = ocp.CheckpointManager(
         self._directory,
         options=ocp.CheckpointManagerOptions(
-            max_to_keep=None, create=writing and not alone, read_only=not writing, **alone))
+            max_to_keep=None, create=writing and not alone, read_only=not writing,
+            todelete_subdir=_REMOVING, **alone))
     for name in os.listdir(self._directory) if writing else ():
-      if name.startswith(_REMOVING):  # where a kill came
+      if name.startswith(_REMOVING):  # left by a kill; '.removing-...' by earlier versions
         shutil.rmtree(os.path.join(self._directory, name), ignore_errors=True)
 
-  def steps(self):
+  def steps(self) -> list[int]:
     """Steps that have a checkpoint, ascending."""
     mine = lambda: sorted(self._manager.all_steps())
     return hosts.from_primary(hosts.on_primary(mine)) if self._together else mine()
 
-  def save(self, state, health):
-    """Saves a host `TrainState`, all losses before which were healthy.
+  def save(self, state: TrainState, monitor: loss_monitor.LossMonitor) -> None:
+    """Starts to save a host `TrainState` before which all losses were healthy.
 
-    Writing goes on in the background. Older checkpoints that are not needed any more are removed.
-    Of several processes the first one writes; what goes wrong there ends all of them.
+    Writing continues in the background. Obsolete checkpoints are deleted. With several processes
+    the primary one writes; an error there is raised by all.
     """
     with hosts.together():
       if self._manager:
-        self._save(state, health)
+        self._save(state, monitor)
 
-  def _save(self, state, health):
-    self.wait()  # so that what is there is complete
+  def _save(self, state, monitor):
+    self.wait()  # until the checkpoint before is complete
     step = int(state.step)
-    for old in spikes.no_longer_needed(self._manager.all_steps(), step, self._trust_after):
+    for old in loss_monitor.obsolete(self._manager.all_steps(), step, self._validated_after):
       self._remove(old)
-    record = dataclasses.asdict(health)
+    record = dataclasses.asdict(monitor)
     seals = {'digest': _digest(state, record), 'structure': _structure(state)}
     with self._writing():
       self._manager.save(step, args=ocp.args.Composite(
           state=ocp.args.StandardSave(state), health=ocp.args.JsonSave(record | seals)))
 
-  def restore(self, step, like):
+  def restore(
+      self, step: int, like: TrainState,
+  ) -> tuple[TrainState, loss_monitor.LossMonitor]:
     """Reads a checkpoint.
 
     Args:
       step: one of `steps()`.
       like: `TrainState` of the expected structure, shapes and types.
     Returns:
-      (`TrainState` of host arrays, `spikes.Health`).
+      (`TrainState` of host arrays, `LossMonitor`)
     Raises:
-      Damaged: it is not what was saved.
-      UserError: it cannot be read, for a reason that may not be its own, or is of another model.
+      Damaged: the content differs from what was saved.
+      UserError: the checkpoint is of another model, or the machine may be why it cannot be read.
     """
     if not self._together:
       return self._read(step, like)
     read = hosts.on_primary(lambda: self._read(step, like), Damaged)
-    state, health = read or (jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like), None)
-    record = hosts.from_primary(health and dataclasses.asdict(health))
-    return hosts.arrays_from_primary(state), spikes.Health(**record)
+    state, monitor = read or (jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like), None)
+    record = hosts.from_primary(monitor and dataclasses.asdict(monitor))
+    return hosts.arrays_from_primary(state), loss_monitor.LossMonitor(**record)
 
   def _read(self, step, like):
     self.wait()
@@ -139,8 +145,8 @@ class Checkpoints:
         like = weights.with_encoder(like, encoder)
       restored = self._manager.restore(step, args=ocp.args.Composite(
           state=ocp.args.StandardRestore(like), health=ocp.args.JsonRestore()))
-    except Exception as e:  # Orbax does not say which kinds there are
-      # TensorStore names the cause behind paths, and at the end what it was to read.
+    except Exception as e:  # Orbax does not document which kinds it raises
+      # TensorStore's messages have the cause after paths and before the specification.
       why = reason(e).partition(' [tensorstore_spec=')[0].partition(' [source locations=')[0][-200:]
       if self._is_damage(e, step, like):
         raise Damaged(f'{where} is damaged ({why})') from e
@@ -152,17 +158,18 @@ class Checkpoints:
       raise UserError(
           f'{where} is of a model of other shapes: its images had other channels, or its config '
           'was another')
-    # The first versions of this program wrote no digest, and later ones no structure.
+    # Checkpoints of the first versions have no digest, those of later ones no structure.
     digest, _ = record.pop('digest', None), record.pop('structure', None)
-    known = record.keys() <= {field.name for field in dataclasses.fields(spikes.Health)}
+    known = record.keys() <= {field.name for field in dataclasses.fields(loss_monitor.LossMonitor)}
     if digest is None and not known or digest not in (None, _digest(state, record)):
       raise Damaged(f'{where} is damaged (it is not what was saved)')
     if not known:
       raise UserError(f'{where} is of another version of this program: continue with that one')
-    return weights.without_encoder(state) if encoder else state, spikes.Health(**record)
+    state = weights.without_encoder(state) if encoder else state
+    return state, loss_monitor.LossMonitor(**record)
 
   def _encoder_of(self, step, like):
-    """{name: shape} of the encoder that checkpoints of progressive models once had."""
+    """{name: shape} of the unused encoder in old checkpoints of progressive models."""
     if 'linear_width' not in like.params.get('params', {}):
       return {}
     with ocp.StandardCheckpointer() as checkpointer:
@@ -171,10 +178,10 @@ class Checkpoints:
     return {name: tuple(stored[name].shape) for name in weights.encoder_of(stored)}
 
   def _is_damage(self, error, step, like):
-    """Whether what went wrong while a checkpoint was read proves that the checkpoint is damaged.
+    """Whether an error while reading a checkpoint proves that the checkpoint is damaged.
 
-    Else it may be the disk, the memory or the limits of the machine, or another version of Orbax:
-    the same checkpoint may be read tomorrow.
+    Otherwise the cause may be the disk, the memory or a limit of the machine, or another version of
+    Orbax, and the same checkpoint may be readable later.
     """
     missing = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
     of_data = (ValueError, TypeError, KeyError, StopIteration, *missing)
@@ -193,29 +200,30 @@ class Checkpoints:
     if any(isinstance(cause, (*no_text, *missing)) or _DATA_ERROR.match(str(cause))
            for cause in causes):
       return True
-    try:  # the files can be read, but hold another tree: was it the one that was saved?
+    try:  # readable files with another tree are damaged if a tree like this was saved
       with open(os.path.join(directory, 'health', 'metadata')) as f:
         return json.load(f).get('structure') == _structure(like)
     except (OSError, ValueError, AttributeError):
       return False
 
-  def restore_newest(self, like, warn):
-    """`restore` of the newest checkpoint that is not damaged; `warn` is told of those that are.
-
-    If this writes, they are moved aside once a sound one has been found.
-
-    Raises:
-      UserError: there is none, or it is of another model, or it cannot be read.
-    """
-    return self.restore_first(lambda steps: max(steps), like, warn)
-
-  def restore_first(self, choose, like, warn):
-    """`restore` of the first choice that is not damaged.
+  def restore_newest(
+      self, like: TrainState, warn: Callable[[str], None],
+  ) -> tuple[TrainState, loss_monitor.LossMonitor]:
+    """`restore` of the newest checkpoint that is not damaged.
 
     Args:
-      choose: from the steps that are left to the one that is tried next.
-      like, warn: as in `restore_newest`.
+      like: as in `restore`.
+      warn: called with a message for each damaged one; unless read-only, it is also moved aside.
+    Raises:
+      UserError: there is no such checkpoint, or it is of another model, or it cannot be read.
     """
+    return self.restore_first(max, like, warn)
+
+  def restore_first(
+      self, choose: Callable[[list[int]], int], like: TrainState,
+      warn: Callable[[str], None],
+  ) -> tuple[TrainState, loss_monitor.LossMonitor]:
+    """As `restore_newest`, but `choose` returns which of the remaining steps is tried next."""
     left, damaged = self.steps(), []
     if not left:
       raise UserError(f'{self._directory} holds no complete checkpoint: train first')
@@ -233,21 +241,20 @@ class Checkpoints:
     raise UserError(f'{damaged[0][1]}, as are all there are: train again, in another --workdir')
 
   def _put_aside(self, step):
-    """Moves a damaged checkpoint to where nothing takes it for one; says where to."""
-    if not self._manager or self._trust_after is None:
+    """Moves a damaged checkpoint to the folder `damaged`; returns words that tell where."""
+    if not self._manager or self._validated_after is None:
       return ''
-    aside = os.path.join(self._directory, 'damaged')  # inside: it may be a disk of its own
+    aside = os.path.join(self._directory, 'damaged')  # on the same disk, for certain
     os.makedirs(aside, exist_ok=True)
-    target, number = os.path.join(aside, str(step)), 1
-    while os.path.lexists(target):
-      number += 1
-      target = os.path.join(aside, f'{step}_{number}')
+    names = itertools.chain([str(step)], (f'{step}_{i}' for i in itertools.count(2)))
+    target = next(path for name in names
+                  if not os.path.lexists(path := os.path.join(aside, name)))
     os.rename(os.path.join(self._directory, str(step)), target)
     self._manager.reload()
     return f', and has been moved to {target}'
 
-  def delete_after(self, step):
-    """Removes the checkpoints that are newer than `step`."""
+  def delete_after(self, step: int) -> None:
+    """Deletes the checkpoints that are newer than `step`."""
     if not self._manager:
       return
     self.wait()
@@ -257,39 +264,36 @@ class Checkpoints:
 
   def _remove(self, step):
     with self._writing():
-      going = os.path.join(self._directory, f'{_REMOVING}{step}-{secrets.token_hex(4)}')
-      os.rename(os.path.join(self._directory, str(step)), going)
-      shutil.rmtree(going)
-      self._manager.reload()
+      self._manager.delete(step)  # moves it, so that it is complete or absent even after a kill
+      shutil.rmtree(os.path.join(self._directory, _REMOVING))
 
-  def wait(self):
+  def wait(self) -> None:
     """Returns once everything saved is on disk."""
     if self._manager:
       with self._writing():
         self._manager.wait_until_finished()
 
-  def close(self):
+  def close(self) -> None:
     if self._manager:
       with self._writing():
         self._manager.close()
 
   @contextlib.contextmanager
   def _writing(self):
-    """What went wrong since the last call: files are written by threads of their own."""
+    """Turns errors, also those of background threads since the last call, into a `UserError`."""
     try:
       yield
-    except (OSError, ValueError) as e:  # TensorStore's are ValueErrors
+    except (OSError, ValueError) as e:  # TensorStore raises ValueErrors
       raise UserError(
           f'{self._directory} cannot be written ({reason(e)[-200:]}): {remedy(e)}; the '
           'same command then continues') from e
 
 
-def restore_params(workdir, like):
+def restore_params(workdir: str, like: TrainState) -> tuple[Any, int]:
   """(`TrainState.params_to_use`, step) of a workdir's newest checkpoint.
 
   Args:
-    workdir: of a training run.
-    like: `TrainState` of the structure that its configuration gives.
+    like: as in `Checkpoints.restore`.
   """
   directory = os.path.join(workdir, 'checkpoints')
   if not os.path.isdir(directory):
@@ -303,7 +307,7 @@ def restore_params(workdir, like):
 
 
 def _digest(state, record):
-  """Hex digest of a host `TrainState` and of the health record as JSON has it."""
+  """Hex digest of a host `TrainState` and of the loss monitor's JSON."""
   digest = hashlib.blake2b(json.dumps(record, sort_keys=True).encode(), digest_size=16)
   for path, value in jax.tree_util.tree_leaves_with_path(state):
     value = np.asarray(value)
@@ -320,14 +324,14 @@ def _structure(state):
 
 
 def _causes(error):
-  """An exception, and those it came of."""
+  """An exception and the exceptions that caused it."""
   while error is not None:
     yield error
     error = error.__cause__ or error.__context__
 
 
 def _read_all(directory):
-  """Reads every file; `OSError` if the system cannot."""
+  """Reads every file; raises the system's `OSError` if one cannot be read."""
   def fail(error):
     raise error
 

@@ -1,4 +1,4 @@
-"""A trained run, ready to be used."""
+"""A trained run: its model, parameters, configuration and data."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from conv_draw.workdir import metrics, published
 
 
 class ImageKind(NamedTuple):
-  """What a model has to know of its images, and a workdir does: so much of `sets.Images`."""
+  """The properties of a data set that its model depends on, as stored in a workdir."""
 
   name: str  # of the training split
   shape: tuple[int, int, int]  # (H, W, C)
@@ -30,18 +30,18 @@ class ImageKind(NamedTuple):
 
 
 class Run(NamedTuple):
-  """A model with what it was trained to be."""
+  """A trained model."""
 
   config: config_dict.ConfigDict
   workdir: str
   model: ConvDraw | Vae
-  params: Any  # those to be used: `TrainState.params_to_use`
+  params: Any  # `TrainState.params_to_use`
   step: int  # updates done
-  images: sets.Images | ImageKind  # of the test split; or without data
+  images: sets.Images | ImageKind  # the test split, or without data its properties
 
 
-def load(config, workdir, images=None):
-  """The `Run` in a workdir, as `read` has it; of several processes only the first one reads it."""
+def load(config: config_dict.ConfigDict, workdir: str, images: sets.Images | None = None) -> Run:
+  """As `read`; with several processes, the primary one reads and sends the others the result."""
   if jax.process_count() == 1:
     return read(config, workdir, images)
   run = hosts.on_primary(lambda: read(config, workdir, images))
@@ -52,22 +52,21 @@ def load(config, workdir, images=None):
   return Run(config, workdir, model, params, int(step), images)
 
 
-def read(config, workdir, images=None):
-  """The `Run` in a workdir, for this process alone.
+def read(config: config_dict.ConfigDict, workdir: str, images: sets.Images | None = None) -> Run:
+  """The `Run` in a workdir, read by this process.
 
   Args:
-    config: of the run; its `model` settings are those that `workdir` was trained with.
-    images: `sets.Images` of its test split. None: the `Run` is to have an `ImageKind`, and needs
-      no data.
+    config: of the run, with the model settings that it was trained with.
+    images: its test split. None: `Run.images` is an `ImageKind`, and no data are read.
   Raises:
-    UserError: no such run, or of images of another shape.
+    UserError: there is no such run, or its images have another shape.
   """
   images = _stored_images(workdir) if images is None else images
   model = from_config(config, images.shape, images.grey_levels)
   if published.is_one(workdir):
     params, step = published.read(workdir, _params_like(model, images))
   else:
-    # What training needs, decoding with the packaged models does without.
+    # Imported here: decoding with packaged models needs neither Orbax nor optax.
     from conv_draw.training import checkpoints, steps
     like = jax.eval_shape(lambda: steps.create_state(
         config, model, steps.create_optimizer(config, model), images.shape))
@@ -75,26 +74,26 @@ def read(config, workdir, images=None):
   return Run(config, workdir, model, params, step, images)
 
 
-def named(name):
-  """The `Run` that comes with the package under that name, or of the workdir of that path."""
+def named(name: str) -> Run:
+  """The `Run` of a packaged model's name, or of a workdir's path."""
   name = arguments.path(name, 'name')
   workdir = published.path(name) if name in published.names() else name
   return read(config_lib.load(workdir), workdir)
 
 
 def _params_like(model, images):
-  """The structure of a model's parameters."""
+  """The structure, shapes and types of a model's parameters."""
   return jax.eval_shape(lambda key: model.init(
       key, key, jnp.zeros((1, *images.shape), jnp.uint8)), jax.random.key(0))
 
 
-def of_state(config, workdir, model, state, images):
-  """The `Run` that has come as far as a host `TrainState`; the others are its fields."""
+def of_state(config, workdir, model, state, images) -> Run:
+  """The `Run` at a host `TrainState`; the other arguments are its fields."""
   return Run(config, workdir, model, state.params_to_use, int(state.step), images)
 
 
-def logs(workdir):
-  """Paths of a run's metrics.jsonl, after those of the runs it started from, while they exist."""
+def logs(workdir: str) -> list[str]:
+  """Paths of metrics.jsonl of the runs that a run started from (while they exist) and its own."""
   log = os.path.join(workdir, metrics.FILE)
   if published.is_one(workdir):
     return [*published.earlier_logs(workdir), log]
@@ -103,21 +102,21 @@ def logs(workdir):
   return [*(logs(start) if known else []), log]
 
 
-def store_images(workdir, images):
-  """Writes `images.json`, what a model has to know of its data, whole or not at all."""
+def store_images(workdir: str, images: sets.Images) -> None:
+  """Writes `images.json`, the identity of the data, atomically."""
   write_file(_images_file(workdir), json.dumps(identity.of(images)))
 
 
-def stored_identity(workdir):
-  """The `identity.of` the images that a run was last trained on; None if it has none to be read."""
+def stored_identity(workdir: str) -> dict[str, Any] | None:
+  """`identity.of` the images that a run was last trained on; None if it cannot be read."""
   try:
     return _read_images(workdir)
   except UserError:
-    return None  # training writes it again
+    return None  # training rewrites the file
 
 
 def _stored_images(workdir):
-  """The `ImageKind` that `store_images` wrote."""
+  """The `ImageKind` in `images.json`."""
   stored = _read_images(workdir)
   return ImageKind(stored['name'], tuple(stored['shape']), stored['levels'])
 

@@ -1,1 +1,1 @@
-"""What lies in a run's directory."""
+"""The files in a run's directory."""

@@ -1,16 +1,17 @@
-"""The experiment's configuration as the workdir stores it; settings.py says what it consists of."""
+"""The configuration of an experiment: defaults, checks, and config.json; see settings.py."""
 
 import json
 import math
 import os
+from typing import Any
 
 from conv_draw.errors import UserError, reason
 from conv_draw.machine.files import write_file
 from conv_draw.workdir import moved, settings
 from conv_draw.workdir.moved import Config
 
-PROGRESSIVE_STEPS = 4  # iterations that a progressive model needs
-# Settings that a `model.kind` leaves no choice about.
+PROGRESSIVE_STEPS = 4  # the least number of iterations of a progressive model
+# The only valid values of some settings with a `model.kind`.
 FIXED = {
     'vae': {'model.posterior': 'gaussian', 'train.optimizer': 'adam'},
     'progressive': {
@@ -20,7 +21,7 @@ FIXED = {
 }
 
 
-def defaults():
+def defaults() -> Config:
   """Every setting of `model.kind=draw` at its default."""
   sections = {}
   for setting in settings.of('draw'):
@@ -29,8 +30,8 @@ def defaults():
   return _of_sections(sections)
 
 
-def set_kind(config, kind):
-  """Changes `model.kind`; the section of the new kind, at its defaults, replaces the old kind's."""
+def set_kind(config: Config, kind: str) -> None:
+  """Changes `model.kind` and replaces the old kind's section by the new kind's at its defaults."""
   config.model.kind = kind
   with config.unlocked():
     for section in set(settings.KINDS) & set(config):
@@ -46,8 +47,8 @@ def _of_sections(sections):
                  for name, section in sections.items()}).lock()
 
 
-def check(config):
-  """Raises `UserError` for the first setting whose value makes no sense."""
+def check(config: Config) -> None:
+  """Raises `UserError` for the first setting with an invalid value."""
   flat = _flat(config.to_dict())
   kind = flat.get('model.kind')
   for section in settings.KINDS:
@@ -69,7 +70,7 @@ def check(config):
 
 
 def _together(config):
-  """Yields (key, whether its value does not go with other settings, what it must be)."""
+  """Yields (key, whether its value contradicts other settings, what it must be)."""
   kind, m, o = config.model.kind, config.model, config.objective
   binary, quantised = m.likelihood == 'bernoulli', m.posterior in ('rounded', 'uniform')
   parts = ['all', 'decoder']
@@ -96,13 +97,13 @@ def _together(config):
   yield 'train.part', config.train.part not in parts, ' or '.join(parts)
 
 
-def is_binary(config):
-  """Whether pixels have two values, and likelihoods are given in nats."""
+def is_binary(config: Config) -> bool:
+  """Whether pixels have two values; then likelihoods are reported in nats."""
   return config.model.likelihood == 'bernoulli'
 
 
 def _check_one(setting, value):
-  """A value keeps the rule of its setting."""
+  """Raises `UserError` if a value breaks the rule of its setting."""
   key, rule = setting.key, setting.rule
   if isinstance(rule, tuple):
     if value not in rule:
@@ -116,22 +117,16 @@ def _check_one(setting, value):
     raise UserError(f'--config.{key} is {value}; it must be below {settings.TOO_LARGE}')
   if not isinstance(value, int | float) or not math.isfinite(value):
     raise UserError(f'--config.{key} is {value!r}; it must be a number')
-  if rule == settings.AT_LEAST_1:
-    kept = value >= 1
-  elif rule == settings.NOT_NEGATIVE:
-    kept = value >= 0
-  elif rule == settings.POSITIVE:
-    kept = value > 0
-  elif rule == settings.FRACTION:
-    kept = 0 <= value < 1
-  else:
-    kept = value >= 1 and value % 2 == 1
-  if not kept:
+  kept = {
+      settings.AT_LEAST_1: value >= 1, settings.NOT_NEGATIVE: value >= 0,
+      settings.POSITIVE: value > 0, settings.FRACTION: 0 <= value < 1,
+      settings.ODD: value >= 1 and value % 2 == 1}
+  if not kept[rule]:
     raise UserError(f'--config.{key} is {value}; it must be {rule}')
 
 
 def _check_upper(flat):
-  """The settings of the layers above the first agree with each other."""
+  """Raises `UserError` if the settings of the layers above the first contradict each other."""
   names = ('features', 'latents', 'strides')
   upper = [flat[f'model.upper_{name}'] for name in names]
   if len({len(numbers) for numbers in upper}) > 1:
@@ -149,19 +144,23 @@ def _check_upper(flat):
         'be only fully connected ones')
 
 
-def get_config(workdir):
-  """The configuration stored in a workdir: `--config=conv_draw/workdir/config.py:WORKDIR`."""
+def get_config(workdir: str) -> Config:
+  """The stored configuration, for `--config=conv_draw/workdir/config.py:WORKDIR`."""
   return load(workdir)
 
 
-def load(workdir):
-  """Reads `config.json` of any age; `UserError` if there is none, or one that `check` refuses."""
+def load(workdir: str) -> Config:
+  """The configuration in a workdir's `config.json`, also of earlier versions.
+
+  Raises:
+    UserError: the file is missing, unreadable or invalid.
+  """
   path = os.path.join(workdir, 'config.json')
   try:
     with open(path) as f:
       stored = dict(_tuples(json.load(f)))
     moved.migrate(stored)
-    # What was not yet a setting when this was written was as its default is.
+    # Settings that the version which wrote the file lacked behave as their defaults.
     for setting in settings.of(stored.get('model', {}).get('kind')):
       section, name = setting.key.split('.')
       if section in stored:
@@ -180,29 +179,27 @@ def load(workdir):
   return config
 
 
-def store(config, workdir):
-  """Writes `config.json`, whole or not at all."""
+def store(config: Config, workdir: str) -> None:
+  """Writes `config.json` atomically."""
   os.makedirs(workdir, exist_ok=True)
   write_file(os.path.join(workdir, 'config.json'), config.to_json(indent=2) + '\n')
 
 
-def differences(stored, config):
-  """Keys, dotted, whose values differ between two configurations."""
+def differences(stored: Config, config: Config) -> dict[str, list[Any]]:
+  """{dotted key: [stored value, value in `config`]} of the settings that differ."""
   old, new = _flat(stored.to_dict()), _flat(config.to_dict())
-  return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+  return {key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys())
+          if old.get(key) != new.get(key)}
 
 
-def changes(config, workdir):
-  """{key: [what it is in the workdir's config.json, what it is now]} of those that differ."""
-  if not os.path.exists(os.path.join(workdir, 'config.json')):
-    return {}
-  stored = load(workdir)
-  old, new = _flat(stored.to_dict()), _flat(config.to_dict())
-  return {key: [old.get(key), new.get(key)] for key in differences(stored, config)}
+def changes(config: Config, workdir: str) -> dict[str, list[Any]]:
+  """`differences` from a workdir's config.json; empty without that file."""
+  exists = os.path.exists(os.path.join(workdir, 'config.json'))
+  return differences(load(workdir), config) if exists else {}
 
 
-def check_continues(config, workdir):
-  """Raises `UserError` if the workdir was written with settings that do not go with `config`."""
+def check_continues(config: Config, workdir: str) -> None:
+  """Raises `UserError` if a setting differs that a run must keep."""
   changed = {k: values for k, values in changes(config, workdir).items() if not may_change(k)}
   if changed:
     key, (old, new) = next(iter(changed.items()))
@@ -212,10 +209,10 @@ def check_continues(config, workdir):
         'use another --workdir, or the settings in its config.json')
 
 
-def may_change(key):
+def may_change(key: str) -> bool:
   """Whether a run may be continued with another value of a setting.
 
-  One of another version, which the table lacks, is taken for the others of its section.
+  A setting of another version is treated as the others of its section.
   """
   section = key.split('.')[0] + '.'
   rows = [s for s in settings.SETTINGS if s.key == key] or [
@@ -224,13 +221,14 @@ def may_change(key):
 
 
 def _tuples(tree):
-  """JSON has no tuples: its lists are theirs."""
+  """`tree` with tuples for lists, which JSON stores tuples as."""
   if isinstance(tree, dict):
     return {key: _tuples(value) for key, value in tree.items()}
   return tuple(tree) if isinstance(tree, list) else tree
 
 
 def _flat(tree, prefix=''):
+  """{dotted key: value} of nested dicts."""
   flat = {}
   for key, value in tree.items():
     if isinstance(value, dict):

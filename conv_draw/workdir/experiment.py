@@ -1,18 +1,18 @@
-"""The user's own experiment file: a mistake in it is said with file and line."""
+"""Loads experiment files; errors in them name the file and line."""
 
 import importlib.util
 import os
 import traceback
+from typing import Any
 
 from conv_draw.errors import UserError, reason
 
 
-def call(path, function, *arguments):
-  """What `function` of an experiment file returns; None if the file does not define it.
+def call(path: str, function: str, *arguments: Any) -> Any:
+  """The result of `function` in an experiment file; None if the file does not define it.
 
   Raises:
-    UserError: there is no such file, or what is wrong with it and in which line. Its __cause__ is
-      the error itself.
+    UserError: the file does not exist, or an error in it, with its line.
   """
   if not os.path.isfile(path):
     raise UserError(
@@ -24,14 +24,14 @@ def call(path, function, *arguments):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return getattr(module, function)(*arguments) if hasattr(module, function) else None
-  except Exception as e:  # pylint: disable=broad-except; any that there is
+  except Exception as e:  # pylint: disable=broad-except; an experiment can raise any
     name = '' if isinstance(e, UserError) else f'{type(e).__name__}: '
     text = e.msg if isinstance(e, SyntaxError) else reason(e)
     raise UserError(f'{path}{_line(e, path)}: {name}{text}') from e
 
 
 def _line(error, path):
-  """', line N': the last line of the file that the error came through, or is about."""
+  """', line N' of the innermost frame in the file, or of the syntax error."""
   if isinstance(error, SyntaxError) and error.filename == path:
     return f', line {error.lineno}'
   lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl and TensorBoard for programs, a progress line for people."""
+"""The log of a run: metrics.jsonl, TensorBoard event files and the progress line."""
 
 import contextlib
 import json
@@ -6,18 +6,19 @@ import math
 import os
 import sys
 import time
+from typing import Any
 
 from conv_draw.errors import UserError
 
 FILE = 'metrics.jsonl'
-# JSON has none of these: a diverging run must not make the file unreadable.
+# JSON has no such numbers; the log stores them as strings.
 NOT_FINITE = [repr(float(text)) for text in ('inf', '-inf', 'nan')]
 
 
 class Metrics:
-  """Appends to `workdir`/metrics.jsonl and to TensorBoard event files; with `on` false, nothing."""
+  """Appends to `workdir`/metrics.jsonl and TensorBoard event files; does nothing if not `on`."""
 
-  def __init__(self, workdir, on=True):
+  def __init__(self, workdir: str, on: bool = True):
     self._on = on
     if not on:
       return
@@ -25,15 +26,15 @@ class Metrics:
     path = os.path.join(workdir, FILE)
     _end_last_line(path)
     self._file = open(path, 'a', buffering=1)
-    from tensorboardX import SummaryWriter  # Reading does without it.
+    from tensorboardX import SummaryWriter  # reading does not need it
     try:
       self._tensorboard = SummaryWriter(workdir)
-    except BaseException:  # the file can be one's own where the directory is not
+    except BaseException:  # the file may be writable and the directory not
       self._file.close()
       raise
 
-  def write(self, step, split, values, **labels):
-    """One line: `values` are scalars by name, measured on `split` at `step`; `labels` say how."""
+  def write(self, step: int, split: str, values: dict[str, float], **labels: Any) -> None:
+    """Writes a line with scalars measured on `split` at `step`; `labels` go to the file alone."""
     if not self._on:
       return
     values = {name: float(value) for name, value in values.items()}
@@ -41,14 +42,14 @@ class Metrics:
     for name, value in values.items():
       self._tensorboard.add_scalar(f'{split}/{name}', value, step)
 
-  def event(self, step, event, **fields):
-    """One line that says that something happened, such as event='revert'."""
+  def event(self, step: int, event: str, **fields: Any) -> None:
+    """Writes a line for an event, such as 'revert'."""
     if not self._on:
       return
     self._line({'step': step, 'event': event, **fields})
     self._tensorboard.add_text(event, json.dumps(fields), step)
 
-  def close(self):
+  def close(self) -> None:
     if self._on:
       self._file.close()
       self._tensorboard.close()
@@ -57,12 +58,13 @@ class Metrics:
     self._file.write(line(fields))
 
 
-def line(fields):
-  """One line of such a file."""
+def line(fields: dict[str, Any]) -> str:
+  """A line of metrics.jsonl."""
   return json.dumps(_finite(fields)) + '\n'
 
 
 def _finite(value):
+  """`value` with strings for non-finite numbers."""
   if isinstance(value, dict):
     return {k: _finite(v) for k, v in value.items()}
   if isinstance(value, list | tuple):
@@ -70,7 +72,7 @@ def _finite(value):
   return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read(workdir):
+def read(workdir: str) -> list[dict[str, Any]]:
   """The lines of `workdir`/metrics.jsonl, oldest first, as dicts."""
   try:
     return read_file(os.path.join(workdir, FILE))
@@ -79,19 +81,19 @@ def read(workdir):
         f'{e.filename} does not exist: {workdir} is not the workdir of a run') from None
 
 
-def read_file(path):
-  """The lines of one such file."""
+def read_file(path: str) -> list[dict[str, Any]]:
+  """The lines of a metrics.jsonl, oldest first, as dicts."""
   with open(path) as f:
     lines = f.read().splitlines()
   entries = []
   for line in lines:
-    with contextlib.suppress(json.JSONDecodeError):  # cut off where a run was killed
+    with contextlib.suppress(json.JSONDecodeError):  # truncated when a run was killed
       entries.append({k: float(v) if v in NOT_FINITE else v for k, v in json.loads(line).items()})
   return entries
 
 
 def _end_last_line(path):
-  """A killed run may have left half a line: what follows must start on one of its own."""
+  """Completes a last line that a kill has truncated."""
   if os.path.exists(path) and os.path.getsize(path):
     with open(path, 'rb+') as f:
       f.seek(-1, os.SEEK_END)
@@ -100,10 +102,10 @@ def _end_last_line(path):
 
 
 class Progress:
-  """A bar on a terminal, plain lines elsewhere; both on stderr. With `on` false, nothing."""
+  """A progress bar on a terminal, else plain lines; both on stderr. Does nothing if not `on`."""
 
-  def __init__(self, total, start, unit, on=True):
-    from tqdm import tqdm  # Reading does without it.
+  def __init__(self, total: int, start: int, unit: str, on: bool = True):
+    from tqdm import tqdm  # reading does not need it
     self._on, self._tqdm = on, tqdm
     self._bar = tqdm(
         total=total, initial=start, unit=unit, dynamic_ncols=True,
@@ -111,12 +113,12 @@ class Progress:
     self._total, self._start, self._unit = total, start, unit
     self._began = time.monotonic()
 
-  def at(self, done):
+  def at(self, done: int) -> None:
     """Moves the bar."""
     self._bar.update(done - self._bar.n)
 
-  def tell(self, done, text):
-    """Says `text` beside the bar, or as a line with the time left."""
+  def tell(self, done: int, text: str) -> None:
+    """Shows `text` beside the bar, or on a line with the time left."""
     if not self._on:
       return
     if not self._bar.disable:
@@ -126,10 +128,10 @@ class Progress:
     left = self._tqdm.format_interval((self._total - done) / rate) if rate > 0 else '?'
     print(f'{self._unit} {done}/{self._total}  {text}  {left} left', file=sys.stderr, flush=True)
 
-  def say(self, text):
-    """A line of its own, that stays."""
+  def say(self, text: str) -> None:
+    """Prints a line that stays."""
     if self._on:
       self._tqdm.write(text, file=sys.stderr)
 
-  def close(self):
+  def close(self) -> None:
     self._bar.close()

@@ -1,11 +1,13 @@
-"""Settings of earlier versions: where each one is now, for old files and for old commands."""
+"""Settings of earlier versions: the new place of each, for old config.json files and commands."""
+
+from typing import Any
 
 from ml_collections import config_dict
 
 from conv_draw.errors import UserError
 from conv_draw.workdir import settings
 
-# What became of each key: its new place, or '' where it is gone.
+# Old key -> new key; '' if the setting was removed.
 MOVED = {
     'model.local_canvas': 'model.likelihood',
     'model.local_horizon': 'local.horizon',
@@ -24,20 +26,19 @@ MOVED = {
     'model.encoder_features': '',
     'objective.progressive': 'progressive.first_beta',
 }
-# Of these, what counted in models that are not progressive, and is no part of them any more.
+# Those of them that models of other kinds than progressive no longer support.
 GONE = ('model.linear_paths', 'model.price', 'model.image_kernel', 'model.encoder_features',
         'objective.progressive')
 
-
-# Choices of earlier versions, and what stands for them.
+# Old values -> the settings that replace them.
 VALUES = {'local': 'model.kind=local', 'squared_error': 'model.kind=progressive',
           'restoration': 'train.part=post_filter'}
 
 
 class Config(config_dict.ConfigDict):
-  """A configuration or a section of one, which says where a setting that it lacks has moved.
+  """A configuration or a section of it, which names the new place of a moved setting.
 
-  Command lines, sweeps and experiment files all read and write settings by these methods.
+  Command lines, sweeps and experiment files all access settings by these methods.
   """
 
   def __getitem__(self, key):
@@ -54,10 +55,10 @@ class Config(config_dict.ConfigDict):
     return super().get_type(key)
 
   def _refuse_moved(self, name):
-    """Raises `UserError` if the config lacks a setting or section, and another one has it."""
+    """Raises `UserError` if this config lacks a setting or section that moved to another."""
     if name in self:
       return
-    if 'model' in self:  # all sections
+    if 'model' in self:  # the whole configuration
       places = [f'config.{name} is a section of {_experiments(name)}'
                 ] if name in settings.KINDS else []
     else:
@@ -67,7 +68,7 @@ class Config(config_dict.ConfigDict):
 
 
 def _place(old, new):
-  """Where a setting is now, in words."""
+  """The message about a moved setting."""
   if not new:
     return f'config.{old} is gone: leave it out'
   section = new.partition('.')[0]
@@ -81,11 +82,11 @@ def _experiments(kind):
   return f'experiments with model.kind={kind}'
 
 
-def migrate(stored):
-  """Brings the content of a config.json, a dict of sections, to the present settings, in place.
+def migrate(stored: dict[str, Any]) -> None:
+  """Converts the content of a config.json, a dict of sections, to the present settings in place.
 
   Raises:
-    UserError: it describes a model that this version does not have.
+    UserError: this version does not have the model.
   """
   old = {key: stored[section].pop(name) for key in MOVED for section, name in [key.split('.')]
          if name in stored.get(section, {})}

@@ -1,7 +1,7 @@
-"""Trained models that come with the package: workdirs with weights.npz in place of checkpoints.
+"""Published models: directories with weights.npz in place of checkpoints, some in the package.
 
-`python -m conv_draw.pretrained --workdir=runs/NAME --out=DIR` makes one of a run. All that reads a
-workdir takes them: `launch.py --mode=evaluate --workdir=DIR`, the codec, `train.start_from`.
+`python -m conv_draw.pretrained --workdir=runs/NAME --out=DIR` publishes a run. Every command that
+reads a workdir accepts DIR: `launch.py --mode=evaluate`, the codec, `train.start_from`.
 """
 
 import io
@@ -11,6 +11,8 @@ import secrets
 import shutil
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,32 +25,28 @@ from conv_draw.workdir import metrics
 
 ROOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'pretrained')
 FILE = 'weights.npz'
-LINES = 300  # of a run's metrics.jsonl, at most
+LINES = 300  # most lines on training that are kept of a metrics.jsonl
 
 
-def path(name):
-  """The workdir of a model that comes with the package: cifar10, cifar10_codec, cifar10_local..."""
+def path(name: str) -> str:
+  """The directory of a packaged model, such as cifar10."""
   return os.path.join(ROOT, name)
 
 
-def names():
-  """Of the models that come with the package."""
+def names() -> list[str]:
+  """The names of the packaged models, sorted."""
   return sorted(name for name in os.listdir(ROOT) if is_one(path(name)))
 
 
-def named(name):
-  """`path` of one that there is.
-
-  Raises:
-    UserError: there is none of that name.
-  """
+def named(name: str) -> str:
+  """As `path`; raises `UserError` if there is no such model."""
   if name not in names():
     raise UserError(f'no model {name} comes with the package: there are {", ".join(names())}')
   return path(name)
 
 
-def listing():
-  """Yields a line about each model: its name, size, data, result and what it codes."""
+def listing() -> Iterator[str]:
+  """Yields a line for each packaged model: its name, size, data, result and use in the codec."""
   for name in names():
     workdir = path(name)
     config = config_lib.load(workdir)
@@ -62,7 +60,7 @@ def listing():
 
 
 def _coded(config):
-  """What a model is for in the codec, in a word or two."""
+  """The kind of files that the codec writes with a model, in words."""
   m = config.model
   if m.kind == 'local' and config.local.numbers == 'whole':
     return 'lossless files'
@@ -73,18 +71,18 @@ def _coded(config):
   return 'archives' if m.steps else ''
 
 
-def is_one(workdir):
-  """Whether a workdir holds weights.npz, and so is to be read only."""
+def is_one(workdir: str) -> bool:
+  """Whether a workdir is a published model, which is read-only."""
   return os.path.exists(os.path.join(workdir, FILE))
 
 
-def read(workdir, like):
+def read(workdir: str, like: Any) -> tuple[Any, int]:
   """(parameters, step) of weights.npz.
 
   Args:
     like: the parameters' structure, of arrays or `jax.ShapeDtypeStruct`s.
   Raises:
-    UserError: damaged, or of another model.
+    UserError: the file is damaged, or of another model.
   """
   file = os.path.join(workdir, FILE)
   try:
@@ -105,21 +103,23 @@ def read(workdir, like):
   return jax.tree_util.tree_unflatten(structure, values), step
 
 
-def earlier_logs(workdir):
-  """Paths of metrics_1.jsonl, ...: of the runs that the model's run started from, oldest first."""
+def earlier_logs(workdir: str) -> list[str]:
+  """Paths of metrics_1.jsonl, ...: the logs of the runs that the run started from, in order."""
   paths = []
   while os.path.exists(path := os.path.join(workdir, f'metrics_{len(paths) + 1}.jsonl')):
     paths.append(path)
   return paths
 
 
-def write(workdir, logs, params, step, out):
-  """Makes `out` of a run: its config, what it knows of its data, thinned logs, and `params`.
+def write(workdir: str, logs: Sequence[str], params: Any, step: int, out: str) -> None:
+  """Publishes a run in the new directory `out`: weights, config, images.json and thinned logs.
 
-  By that config the model is scored on all images, whatever the run was content with.
+  The published config evaluates all images, even if that of the run does not.
 
   Args:
     logs: paths of metrics.jsonl of the runs it started from, oldest first, and of the run.
+  Raises:
+    UserError: `out` exists, or cannot be written.
   """
   out = os.path.abspath(out)
   if os.path.lexists(out):
@@ -127,19 +127,20 @@ def write(workdir, logs, params, step, out):
   above = os.path.dirname(out)
   while not os.path.lexists(above):
     above = os.path.dirname(above)
-  # Whole or not at all: made where `out` will be, under a name that nobody else has.
+  # Written under a unique name on the same disk, then renamed: complete or absent.
   temporary = os.path.join(above, f'.cdraw-{secrets.token_hex(8)}.tmp')
   try:
     os.mkdir(temporary)
     _fill(workdir, logs, params, step, temporary)
     os.makedirs(os.path.dirname(out), exist_ok=True)
     os.rename(temporary, out)
-  except BaseException:  # of any kind: an interrupt leaves nothing behind either
+  except BaseException:  # an interrupt too leaves nothing behind
     shutil.rmtree(temporary, ignore_errors=True)
     raise
 
 
 def _fill(workdir, logs, params, step, out):
+  """Writes the files of `write` to the directory `out`."""
   arrays = {jax.tree_util.keystr(where): np.asarray(value)
             for where, value in jax.tree_util.tree_leaves_with_path(params)}
   weights = io.BytesIO()
@@ -149,8 +150,8 @@ def _fill(workdir, logs, params, step, out):
     write_file(os.path.join(out, 'images.json'), f.read())
   with open(os.path.join(workdir, 'config.json')) as f:
     stored = json.load(f)
-  stored['data']['data_dir'] = stored['train']['start_from'] = ''  # paths elsewhere
-  stored['evaluate']['max_images'] = 0  # what is published is measured on the whole test split
+  stored['data']['data_dir'] = stored['train']['start_from'] = ''  # paths of one machine
+  stored['evaluate']['max_images'] = 0  # published results are of the whole test split
   write_file(os.path.join(out, 'config.json'), json.dumps(stored, indent=2) + '\n')
   for i, log in enumerate(logs, 1):
     name = 'metrics.jsonl' if i == len(logs) else f'metrics_{i}.jsonl'
@@ -159,7 +160,7 @@ def _fill(workdir, logs, params, step, out):
 
 
 def _thinned(lines):
-  """A log without most of its lines on training; those left have the time of those that are not."""
+  """A log with at most `LINES` lines on training, whose times include those of omitted lines."""
   training = [i for i, line in enumerate(lines) if line.get('split') == 'train']
   kept = {*training[:: -(-len(training) // LINES) or 1], *training[-1:]}
   seconds, result = 0.0, []

@@ -1,24 +1,23 @@
-"""Every setting there is: its default, what it may be, and what it is.
+"""The table of all settings: key, default, rule, whether a run may change it, and meaning.
 
-Experiments change some (experiments/*.py), and the command line more: --config.KEY=VALUE.
+Experiments (experiments/*.py) and the command line (--config.KEY=VALUE) override the defaults.
 """
 
 from typing import NamedTuple
 
-# What a setting may be, in the words of the error message. Otherwise a tuple of choices.
+# Rules for values, as error messages word them. A tuple as a rule lists the valid values.
 AT_LEAST_1 = 'at least 1'
 NOT_NEGATIVE = 'at least 0'
 FRACTION = 'at least 0 and below 1'
 POSITIVE = 'above 0'
 ODD = 'odd'
-ANY = 'anything'  # of the default's type; if not all goes, it is checked elsewhere
-TOO_LARGE = 2**32  # for all numbers that are whole: seeds have 32 bits
-# Whether a run may be continued with another value: what has been computed stays valid. SHOWN: and
-# the table shows that it was, since what is computed from there on depends on it.
+ANY = 'anything'  # of the default's type; config.py may check it further
+TOO_LARGE = 2**32  # integers must be below it, as seeds have 32 bits
+# STAYS: a run must keep the value. CHANGES: it may be continued with another value. SHOWN: it may,
+# and the table of results marks the run, since the rest of the training depends on the value.
 STAYS, CHANGES, SHOWN = 'stays', 'changes', 'shown'
 
-
-# Kinds of models beyond the paper, each with a section of settings of that name.
+# Kinds of models beyond the paper; each has a section of settings of that name.
 KINDS = ('local', 'progressive')
 
 
@@ -27,10 +26,10 @@ class Setting(NamedTuple):
 
   Attributes:
     key: section.name.
-    default: its type is the setting's.
-    rule: what it may be: one of the above, or a tuple of choices.
+    default: also defines the type.
+    rule: a rule of those above, or a tuple of the valid values.
     may_change: STAYS, CHANGES or SHOWN.
-    meaning: what it is, in one line.
+    meaning: a description in one line.
   """
   key: str
   default: object
@@ -48,45 +47,45 @@ SETTINGS = (
     Setting('data.split_by', 'drawer', ('drawer', 'alphabet'), STAYS,
             "omniglot: drawer = 15 + 5 drawings of each character, alphabet = TFDS's own split"),
     Setting('data.binarisation_seed', 0, NOT_NEGATIVE, STAYS,
-            'omniglot: of the test split, binarised once'),
+            'omniglot: seed of the test split, binarised once'),
     Setting('data.image_size', 0, NOT_NEGATIVE, STAYS,
-            'folder: resize and crop to this square; 0 = all are of one size'),
+            'folder: resize and crop to squares of this side; 0 = all images have one size'),
     Setting('data.crop', 0, NOT_NEGATIVE, STAYS,
-            'folder: learn from squares of so many pixels, cut out at random; 0 = whole images'),
+            'folder: train on random crops, squares of this side; 0 = whole images'),
     Setting('data.hold_out', 0.1, FRACTION, STAYS,
-            'folder without train/ and test/: the fraction that is the test split'),
+            'folder without train/ and test/: fraction of the images in the test split'),
     Setting('data.flips', False, ANY, STAYS,
-            'half of the training images, drawn at random, are mirrored left to right'),
+            'mirror a random half of the training images left to right'),
     Setting('data.grey', 0.0, FRACTION, STAYS,
-            'colour: this share of the training images, drawn at random, is shown in grey'),
+            'colour images: convert this random fraction of the training images to grey'),
     Setting('data.contrast', 1.0, AT_LEAST_1, STAYS,
-            'training images are shown in 1 to 1/this of their contrast, drawn at random'),
+            'reduce the contrast of training images by a random factor from 1 to this'),
     Setting('data.workers', 0, NOT_NEGATIVE, CHANGES,
-            'imagenet, folder: processes that read and decode; 0 = one thread'),
+            'imagenet, folder: processes that read and decode; 0 = a thread'),
 
-    # The model of the paper, and table 1's. Its first layer is the one at the pixels.
+    # The model of the paper, and the models of table 1. The first layer is next to the pixels.
     Setting('model.kind', 'draw', ('draw', 'vae', *KINDS), STAYS,
-            'vae is without recurrence; beyond the paper: local = local autoregressive pixels, '
-            'progressive = one file for every rate; each has a section of its own'),
+            'vae: no recurrence. Beyond the paper, with a section each: local = local '
+            'autoregressive pixels, progressive = one file for every rate'),
     Setting('model.likelihood', 'gaussian', ('gaussian', 'logistic_mixture', 'bernoulli'), STAYS,
-            'of the pixels; bernoulli is for omniglot. local: of the canvas, and with bernoulli '
-            'the pixels are binary; progressive: not asked for, it is squared error'),
+            'of the pixels; bernoulli is for omniglot. local: of the canvas, and bernoulli means '
+            'binary pixels; progressive: unused, the distortion is squared error'),
     Setting('model.mixtures', 5, AT_LEAST_1, STAYS, 'logistic_mixture: components'),
     Setting('model.steps', 32, NOT_NEGATIVE, STAYS,
-            'draw: T, iterations; 0: no latents, local pixels alone'),
+            'draw: T, iterations; 0 = no latents, local pixels alone'),
     Setting('model.features', 160, AT_LEAST_1, STAYS,
             'F, LSTM feature maps (vae: feature maps) of the first layer'),
-    Setting('model.latents', 12, AT_LEAST_1, STAYS, 'Z, latent maps an iteration'),
+    Setting('model.latents', 12, AT_LEAST_1, STAYS, 'Z, latent maps per iteration'),
     Setting('model.stride', 2, NOT_NEGATIVE, STAYS,
             'between image and hidden resolution; 0 = a fully connected layer'),
     Setting('model.upper_features', (), ANY, STAYS,
-            'further layers, the next above the first one first: F of each'),
-    Setting('model.upper_latents', (), ANY, STAYS, 'Z of each'),
+            'F of each further layer, from the second layer up'),
+    Setting('model.upper_latents', (), ANY, STAYS, 'Z of each further layer'),
     Setting('model.upper_strides', (), ANY, STAYS,
-            'stride of each to the layer below; 0 = fully connected'),
+            'stride of each further layer to the layer below; 0 = fully connected'),
     Setting('model.posterior', 'gaussian', ('gaussian', 'constant', 'rounded', 'uniform'), STAYS,
             'constant: input-independent variance; rounded: scalar quantisation; uniform: dithered '
-            'quantisation; all but gaussian are for codecs'),
+            'quantisation; all but gaussian are for the codec'),
     Setting('model.bin_width', 0.0, NOT_NEGATIVE, STAYS,
             'uniform, rounded: quantisation step before training, in standard deviations of the '
             'prior; 0 = sqrt(12)'),
@@ -94,104 +93,105 @@ SETTINGS = (
             'uniform, rounded: learned factor of the posterior means, before training; 0 = none'),
     Setting('model.kernel', 5, ODD, STAYS, 'side of the convolutions of all layers'),
     Setting('model.depth', 2, AT_LEAST_1, STAYS,
-            'vae: hidden layers before each layer of latents, either way'),
+            'vae: hidden layers before each layer of latents, in encoder and decoder'),
     Setting('model.compute_dtype', 'float32', ('float32', 'bfloat16'), STAYS,
-            'of the convolutions alone'),
+            'of the convolutions; all else is float32'),
     Setting('model.remat', False, ANY, STAYS,
             'recompute iterations in the backward pass, to save memory'),
 
-    # model.kind=local: pixels that see their neighbours and the canvas of a ConvDraw.
+    # model.kind=local: pixels conditioned on their neighbours and on the canvas of a ConvDraw.
     Setting('local.horizon', 3, AT_LEAST_1, STAYS,
-            'h, the context radius: rows above and columns to either side that a pixel sees'),
+            'h, context radius: rows above and columns to either side of a pixel'),
     Setting('local.features', 160, AT_LEAST_1, STAYS, 'hidden units'),
     Setting('local.layers', 2, NOT_NEGATIVE, STAYS, 'hidden layers after the first'),
-    Setting('local.mixtures', 5, AT_LEAST_1, STAYS, 'components, unless pixels are binary'),
-    Setting('local.position', False, ANY, STAYS, 'pixels see where they are'),
+    Setting('local.mixtures', 5, AT_LEAST_1, STAYS, 'mixture components, unless pixels are binary'),
+    Setting('local.position', False, ANY, STAYS, 'condition pixels on their position'),
     Setting('local.numbers', 'real', ('real', 'ranged', 'whole'), STAYS,
-            'whole = integer network, for lossless files that decode everywhere; ranged = '
-            'range-constrained floats, to begin training with'),
+            'whole = integer network, for lossless files that decode on every machine; ranged = '
+            'range-constrained float pre-training of it'),
     Setting('local.dtype', 'float32', ('float32', 'bfloat16'), STAYS,
-            "of the factors of the hidden layers' products"),
+            'of the factors in matrix products of the hidden layers'),
     Setting('local.pixels', 64, NOT_NEGATIVE, STAYS,
-            'drawn of each image, to be scored in a training step; 0 = all'),
+            'number of random pixels per image that a training step scores; 0 = all'),
     Setting('local.auxiliary', 0.0, NOT_NEGATIVE, STAYS,
-            "weight of the canvas's own cost in training"),
+            'weight of L^x of the canvas in the training loss'),
     Setting('local.figures', 'sampled', ('sampled', 'canvas'), CHANGES,
-            "figures show sampled pixels (sharp), or the canvas's mean (smooth)"),
+            'figures show sampled pixels (sharp) or the mean of the canvas (smooth)'),
 
-    # model.kind=progressive: a transform codec with convolutional DRAW's decoder.
+    # model.kind=progressive: a transform codec with the decoder of convolutional DRAW.
     Setting('progressive.first_beta', 1e-3, POSITIVE, STAYS,
             'beta of the first truncation point in the multi-rate loss; the last has '
             'objective.beta'),
     Setting('progressive.lmbda', 0.0, NOT_NEGATIVE, STAYS,
-            'Lagrange multiplier of RDOQ, relative to the slope of the iteration; 0 = to the '
-            'nearest bin'),
+            'Lagrange multiplier of RDOQ, relative to the distortion-rate slope of the iteration; '
+            '0 = round to the nearest bin'),
     Setting('progressive.post_filter', 0, NOT_NEGATIVE, STAYS,
-            'feature maps of the post-filter of canvases, trained at all truncation points; '
-            '0 = none'),
+            'feature maps of the post-filter, trained at all truncation points; 0 = none'),
     Setting('progressive.image_kernel', 0, NOT_NEGATIVE, STAYS,
             'side of the convolutions between image and maps: odd, or the stride; '
             '0 = 2 stride + 1'),
 
-    # What is minimised.
+    # The training loss.
     Setting('objective.beta', 1.0, NOT_NEGATIVE, STAYS,
-            'scales L^x in training (12); likelihoods are reported at 1'),
+            'weight of L^x in (12); reported likelihoods always use 1'),
     Setting('objective.kl_warmup_steps', 0, NOT_NEGATIVE, STAYS,
-            'of the KL weight (5) in training: linear, to 1; 0 = 1 from the start'),
+            'steps of the linear warm-up of the KL weight to 1; 0 = none'),
     Setting('objective.bound', 'elbo', ('elbo', 'iwae'), STAYS,
             'iwae: the importance-weighted bound (Burda et al., 2016)'),
     Setting('objective.samples', 1, AT_LEAST_1, STAYS,
-            'of the latents per image and training step: k of the bound'),
+            'k, samples of the latents per image and training step'),
 
     # Training.
     Setting('train.steps', 100_000, AT_LEAST_1, SHOWN, 'updates of the parameters'),
-    Setting('train.batch_size', 64, AT_LEAST_1, STAYS, 'over all devices'),
+    Setting('train.batch_size', 64, AT_LEAST_1, STAYS, 'images per step, over all devices'),
     Setting('train.optimizer', 'adam', ('adam', 'muon'), STAYS,
-            "muon: of local pixels' hidden layers, or without them of the LSTMs; Adam of the rest"),
-    Setting('train.learning_rate', 5e-4, NOT_NEGATIVE, SHOWN, "Adam's, and Muon's"),
+            'muon: for the hidden layers of local pixels, else for the LSTMs; Adam for the rest'),
+    Setting('train.learning_rate', 5e-4, NOT_NEGATIVE, SHOWN, 'of Adam and of Muon'),
     Setting('train.schedule', 'constant', ('constant', 'cosine'), STAYS,
-            'of the learning rate; cosine: to 0 at the last step'),
-    Setting('train.warmup_steps', 0, NOT_NEGATIVE, STAYS, 'of the learning rate: linear, from 0'),
+            'of the learning rate; cosine: decay to 0 at the last step'),
+    Setting('train.warmup_steps', 0, NOT_NEGATIVE, STAYS,
+            'steps of the linear warm-up of the learning rate from 0'),
     Setting('train.clip_norm', 0.0, NOT_NEGATIVE, SHOWN, 'global gradient norm; 0 = no clipping'),
     Setting('train.ema_decay', 0.0, FRACTION, STAYS,
-            'of the parameters; 0 = none. If set, the average is what is used'),
+            'of the moving average of the parameters, used outside of training; 0 = no average'),
     Setting('train.start_from', '', ANY, STAYS,
-            "a workdir whose parameters to begin with; '' = random ones"),
+            "workdir of the initial parameters; '' = random parameters"),
     Setting('train.part', 'all', ('all', 'decoder', 'head', 'draw', 'post_filter'), STAYS,
-            'trainable subset. decoder: all but what inference uses and the quantisation steps; '
-            'local: head or draw alone; progressive: post_filter alone'),
+            'trainable subset. decoder: all parameters except those of inference and the '
+            'quantisation steps; local: head or draw; progressive: post_filter'),
     Setting('train.seed', 0, NOT_NEGATIVE, STAYS, 'of parameters, batches and noise'),
     Setting('train.log_every', 100, AT_LEAST_1, CHANGES, 'steps'),
     Setting('train.checkpoint_every', 1000, AT_LEAST_1, CHANGES, 'steps'),
     Setting('train.evaluate_every', 0, NOT_NEGATIVE, CHANGES, 'steps; 0 = at the end only'),
 
-    # What is a spike of the loss, and which checkpoint it is reverted to.
+    # The loss monitor: what counts as a spike, and which checkpoints are validated.
     Setting('spikes.window', 100, AT_LEAST_1, SHOWN,
-            'healthy losses that the next is compared with; more if means are compared'),
+            'number of healthy losses that the next is compared with; more for small batches'),
     Setting('spikes.threshold', 10.0, ANY, SHOWN,
-            'robust standard deviations above their median (batches below 16: of means of 16)'),
+            'robust standard deviations above their median (batches below 16: of means over 16 '
+            'images)'),
     Setting('spikes.trust_after', 50, NOT_NEGATIVE, SHOWN,
-            'healthy losses after which a checkpoint is trusted'),
+            'number of healthy losses that validate a checkpoint'),
     Setting('spikes.max_reverts', 5, NOT_NEGATIVE, SHOWN,
-            'in a row without progress, then the run ends'),
+            'reverts in a row without progress before the run ends'),
 
     # Evaluation, on the test split.
     Setting('evaluate.batch_size', 100, AT_LEAST_1, CHANGES,
-            'over all devices; does not change the result'),
+            'images, over all devices; does not change the result'),
     Setting('evaluate.max_images', 0, NOT_NEGATIVE, CHANGES, '0 = the whole split'),
     Setting('evaluate.importance_samples', 1, AT_LEAST_1, CHANGES,
             'K of the importance-weighted bound; 1 = the ELBO'),
     Setting('evaluate.seed', 0, NOT_NEGATIVE, CHANGES, 'of the noise'),
 
     # Figures.
-    Setting('figures.samples', 64, AT_LEAST_1, CHANGES, 'pictures in samples.png'),
-    Setting('figures.reconstructions', 12, AT_LEAST_1, CHANGES, 'columns'),
+    Setting('figures.samples', 64, AT_LEAST_1, CHANGES, 'images in samples.png'),
+    Setting('figures.reconstructions', 12, AT_LEAST_1, CHANGES, 'columns in reconstructions.png'),
     Setting('figures.temperature', 0.0, NOT_NEGATIVE, CHANGES,
-            'of the prior that completes a reconstruction; 0 = its mean'),
+            'of the prior samples that complete a reconstruction; 0 = the prior mean'),
 )
 
 
-def of(kind):
-  """The settings that a configuration of a `model.kind` has."""
+def of(kind: str) -> list[Setting]:
+  """The settings of a configuration with that `model.kind`."""
   others = [other for other in KINDS if other != kind]
   return [s for s in SETTINGS if s.key.partition('.')[0] not in others]

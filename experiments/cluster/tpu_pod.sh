@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Cloud TPU: one run on all hosts of a TPU VM. Creates it, trains, does so again after preemption,
-# and deletes it at the end.
+# Cloud TPU: a run on all hosts of a TPU VM. Creates the TPU VM, trains, repeats both after
+# preemption, and deletes the TPU VM at the end.
 #   experiments/cluster/tpu_pod.sh [NAME [COMMAND]]
 #
-# The program lives on the hosts: if this script ends before it, run it again to attach.
+# The program runs on the hosts: if this script ends before it, run the script again to attach.
 set -euo pipefail
 
-# To edit, or to set in the environment.
+# Edit these, or set them in the environment.
 ZONE=${ZONE:-us-west4-a}
 TYPE=${TYPE:-v5litepod-16}  # with a number of chips that divides train.batch_size, 64
 RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
 OPTIONS=${OPTIONS---spot}  # of gcloud's create
-NFS=${NFS:-10.0.0.2:/share}  # has the repository and the data; mounted as /share
+NFS=${NFS:-10.0.0.2:/share}  # with the repository and the data; mounted as /share
 CHECKOUT=${CHECKOUT:-/share/conv_draw}
 DATA_DIR=${DATA_DIR:-/share/tensorflow_datasets}
-WAIT=${WAIT:-60}  # seconds before anything is tried again
+WAIT=${WAIT:-60}  # seconds before a retry
 
 name=${1:-imagenet64-pod}
 command=${2:-"python launch.py --config=experiments/imagenet64.py --multihost \
   --workdir=runs/imagenet64_pod --config.data.data_dir=$DATA_DIR"}
 
-# Changes nothing where it has been run before.
+# Has no effect if repeated.
 setup="set -e
 sudo apt-get update -q && sudo apt-get install -qy nfs-common python3-pip
 sudo mkdir -p /share
@@ -32,8 +32,8 @@ if [ ! -e ~/env/done ]; then
   touch ~/env/done
 fi"
 
-# Starts the command unless it runs already (the lock tells), follows its log and leaves with its
-# exit status. A lost connection therefore costs nothing: gcloud connects again, and attaches.
+# Starts the command unless it is running (and holds the lock), follows its log and exits with its
+# status. After a lost connection, gcloud can therefore connect again and attach.
 attach="cd $CHECKOUT || exit
 PATH=~/env/bin:\$PATH
 if flock -n ~/run.lock true; then
@@ -62,14 +62,14 @@ on_all_hosts() {
 }
 
 while true; do
-  now=$(state) || now='not known'
+  now=$(state) || now='unknown'
   case $now in
     READY)
       if on_all_hosts "$setup"; then
         status=0
         on_all_hosts "$attach" || status=$?
-        # 75: saved, and not done. 255: no connection, as when the TPU VM is taken away. Another
-        # one is the program's if it has ended everywhere; else gcloud's own.
+        # 75: preempted, and saved. 255: no connection, for example to a preempted TPU VM. Another
+        # status is the program's if it has ended on all hosts, and otherwise gcloud's.
         if [ "$status" = 0 ] || {
           [ "$status" != 75 ] && [ "$status" != 255 ] && on_all_hosts "$ended"; }; then
           tpu delete "$name"
@@ -77,18 +77,18 @@ while true; do
         fi
         now="exit status $status"
       else
-        now='not set up'
+        now='setup failed'
       fi
       ;;
     '')
-      # shellcheck disable=SC2086  # several options, or none
+      # shellcheck disable=SC2086  # OPTIONS are words
       tpu create "$name" --accelerator-type="$TYPE" --version="$RUNTIME" $OPTIONS && continue
-      now='not to be had'
+      now='not available'
       ;;
     PREEMPTED | TERMINATED | STOPPED)
       tpu delete "$name" && continue
       ;;
   esac
-  echo "$name: $now; again in $WAIT s" >&2
+  echo "$name: $now; retry in $WAIT s" >&2
   sleep "$WAIT"
 done

@@ -1,4 +1,4 @@
-"""What one process meets, all say; tests/test_multihost.py has real ones."""
+"""Errors of one process are raised by all; tests/test_multihost.py has real processes."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ class Missing(UserError):
 
 @pytest.fixture
 def second(monkeypatch):
-  """This is the second of two processes; returns a function that sets what it is told."""
+  """Makes this the second of two processes; returns a function that sets what it receives."""
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   monkeypatch.setattr(jax, 'process_index', lambda: 1)
   return lambda told: monkeypatch.setattr(hosts, 'from_primary', lambda value: told)
@@ -65,7 +65,7 @@ def test_errors_of_any_process_are_raised_by_all(second, monkeypatch, mine, othe
   assert raised.value.everywhere and (mine or f'process 0: {other}' == str(raised.value))
 
 
-@pytest.mark.parametrize('coordinator', ['host', 'host:port', ':1', 'host:70000', 'host:0'])
+@pytest.mark.parametrize('coordinator', ['host', 'host:port', ':1', 'host:70000'])
 def test_a_coordinator_is_host_and_port(coordinator):
   with pytest.raises(UserError, match='HOST:PORT'):
-    hosts.join('prog', coordinator, 2, 1)
+    hosts.join('prog', coordinator, 2, 1, timeout=1)

@@ -20,23 +20,23 @@ def handlers():
 
 
 @pytest.mark.parametrize('number, status', [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_signals_are_noted_and_what_is_not_answered_ends_the_program(number, status):
+def test_signals_are_noted_and_end_the_block(number, status):
   with pytest.raises(Preempted), preemption.noted() as stopping:
     assert not stopping(3)
     signal.raise_signal(number)
     assert stopping(3) and stopping(4)
   assert preemption.status() == status
   with preemption.noted() as stopping:
-    assert not stopping(3)  # that was another time
+    assert not stopping(3)  # a new block
   with pytest.raises(KeyError), preemption.noted():
     signal.raise_signal(number)
-    raise KeyError  # what went wrong is said first
+    raise KeyError  # goes before the signal
 
 
 def test_a_second_ctrl_c_ends_at_once():
   with pytest.raises(KeyboardInterrupt), preemption.noted() as stopping:
     signal.raise_signal(signal.SIGTERM)
-    signal.raise_signal(signal.SIGTERM)  # schedulers may say it again: nothing new
+    signal.raise_signal(signal.SIGTERM)  # schedulers may repeat it
     signal.raise_signal(signal.SIGINT)
     assert stopping(1)
     signal.raise_signal(signal.SIGINT)
@@ -44,8 +44,8 @@ def test_a_second_ctrl_c_ends_at_once():
 
 @pytest.mark.parametrize('number, status, name', [
     (signal.SIGTERM, 75, 'SIGTERM'), (signal.SIGINT, 130, 'Ctrl-C')])
-def test_elsewhere_they_end_the_process_in_the_middle_of_a_call(tmp_path, number, status, name):
-  """One that takes hours and no notice of signals; its scratch is removed, its file as before."""
+def test_elsewhere_they_end_the_process_during_a_call(tmp_path, number, status, name):
+  """Of a function that takes hours and ignores signals; temporary files are removed."""
   (tmp_path / 'result').write_text('before')
   code = '''
 import hashlib, os, sys
@@ -55,7 +55,7 @@ os.fsync = lambda f: hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)
 with files.scratch('folder'):
   os.makedirs('folder/sub')
   print('in the buffer')
-  os.write(1, b'ready\\n')  # behind which that still waits
+  os.write(1, b'ready\\n')  # before the buffered line
   files.write_file('result', 'after')
 '''
   environment = {k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'}
@@ -67,15 +67,15 @@ with files.scratch('folder'):
     child.send_signal(number)
     out, error = child.communicate(timeout=30)
   finally:
-    child.kill()  # which otherwise would go on for hours
+    child.kill()
   assert child.returncode == status
   assert len(error.splitlines()) == 1 and error.startswith(f'prog: ended by {name}')
   assert out == 'in the buffer\n'
   assert os.listdir(tmp_path) == ['result'] and (tmp_path / 'result').read_text() == 'before'
 
 
-def test_what_is_ignored_stays_ignored(monkeypatch):
-  """As SIGINT is by nohup."""
+def test_ignored_signals_stay_ignored(monkeypatch):
+  """Such as SIGINT under nohup."""
   monkeypatch.setattr(ending, 'end', lambda *_: pytest.fail('it ends'))
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   with preemption.noted() as stopping:
@@ -84,8 +84,8 @@ def test_what_is_ignored_stays_ignored(monkeypatch):
   assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-def test_in_other_threads_no_signal_is_waited_for():
-  """Where Python cannot set a handler, as in a library's worker."""
+def test_other_threads_set_no_handlers():
+  """Python cannot, such as in a worker of a library."""
   before = signal.getsignal(signal.SIGTERM)
   said = []
 

@@ -1,4 +1,4 @@
-"""What is left out of what the libraries say, and what is not."""
+"""Which messages of libraries are suppressed."""
 
 import logging as py_logging
 import sys
@@ -12,7 +12,7 @@ from conv_draw.machine import quiet
 
 @pytest.fixture
 def said(monkeypatch):
-  """Messages of the hook that was there before."""
+  """Messages of the previous hook."""
   for logger in (logging.get_absl_logger(), py_logging.getLogger('asyncio')):
     monkeypatch.setattr(logger, 'filters', [])
   messages = []
@@ -26,22 +26,22 @@ def passes(logger, path, error=None):
   return bool(logger.filter(record))
 
 
-def test_errors_that_the_program_reports_are_left_out(said, monkeypatch):
+def test_errors_that_the_program_reports_are_suppressed(said, monkeypatch):
   absl, asyncio = logging.get_absl_logger(), py_logging.getLogger('asyncio')
   inside, status = '/lib/orbax/checkpoint/x.py', ValueError('OUT_OF_RANGE: 3 bytes')
   assert passes(absl, inside, status) and passes(asyncio, '/lib/x.py', status)
-  for _ in range(2):  # as often as it is called
+  for _ in range(2):  # repeated calls change nothing
     quiet.say_errors_once()
   assert len(absl.filters) == len(asyncio.filters) == 1
   assert not passes(absl, inside, status) and not passes(asyncio, '/lib/x.py', status)
-  # Messages without an error, others' and those of another kind are still heard,
+  # Not so messages without an error, of other libraries or of another kind,
   assert passes(absl, inside) and passes(absl, '/lib/jax/x.py', status)
   assert passes(asyncio, '/lib/x.py', ValueError('seven')) and passes(asyncio, '/lib/x.py')
-  monkeypatch.setattr(logging, 'level_debug', lambda: True)  # and all are with --verbosity=1.
+  monkeypatch.setattr(logging, 'level_debug', lambda: True)  # nor with --verbosity=1.
   assert passes(absl, inside, status) and passes(asyncio, '/lib/x.py', status)
 
 
-def test_loops_that_are_closed_are_left_out_of_what_threads_say(said):
+def test_messages_of_threads_about_closed_loops_are_suppressed(said):
   quiet.say_errors_once()
   quiet.say_errors_once()
   for message in ('Event loop is closed', 'disk is full'):

@@ -23,8 +23,8 @@ def test_restarts_once_with_the_same_arguments_and_before_jax(given, seen):
   assert out == ['start'] * (1 if given else 2) + [f"{seen} ['a', 'b c'] False"]
 
 
-@pytest.mark.parametrize('batch_size', [1, 7, 64])
-def test_devices_are_as_many_cores_as_divide_the_batch(batch_size):
+@pytest.mark.parametrize('batch_size', [7, 64])
+def test_the_number_of_devices_divides_the_batch(batch_size):
   code = (
       'import sys, jax; from conv_draw.machine import startup; '
       'startup.one_device_per_core(int(sys.argv[1])); print(jax.device_count())')

@@ -1,4 +1,4 @@
-"""Programs whose standard streams are closed, full, or read by no one any more."""
+"""Programs whose standard streams are closed, full, or a pipe that nobody reads."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from conv_draw.errors import UserError
 from conv_draw.machine import streams
 from tests.program import ROOT
 
-# What a program prints in both ways, and which number the next file gets.
+# Prints to both streams, and checks the number of the next opened file.
 PROGRAM = '''
 import os, sys
 from conv_draw import command_line
@@ -36,18 +36,14 @@ def shell(line, *arguments):
 
 @pytest.mark.parametrize('closed, out, error', [
     ('<&-', 'said\n', 'noted\n'), ('>&-', '', 'noted\n'), ('2>&-', 'said\n', '')])
-def test_closed_streams_take_nothing_and_no_file_takes_their_place(closed, out, error):
-  said = error and error + 'it: a  mistake\n'  # with both blanks: they may be a name's
+def test_no_file_takes_the_place_of_a_closed_stream(closed, out, error):
+  said = error and error + 'it: a  mistake\n'  # with both blanks, which a name may have
   assert shell(f'$P {closed}', 'fail') == (2, out, said)
-
-
-def test_a_program_needs_no_streams():
-  assert shell('$P <&- >&- 2>&-') == (0, '', '')
 
 
 @pytest.mark.parametrize('line', ['$P | true', '$P 2>&1 >/dev/null | true'])
 @pytest.mark.parametrize('argument', ['', 'fail'])
-def test_a_reader_that_has_gone_is_nothing_to_speak_of(line, argument):
+def test_a_closed_pipe_ends_the_program_silently(line, argument):
   line = f'trap "" TERM; {line.replace("$P", "(sleep 0.3; exec $P)")}; exit ${{PIPESTATUS[0]}}'
   status, _, error = shell(line, argument)
   assert status == 141
@@ -55,17 +51,17 @@ def test_a_reader_that_has_gone_is_nothing_to_speak_of(line, argument):
 
 
 @pytest.mark.parametrize('line, lines', [('$P >/dev/full', 2), ('$P 2>/dev/full', 0)])
-def test_a_stream_without_room_is_said_once(line, lines):
+def test_a_full_stream_is_reported_once(line, lines):
   status, _, error = shell(line)
   assert status == 2 and len(error.splitlines()) == lines and 'Traceback' not in error
   if lines:
     assert error.endswith('it: [Errno 28] No space left on device: make space\n')
 
 
-@pytest.mark.parametrize('program', ['launch.py', '-m conv_draw.codec'])
-@pytest.mark.parametrize('end, status, error', [
-    ('| true; exit ${PIPESTATUS[0]}', 141, ''), ('>&-', 0, ''), ('>/dev/full', 2, 'make space\n')])
-def test_help_is_quiet_where_no_one_reads_it(program, end, status, error):
+@pytest.mark.parametrize('program, end, status, error', [
+    ('launch.py', '| true; exit ${PIPESTATUS[0]}', 141, ''), ('launch.py', '>&-', 0, ''),
+    ('-m conv_draw.codec', '>/dev/full', 2, 'make space\n')])
+def test_help_on_a_closed_or_full_stream(program, end, status, error):
   done = subprocess.run(
       ['bash', '-c', f'{sys.executable} -W error {program} --help {end}'], cwd=ROOT, text=True,
       capture_output=True, timeout=100)
@@ -73,7 +69,7 @@ def test_help_is_quiet_where_no_one_reads_it(program, end, status, error):
   assert done.stderr.endswith(error) and len(done.stderr.splitlines()) == bool(error)
 
 
-def test_bytes_are_not_for_a_terminal(monkeypatch):
+def test_a_terminal_takes_no_bytes(monkeypatch):
   streams.check_for_bytes('stdout')
   reader, terminal = os.openpty()
   with open(terminal, 'w') as stream:
@@ -84,7 +80,7 @@ def test_bytes_are_not_for_a_terminal(monkeypatch):
   os.close(reader)
 
 
-def test_bytes_are_not_for_what_is_closed(monkeypatch):
+def test_a_closed_stream_takes_no_bytes(monkeypatch):
   monkeypatch.setattr(streams, '_closed', set())
   monkeypatch.setattr(sys, 'stdout', None)
   streams.complete()

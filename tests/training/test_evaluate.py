@@ -9,14 +9,14 @@ import pytest
 from conv_draw.build import from_config
 from conv_draw.data import sets
 from conv_draw.model import objective
-from conv_draw.report import baselines, modes
+from conv_draw.report import baselines
 from conv_draw.training import evaluate, steps, trained
 from conv_draw.workdir import metrics as metrics_lib
 
 
 @pytest.fixture
 def run(config):
-  """Of a model that nothing has trained."""
+  """Of an untrained model."""
   images = sets.load(config.data, 'test')
   model = from_config(config, images.shape, images.grey_levels)
   state = steps.create_state(config, model, steps.create_optimizer(config, model), images.shape)
@@ -43,7 +43,7 @@ def test_every_image_counts_once_whatever_the_batch(config, run):
         result.reconstruction_nats + result.kl_nats.sum(), rel=1e-9)
 
 
-def test_of_one_image_there_is_no_standard_error(config, run, tmp_path, capsys, caplog):
+def test_a_single_image_has_no_standard_error(config, run, tmp_path, caplog):
   config.evaluate.max_images = 1
   metrics = metrics_lib.Metrics(str(tmp_path))
   result = evaluate.evaluate(run)
@@ -52,28 +52,21 @@ def test_of_one_image_there_is_no_standard_error(config, run, tmp_path, capsys, 
   assert not caplog.records  # tensorboardX warns of NaN
   assert result.count == 1 and math.isnan(result.standard_error_nats)
 
-  def no_number(name):
-    raise AssertionError(f'{name} is not JSON')
-
-  line, = [json.loads(line, parse_constant=no_number)
-           for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  line = json.loads((tmp_path / 'metrics.jsonl').read_text(), parse_constant=pytest.fail)
   assert line['images'] == 1 and line['standard_error_nats'] is None
-  modes._evaluate(run._replace(workdir=str(tmp_path)), lambda split: sets.load(config.data, split))
-  said = capsys.readouterr().out
-  assert '+- n/a' in said and 'standard error n/a' in said and 'nan' not in said
 
 
-def test_more_importance_samples_do_not_loosen_the_bound(config, run):
+def test_more_importance_samples_tighten_the_bound(config, run):
   bounds = []
   for k in (1, 2, 8):
     config.evaluate.importance_samples = k
     result = evaluate.evaluate(run)
-    assert result.nats <= result.elbo_nats + 0.5
+    assert k == 1 or result.nats < result.elbo_nats
     bounds.append(result.nats)
-  assert bounds[2] <= bounds[1] + 0.05 <= bounds[0] + 0.1
+  assert bounds[2] < bounds[1] < bounds[0]
 
 
-def test_it_ends_where_it_is_to_stop(run):
+def test_evaluation_stops_when_told_to(run):
   done = []
   assert evaluate.evaluate(run, done.append, should_stop=lambda: True) is None
   assert done == [16]  # of 24: one batch

@@ -18,8 +18,10 @@ def test_an_interval_counts_all_its_steps_and_all_its_time(monkeypatch):
   line = interval.close()
   assert line['nats'] == 7 and line['seconds'] == 154 and line['images_per_second'] == 2
   step(1000.0, 2)
-  interval.forget()  # undone, but it took its time
+  interval.forget()  # undone, but its time counts
   step(6.0, 2)
   step(4.0, 1)
   line = interval.close()
   assert line['nats'] == 5 and line['seconds'] == 5 and line['images_per_second'] == 4
+  step(3.0, 2)
+  assert interval.close()['images_per_second'] == 2

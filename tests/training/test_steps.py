@@ -38,6 +38,11 @@ def run(config, batch, count, number=2):
   return state, jax.tree.map(lambda x: np.asarray(x)[0], (spread, first))
 
 
+def first_key(config):
+  """Of step 0 before any revert."""
+  return steps.random_key(config.train.seed, steps.TRAIN, 0, 0)
+
+
 def test_eight_devices_update_as_one(config, batch):
   config.train.ema_decay = 0.9
   _, (one, one_metrics) = run(config, batch, 1)
@@ -52,47 +57,22 @@ def test_eight_devices_update_as_one(config, batch):
   assert min(jax.tree.leaves(moved)) > 0  # every parameter learns
 
 
-def test_loss_is_measured_before_the_update(config, batch):
-  initial, (_, metrics) = run(config, batch, 1, number=1)
-  model = from_config(config, batch.shape[1:], 17)
-  key = jax.random.fold_in(jax.random.fold_in(
-      steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
-  terms = objective.elbo(model, batch, jax.jit(model.apply)(initial.params, key, batch))
-  assert metrics['loss'] == pytest.approx(float(terms.nats.mean()), rel=1e-5)
+@pytest.mark.parametrize('warmup_steps, weight', [(4, 0.25), (1, 1)])
+def test_beta_and_the_kl_weight_change_the_loss_and_not_the_likelihood(
+    config, batch, warmup_steps, weight):
+  config.objective.update(beta=0.5, kl_warmup_steps=warmup_steps)
+  _, (_, metrics) = run(config, batch, 1, number=1)
+  reconstruction, kl = float(metrics['reconstruction_nats']), float(metrics['kl_nats'])
+  assert metrics['nats'] == pytest.approx(reconstruction + kl, rel=1e-6)
+  assert metrics['loss'] == pytest.approx(0.5 * reconstruction + weight * kl, rel=1e-6)
 
 
-def test_beta_changes_the_loss_and_not_the_likelihood(config, batch):
-  _, (_, one) = run(config, batch, 1, number=1)
-  config.objective.beta = 0.25
-  _, (_, quarter) = run(config, batch, 1, number=1)
-  assert quarter['nats'] == pytest.approx(float(one['nats']), rel=1e-6)
-  assert quarter['loss'] == pytest.approx(
-      0.25 * one['reconstruction_nats'] + one['kl_nats'], rel=1e-5)
-
-
-def test_latents_have_their_full_price_after_the_warmup(config, batch):
-  config.objective.kl_warmup_steps = 4
-  _, (_, cheap) = run(config, batch, 1, number=1)
-  assert cheap['nats'] == pytest.approx(
-      float(cheap['reconstruction_nats'] + cheap['kl_nats']), rel=1e-6)
-  assert cheap['loss'] == pytest.approx(
-      float(cheap['reconstruction_nats'] + cheap['kl_nats'] / 4), rel=1e-6)
-  config.objective.kl_warmup_steps = 1
-  _, (_, full) = run(config, batch, 1, number=1)
-  assert full['loss'] == full['nats'] == pytest.approx(float(cheap['nats']), rel=1e-6)
-
-
-def test_one_sample_has_the_images_own_key(batch):
+def test_samples_of_an_image_are_adjacent_and_have_keys_of_their_own(batch):
   keys = image_keys(jax.random.key(0), 8)
-  same = steps.repeat(keys, batch, 1, 3)
-  assert same[0] is keys and same[1] is batch
-
-
-def test_samples_of_an_image_lie_side_by_side_with_keys_of_their_own(batch):
-  keys = image_keys(jax.random.key(0), 8)
+  assert steps.repeat(keys, batch, 1, 3) == (keys, batch)
   own, images = steps.repeat(keys, batch, 3, 3)
   np.testing.assert_array_equal(images.reshape(8, 3, 8, 8, 1), np.stack(3 * [batch], 1))
-  # The numbers before 4 are the latents', the binarisation's.
+  # Numbers below 4 are those of the latents and the binarisation.
   taken = [jax.random.fold_in(key, number) for key in keys for number in range(4)]
   numbers = {tuple(jax.random.key_data(key).tolist()) for key in [*own, *keys, *taken]}
   assert len(numbers) == 24 + 8 + 32
@@ -102,8 +82,7 @@ def test_samples_train_the_bound_on_any_number_of_devices(config, batch):
   config.objective.update(samples=3, bound='iwae', beta=0.5)
   initial, (state, metrics) = run(config, batch, 2, number=1)
   model = from_config(config, batch.shape[1:], 17)
-  key = jax.random.fold_in(jax.random.fold_in(
-      steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
+  key = first_key(config)
   keys, images = steps.repeat(image_keys(key, 8), batch, 3, model.iterations)
   terms = objective.elbo(model, images, jax.jit(model.apply)(initial.params, keys, images))
   assert metrics['loss'] == pytest.approx(float(objective.loss(terms, 0.5, 3, 'iwae')), rel=1e-5)
@@ -138,14 +117,14 @@ def test_all_samples_of_an_image_see_one_binarisation(config, bound):
       axis_name=devices.AXIS)
   grey = jnp.full((1, 8, 4, 4, 1), 128, jnp.uint8)
   _, metrics = step(jax.tree.map(lambda x: x[None], state), grey)
-  # Where the samples of an image agree, the average of their weights is that of any of them.
+  # If the samples of an image agree, so does the mean of their weights.
   assert metrics['nats'] == pytest.approx(float(metrics['reconstruction_nats'][0]), rel=1e-6)
 
 
-def test_average_lags_behind_the_parameters(config, batch):
+def test_the_average_lags_behind_the_parameters(config, batch):
   config.train.ema_decay = 0.99
   initial, (state, _) = run(config, batch, 1, number=1)
-  # At the first step the average keeps a tenth of what it was.
+  # At the first step the average keeps a tenth of its value.
   jax.tree.map(
       lambda a, b, mean: np.testing.assert_allclose(mean, 0.1 * a + 0.9 * b, atol=1e-6),
       initial.params, state.params, state.ema_params)
@@ -196,13 +175,13 @@ def test_purposes_and_steps_have_their_own_randomness():
   assert len(keys) == 6
 
 
-def test_batch_that_devices_do_not_divide():
+def test_devices_must_divide_the_batch():
   with pytest.raises(UserError, match='train.batch_size is 12.*8 devices'):
     devices.check_batch_size('train.batch_size', 12)
 
 
 def moved(config, batch):
-  """Names of the parameters that two steps have changed, and of those that they have not."""
+  """Names of the parameters that two steps have changed, and of the others."""
   initial, (state, metrics) = run(local(config, pixels=5), batch, 1)
   assert np.isfinite(metrics['loss'])
   names = {True: set(), False: set()}
@@ -216,41 +195,39 @@ def moved(config, batch):
     ('all', lambda name: True), ('head', lambda name: name.startswith('head')),
     ('draw', lambda name: name.startswith('draw')),
     ('decoder', lambda name: not name.startswith(('draw/encoder', 'draw/posterior')))])
-def test_parts_of_local_pixels_and_their_canvas_are_trained(config, batch, part, trains):
+def test_trainable_subsets_of_local_pixels(config, batch, part, trains):
   config.train.update(part=part, optimizer='muon')
   changed, same = moved(config, batch)
   assert changed == {name for name in changed | same if trains(name)}
 
 
-def test_some_pixels_are_scored_in_training(config, batch):
-  """The same ones however many devices there are; and their cost estimates the image's."""
+def test_a_subset_of_pixels_is_scored_in_training(config, batch):
+  """The same on any number of devices; its cost is an unbiased estimate of the image's."""
   config = local(config, pixels=5)
   initial, (_, one) = run(config, batch, 1, number=1)
   _, (_, eight) = run(config, batch, 8, number=1)
   assert one['loss'] == pytest.approx(float(eight['loss']), rel=1e-5)
   model = from_config(config, batch.shape[1:], 17)
-  key = jax.random.fold_in(jax.random.fold_in(
-      steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
+  key = first_key(config)
   infer = jax.jit(model.apply, static_argnames='places')
   some = infer(initial.params, key, batch, places=5)
   assert one['nats'] == pytest.approx(float(objective.elbo(model, batch, some).nats.mean()))
   whole = infer(initial.params, key, batch).pixel_nats
   keys = jax.random.split(jax.random.key(1), 100)
-  estimates = np.array([  # with what has been compiled already
+  estimates = np.array([
       infer(initial.params, key, batch, places=5).pixel_nats.mean() for key in keys])
   error = float(estimates.std() / np.sqrt(len(keys)))
   assert abs(estimates.mean() - whole.mean()) < 4 * error
 
 
-def test_the_auxiliary_cost_is_the_canvass_own(config, batch):
+def test_the_auxiliary_cost_is_that_of_the_canvas(config, batch):
   config = local(config, pixels=5, auxiliary=0.5)
   config.objective.beta = 2.0
   _, (_, metrics) = run(config, batch, 1, number=1)
   model = from_config(config, batch.shape[1:], 17)
   initial = steps.create_state(
       config, model, steps.create_optimizer(config, model), batch.shape[1:])
-  key = jax.random.fold_in(jax.random.fold_in(
-      steps.random_key(config.train.seed, steps.TRAIN), 0), 0)
+  key = first_key(config)
   inference = jax.jit(model.apply, static_argnames='places')(
       initial.params, key, batch, places=5)
   canvas = model.draw.pixels.cost(batch / 16, inference.canvas).sum((1, 2, 3)).mean()
@@ -258,7 +235,7 @@ def test_the_auxiliary_cost_is_the_canvass_own(config, batch):
       float(2 * metrics['reconstruction_nats'] + metrics['kl_nats'] + 0.5 * canvas), rel=1e-5)
 
 
-def test_muon_has_the_hidden_layers_of_local_pixels(config):
+def test_muon_trains_the_hidden_layers_of_local_pixels(config):
   config.train.update(optimizer='muon', learning_rate=0.1, warmup_steps=0)
   optimizer = steps.create_optimizer(config, from_config(local(config), (8, 8, 1), 17))
   square = lambda: jnp.array([[1.0, 1.0], [0.0, 1.0]])
@@ -266,7 +243,7 @@ def test_muon_has_the_hidden_layers_of_local_pixels(config):
       'head': {name: square() for name in ('first_kernel', 'residual_0_kernel', 'last_kernel')},
       'draw': {'encoder_h_d': square()}}}
   change, _ = optimizer.update(params, optimizer.init(params), params)
-  # Muon's update is nearly orthogonal, Adam's has one size wherever there is a gradient.
+  # Muon's update is nearly orthogonal; Adam's has one size wherever there is a gradient.
   for name in ('first_kernel', 'residual_0_kernel'):
     update = change['params']['head'][name] / (0.1 * 0.2 * 2**0.5)
     np.testing.assert_allclose(update @ update.T, np.eye(2), atol=0.5)
@@ -274,7 +251,7 @@ def test_muon_has_the_hidden_layers_of_local_pixels(config):
     np.testing.assert_allclose(update / update[0, 0], [[1, 1], [0, 1]], atol=1e-5)
 
 
-def test_checkpoints_name_the_parts_as_those_of_earlier_versions_do(config):
+def test_checkpoints_name_trainable_subsets_as_earlier_versions_do(config):
   config.train.part = 'decoder'
   model = from_config(config, (8, 8, 1), 17)
   state = steps.create_optimizer(config, model).init({'params': {'prior': jnp.zeros(2)}})

@@ -13,7 +13,7 @@ from tests.program import restored
 
 
 @pytest.mark.parametrize('ema_decay, used', [(0.0, 'params'), (0.5, 'ema_params')])
-def test_a_run_is_what_training_has_returned_with_data_and_without(
+def test_a_loaded_run_is_the_one_that_training_returned(
     config, tmp_path, ema_decay, used):
   config.train.update(steps=4, ema_decay=ema_decay)
   workdir = str(tmp_path / 'run')
@@ -31,18 +31,17 @@ def test_a_run_is_what_training_has_returned_with_data_and_without(
 
 
 @pytest.mark.parametrize('name, words', [
-    (None, '^name: a NoneType'), (3, '^name: a int'), (b'omniglot', '^name: a bytes'),
-    (['omniglot'], '^name: a list'), ('', 'config.json does not exist'),
-    ('omniglott', 'omniglott/config.json does not exist'), ('a\0b', 'config.json'),
-    ('../omniglot', 'does not exist'), (pathlib.Path('nowhere'), 'nowhere/config.json')])
-def test_what_is_no_name_of_a_model_is_said_in_one_line(name, words, tmp_path, monkeypatch):
+    (None, '^name: a NoneType'), (b'omniglot', '^name: a bytes'), ('a\0b', 'config.json'),
+    ('omniglott', 'omniglott/config.json does not exist'),
+    (pathlib.Path('nowhere'), 'nowhere/config.json')])
+def test_unknown_models_are_named_in_one_line(name, words, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(UserError, match=words) as error:
     trained.named(name)
   assert '\n' not in str(error.value)
 
 
-def test_what_a_workdir_knows_of_its_images_is_there_and_whole(config, tmp_path):
+def test_images_json_is_written_and_checked(config, tmp_path):
   workdir, path = str(tmp_path), tmp_path / 'images.json'
   with pytest.raises(UserError, match='images.json does not exist'):
     trained.load(config, workdir)
@@ -52,10 +51,10 @@ def test_what_a_workdir_knows_of_its_images_is_there_and_whole(config, tmp_path)
   assert stored == {'name': 'digits (scikit-learn), train', 'shape': [8, 8, 1], 'levels': 17,
                     'size': 1497, 'files': {}}
   assert trained.stored_identity(workdir) == stored
-  with pytest.raises(UserError, match='train first'):  # images.json is as it must be
+  with pytest.raises(UserError, match='train first'):  # past images.json
     trained.load(config, workdir)
   for damage in (path.read_text()[:20], '[]', json.dumps({'name': stored['name']})):
     path.write_text(damage)
     with pytest.raises(UserError, match='images.json is not readable'):
       trained.load(config, workdir)
-    assert trained.stored_identity(workdir) is None  # training writes it again
+    assert trained.stored_identity(workdir) is None  # training rewrites it

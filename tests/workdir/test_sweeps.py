@@ -17,19 +17,30 @@ def test_each_point_has_its_own_workdir_and_setting():
 
 
 @pytest.mark.parametrize('index', [-1, 6])
-def test_points_that_do_not_exist_are_named(index):
+def test_the_index_must_be_that_of_a_point(index):
   with pytest.raises(UserError, match=f'{index}.*0 to 5'):
     sweeps.choose('experiments/digits.py', 'runs/digits', index, digits.get_config())
 
 
-def test_experiment_without_sweep_is_named():
-  with pytest.raises(UserError, match='photos.py'):
-    sweeps.points('experiments/photos.py')
+@pytest.mark.parametrize('given, training, variables, point, source', [
+    (None, True, {}, None, ''), (2, True, {'JOB_COMPLETION_INDEX': '3'}, 2, '--sweep_index'),
+    (-1, True, {'JOB_COMPLETION_INDEX': '3'}, None, '--sweep_index'),
+    (None, True, {'JOB_COMPLETION_INDEX': '3'}, 3, 'JOB_COMPLETION_INDEX'),
+    (None, True, {'SLURM_ARRAY_TASK_ID': '4'}, 4, 'SLURM_ARRAY_TASK_ID'),
+    (None, False, {'SLURM_ARRAY_TASK_ID': '4'}, None, '')])
+def test_the_command_line_goes_before_the_scheduler(
+    monkeypatch, given, training, variables, point, source):
+  for name in sweeps.SCHEDULERS:
+    monkeypatch.delenv(name, raising=False)
+  for name, value in variables.items():
+    monkeypatch.setenv(name, value)
+  found = sweeps.chosen(given, 'experiments/digits.py', training)
+  assert found[0] == point and found[1].startswith(source)
+  assert sweeps.chosen(None, 'experiments/photos.py', True) == (None, '')  # without a sweep
 
 
-@pytest.mark.parametrize('point', [
-    {'objective.bta': 1.0}, {'train.schedule': 'cos'}, {'model.steps': 'many'}])
-def test_points_of_other_settings_are_named(monkeypatch, point):
+@pytest.mark.parametrize('point', [{'objective.bta': 1.0}, {'train.schedule': 'cos'}])
+def test_invalid_points_are_named(monkeypatch, point):
   monkeypatch.setattr(sweeps, 'points', lambda config_file: [point])
   with pytest.raises(UserError, match=next(iter(point))):
     sweeps.choose('experiments/mine.py', 'runs/mine', 0, digits.get_config())
@@ -38,9 +49,8 @@ def test_points_of_other_settings_are_named(monkeypatch, point):
 @pytest.mark.parametrize('text, words', [
     ('def get_sweep():\n  return [nothing]\n', 'mine.py, line 2: NameError'),
     ('def get_sweep(:\n', 'mine.py, line 1: SyntaxError: '),
-    ('import nothing_of_that_name\n', 'mine.py, line 1: ModuleNotFoundError'),
     ('def get_sweep():\n  return {1: 2}\n', 'a list of dicts')])
-def test_mistakes_in_an_experiment_are_said_with_file_and_line(tmp_path, text, words):
+def test_mistakes_in_an_experiment_are_named_with_file_and_line(tmp_path, text, words):
   path = tmp_path / 'mine.py'
   path.write_text(text)
   with pytest.raises(UserError, match=words):
