@@ -11,13 +11,7 @@ from jax.typing import ArrayLike
 
 from conv_draw.autoregressive.integer_pixels import IntegerPixels
 from conv_draw.autoregressive.local_pixels import LocalPixels, View
-from conv_draw.model import arguments
-from conv_draw.model.image_model import (
-    ImageModel,
-    inference_keys,
-    reconstruct_arguments,
-    sample_arguments,
-)
+from conv_draw.model import arguments, image_model
 from conv_draw.model.noise import BEYOND, image_keys
 from conv_draw.model.weights import GENERATION, Role
 
@@ -35,7 +29,7 @@ class Inference(NamedTuple):
   canvas_nats: jax.Array | None  # [B] L^x (11) of the canvas alone; None without latents
 
 
-class LocalDraw(ImageModel, nn.Module):
+class LocalDraw(image_model.ImageModel, nn.Module):
   """p(x, z) = p(z) prod_i p(x_i | x_N(i), r_T), with p(z) and the canvas r_T of another model.
 
   The methods are those of that model, with the same arguments, and the methods that draw pixels.
@@ -82,7 +76,7 @@ class LocalDraw(ImageModel, nn.Module):
     Returns:
       `Inference`.
     """
-    keys = inference_keys(self, key, images, temperature)
+    keys = image_model.inference_keys(self, key, images, temperature)
     arguments.number(places, 'places', 0, math.inf, whole=True)
     (b, height, width), canvas_nats = images.shape[:3], None
     if self.draw:
@@ -121,7 +115,7 @@ class LocalDraw(ImageModel, nn.Module):
     given = groups, temperature, posterior_temperature, generation_key
     if self.draw:
       return self.draw.reconstruct(key, images, *given)
-    reconstruct_arguments(self, key, images, *given)
+    image_model.reconstruct_arguments(self, key, images, *given)
     return self._no_canvas(len(images), images.shape[1:3])
 
   def sample(
@@ -130,7 +124,7 @@ class LocalDraw(ImageModel, nn.Module):
     """The canvas [B, H, W, R] that `draw` samples; R = 0 without latents."""
     if self.draw:
       return self.draw.sample(key, count, image_size, temperature)
-    keys, image_size = sample_arguments(key, count, image_size, temperature)
+    keys, image_size = image_model.sample_arguments(key, count, image_size, temperature)
     return self._no_canvas(len(keys), image_size)
 
   def uniforms(self, key: ArrayLike, canvas: jax.Array) -> jax.Array:

@@ -191,15 +191,6 @@ def path(value, name):
   return os.fspath(value)
 
 
-def count(value):
-  """`value`, a number of images from 1.
-
-  Raises:
-    UserError: it is something else.
-  """
-  return number(value, 'count', 1, math.inf, whole=True)
-
-
 def number(value, name, least, most, whole=False):
   """`value`, a number in least..most; an integer if `whole`.
 

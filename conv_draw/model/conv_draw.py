@@ -13,17 +13,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from conv_draw.model import arguments, layers, recurrence
+from conv_draw.model import arguments, image_model, layers, recurrence
 from conv_draw.model import geometry as geometry_lib
 from conv_draw.model import latents as latents_lib
 from conv_draw.model import noise as noise_lib
 from conv_draw.model import weights as weights_lib
-from conv_draw.model.image_model import (
-    ImageModel,
-    inference_keys,
-    reconstruct_arguments,
-    sample_arguments,
-)
 from conv_draw.model.latents import Bins, DiagonalGaussian, QuantisedPosterior
 from conv_draw.model.noise import standard_normal
 
@@ -44,7 +38,7 @@ class Prepared(NamedTuple):
   initial_canvas: jax.Array  # r_0
 
 
-class ConvDraw(ImageModel, nn.Module):
+class ConvDraw(image_model.ImageModel, nn.Module):
   """Convolutional DRAW with one or more layers, for images of any size.
 
   `apply(params, key, images)` infers; the other entry points are methods:
@@ -144,7 +138,7 @@ class ConvDraw(ImageModel, nn.Module):
     Returns:
       `Inference`.
     """
-    keys = inference_keys(self, key, images, temperature)
+    keys = image_model.inference_keys(self, key, images, temperature)
 
     def draw_latent(t, layer, posterior, prior, w):
       del prior, w
@@ -172,7 +166,7 @@ class ConvDraw(ImageModel, nn.Module):
     Returns:
       [B, H, W, R] the canvas r_T.
     """
-    groups, keys, generation_keys = reconstruct_arguments(
+    groups, keys, generation_keys = image_model.reconstruct_arguments(
         self, key, images, groups, temperature, posterior_temperature, generation_key)
 
     def draw_latent(t, layer, posterior, prior, w):
@@ -198,7 +192,7 @@ class ConvDraw(ImageModel, nn.Module):
     Returns:
       [B, H, W, R] the canvas r_T.
     """
-    keys, image_size = sample_arguments(key, count, image_size, temperature)
+    keys, image_size = image_model.sample_arguments(key, count, image_size, temperature)
 
     def draw_latent(t, layer, posterior, prior, w):
       del posterior
@@ -308,9 +302,9 @@ class ConvDraw(ImageModel, nn.Module):
   def observe(self, prepared: Prepared, x: jax.Array) -> recurrence.Image:
     """x [B, H, W, C] in [0, 1] in the form in which the encoder reads it."""
     here, w = prepared.nets[0]
-    x = here.to_cells(x)
-    gates = here.grid.convolve([(here.read(layers.merge_cells(x)), prepared.encoder_image)])
-    return recurrence.Image(x, layers.add_bias(gates, w.encoder_bias))
+    x = layers.space_to_depth(x, here.block)
+    gates = here.grid.convolve([(here.read(x), prepared.encoder_image)])
+    return recurrence.Image(here.split_cells(x), layers.add_bias(gates, w.encoder_bias))
 
   def start(self, prepared: Prepared, batch: int) -> recurrence.State:
     """The state before the first iteration, of B = `batch` images: h = c = 0, and r_0."""
@@ -347,7 +341,7 @@ class ConvDraw(ImageModel, nn.Module):
 
   def canvas(self, prepared: Prepared, state: recurrence.State) -> jax.Array:
     """[B, H, W, R] the canvas r of a state."""
-    return prepared.nets[0].here.from_cells(state.canvas)
+    return prepared.nets[0].here.to_image(state.canvas)
 
   def quantisation_steps(self, prepared: Prepared, layer: int) -> jax.Array:
     """[T, Z] quantisation steps of a layer, with posterior 'rounded' or 'uniform'."""

@@ -25,17 +25,16 @@ class Geometry:
     """Maps [B, h, w, C], ready for `grid.convolve`."""
     return self.grid.transform(self.grid.from_maps(x))
 
-  def to_cells(self, x: jax.Array) -> jax.Array:
-    """[B, H, W, C] -> [B, h, w, s*s, C], zero padded where the stride does not divide H, W."""
-    x = layers.space_to_depth(x, self.block)
+  def split_cells(self, x: jax.Array) -> jax.Array:
+    """[B, h, w, s*s*C] -> [B, h, w, s*s, C]: the inverse of `layers.merge_cells`."""
     return x.reshape(*x.shape[:3], self.block[0] * self.block[1], -1)
 
-  def from_cells(self, x: jax.Array) -> jax.Array:
-    """[B, h, w, s*s, C] -> [B, H, W, C]: the inverse of `to_cells`."""
+  def to_image(self, x: jax.Array) -> jax.Array:
+    """[B, h, w, s*s, C] -> [B, H, W, C]."""
     return layers.depth_to_space(layers.merge_cells(x), self.block, self.below)
 
   def valid(self) -> jax.Array:
-    """The valid mask [1, h, w, s*s, 1]: 1 inside the maps below, 0 on the padding of `to_cells`."""
+    """The valid mask [1, h, w, s*s, 1]: 1 in the maps below, 0 on padding to whole cells."""
     return layers.space_to_depth(jnp.ones((1, *self.below, 1)), self.block)[..., None]
 
 

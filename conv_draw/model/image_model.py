@@ -1,5 +1,6 @@
 """What the models of images share: float32 parameters, checked arguments, x, and L^x (11)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,5 +91,6 @@ def sample_arguments(
 ) -> tuple[jax.Array, tuple[int, int]]:
   """(keys [count], (H, W)) of the checked arguments of a model's `sample`."""
   arguments.temperature(temperature)
-  count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
+  arguments.number(count, 'count', 1, math.inf, whole=True)
+  image_size = arguments.size(image_size, 'HW', 'image_size')
   return image_keys(key, count), image_size

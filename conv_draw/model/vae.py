@@ -9,22 +9,16 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from conv_draw.errors import UserError
-from conv_draw.model import arguments, geometry
+from conv_draw.model import arguments, geometry, image_model
 from conv_draw.model import noise as noise_lib
 from conv_draw.model.conv_draw import Inference
-from conv_draw.model.image_model import (
-    ImageModel,
-    inference_keys,
-    reconstruct_arguments,
-    sample_arguments,
-)
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer, add_bias
 from conv_draw.model.noise import standard_normal
 from conv_draw.model.weights import GENERATION, INFERENCE, Role
 
 
-class Vae(ImageModel, nn.Module):
+class Vae(image_model.ImageModel, nn.Module):
   """Variational auto-encoder with layers of latents, each convolutional or fully connected.
 
   With two fully connected layers it is the VAE / IWAE of Burda et al. (2016), which on 28x28 has
@@ -72,7 +66,7 @@ class Vae(ImageModel, nn.Module):
       self, key: ArrayLike, images: arguments.Array, temperature: ArrayLike = 1.0,
   ) -> Inference:
     """Infers the latents of images: z_l ~ q_l in every layer. Arguments are those of `ConvDraw`."""
-    keys = inference_keys(self, key, images, temperature)
+    keys = image_model.inference_keys(self, key, images, temperature)
 
     def draw_latent(layer, posterior, prior):
       del prior
@@ -89,7 +83,7 @@ class Vae(ImageModel, nn.Module):
 
     Arguments are those of `ConvDraw.reconstruct`.
     """
-    groups, keys, generation_keys = reconstruct_arguments(
+    groups, keys, generation_keys = image_model.reconstruct_arguments(
         self, key, images, groups, temperature, posterior_temperature, generation_key)
 
     def draw_latent(layer, posterior, prior):
@@ -105,7 +99,7 @@ class Vae(ImageModel, nn.Module):
       self, key: ArrayLike, count: int, image_size: Sequence[int], temperature: ArrayLike = 1.0,
   ) -> jax.Array:
     """The canvas [B, H, W, R] of z_l ~ p_l in every layer. Arguments are those of `ConvDraw`."""
-    keys, image_size = sample_arguments(key, count, image_size, temperature)
+    keys, image_size = image_model.sample_arguments(key, count, image_size, temperature)
 
     def draw_latent(layer, posterior, prior):
       del posterior

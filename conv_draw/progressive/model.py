@@ -22,13 +22,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from conv_draw.model import arguments, geometry, layers, recurrence
-from conv_draw.model.image_model import (
-    ImageModel,
-    inference_keys,
-    reconstruct_arguments,
-    sample_arguments,
-)
+from conv_draw.model import arguments, geometry, image_model, layers, recurrence
 from conv_draw.model.latents import DiagonalGaussian, QuantisedPosterior, latent_nats
 from conv_draw.model.noise import BEYOND, standard_normal
 from conv_draw.progressive import context, iteration, post_filter, rdoq, transform
@@ -67,7 +61,7 @@ class Prepared(NamedTuple):
   post_filter: post_filter.Weights | None
 
 
-class Progressive(ImageModel, nn.Module):
+class Progressive(image_model.ImageModel, nn.Module):
   """The progressive model, for images of any size; its methods are those of `ConvDraw`.
 
   Attributes:
@@ -147,7 +141,7 @@ class Progressive(ImageModel, nn.Module):
     Returns:
       `Inference`.
     """
-    keys = inference_keys(self, key, images, temperature)
+    keys = image_model.inference_keys(self, key, images, temperature)
     prepared = self.prepare(images.shape[1:3])
     draw_latent = lambda t, q, p, w: self._quantise(q, p, w)
     picture, outputs = self._unroll(prepared, len(images), images, draw_latent)
@@ -199,7 +193,7 @@ class Progressive(ImageModel, nn.Module):
     Returns:
       [B, H, W, C] the picture.
     """
-    groups, _, keys = reconstruct_arguments(
+    groups, _, keys = image_model.reconstruct_arguments(
         self, key, images, groups, temperature, posterior_temperature, generation_key)
 
     def draw_latent(t, q, p, w):
@@ -215,7 +209,7 @@ class Progressive(ImageModel, nn.Module):
       self, key: ArrayLike, count: int, image_size: Sequence[int], temperature: ArrayLike = 1.0,
   ) -> jax.Array:
     """Generates B = `count` pictures [B, H, W, C], as `ConvDraw.sample`."""
-    keys, image_size = sample_arguments(key, count, image_size, temperature)
+    keys, image_size = image_model.sample_arguments(key, count, image_size, temperature)
     draw_latent = lambda t, q, p, w: self._generate(keys, t, p, w, temperature)
     return self._unroll(self.prepare(image_size), len(keys), None, draw_latent)[0]
 
@@ -293,7 +287,7 @@ class Progressive(ImageModel, nn.Module):
 
   def _picture(self, prepared, canvas, iterations):
     """[B, H, W, C] post-filtered canvases [B, h, w, s s, R]."""
-    canvas = prepared.net.here.from_cells(canvas)
+    canvas = prepared.net.here.to_image(canvas)
     if prepared.post_filter is None:
       return canvas
     return post_filter.apply(prepared.post_filter, canvas, iterations)
@@ -313,7 +307,8 @@ class Progressive(ImageModel, nn.Module):
 
   def observe(self, prepared: Prepared, x: jax.Array) -> recurrence.Image:
     """x [B, H, W, C] in [0, 1] in the form in which `posteriors` reads it."""
-    return recurrence.Image(prepared.net.here.to_cells(x), None)
+    here = prepared.net.here
+    return recurrence.Image(here.split_cells(layers.space_to_depth(x, here.block)), None)
 
   def start(self, prepared: Prepared, batch: int) -> State:
     """The state before the first iteration, of B = `batch` images."""
