@@ -69,8 +69,8 @@ def below(edge, mean, scale):
   place, part = a >> bits, a & (2**bits - 1)
   both = look_up(tables.logistic(), place)
   low, rise = both >> tables.RISE_BITS, both & (2**tables.RISE_BITS - 1)
-  inside = low + (rise * part >> bits)
-  return jnp.where(edge <= 0, 0, jnp.where(edge >= 256, tables.ONE, inside))
+  between = low + (rise * part >> bits)
+  return jnp.where(edge <= 0, 0, jnp.where(edge >= 256, tables.ONE, between))
 
 
 def start(edge, weights, mean, scale):

@@ -19,17 +19,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from conv_draw.autoregressive import integer_mixture, products
 from conv_draw.autoregressive import integer_tables as tables
 from conv_draw.autoregressive.local_pixels import (
-  OUTSIDE,
   along,
   by_parts,
   layers,
   look,
   neighbours,
   put,
+  valid_and_edges,
 )
 from conv_draw.autoregressive.mixture_pixels import LogisticMixture, LogisticMixturePixels
 from conv_draw.errors import UserError
@@ -87,16 +88,16 @@ class IntegerPixels(Float32Parameters, nn.Module):
         self.param, inputs, self.features, self.residual_layers, outputs)
 
   @property
-  def pixels(self):
+  def pixels(self) -> LogisticMixturePixels:
     """The distribution of a pixel, of which the integers are an approximation."""
     return LogisticMixturePixels(256, self.mixtures)
 
   @property
-  def uniforms(self):
+  def uniforms(self) -> int:
     """U, the number of uniform random numbers that `draw` takes per pixel."""
     return self.channels
 
-  def cost(self, images):
+  def cost(self, images: jax.Array) -> jax.Array:
     """-log p(x_i | x_N(i)) in nats, of all pixels, by channel: [B, H, W, C].
 
     If `whole`, of the frequencies that files use, without gradients.
@@ -104,7 +105,7 @@ class IntegerPixels(Float32Parameters, nn.Module):
     score = self.table_cost_at if self.whole else self.cost_at
     return by_parts(images, lambda rows, columns: score(images, rows, columns))
 
-  def table_cost_at(self, images, rows, columns):
+  def table_cost_at(self, images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
     """`cost_at`, of the frequencies that files use, without gradients."""
     b, n = rows.shape
     values = look(images.astype(jnp.int32), [(0, 0)], rows, columns)
@@ -113,7 +114,8 @@ class IntegerPixels(Float32Parameters, nn.Module):
     cost = math.log(tables.TOTAL) - jnp.log(frequencies.astype(jnp.float32))
     return cost.T.reshape(b, n, self.channels)
 
-  def intervals_at(self, images, rows, columns, values):
+  def intervals_at(self, images: jax.Array, rows: jax.Array, columns: jax.Array,
+                   values: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(starts, frequencies) of values in the tables of their pixels, int32 [c, B N].
 
     Args:
@@ -132,7 +134,8 @@ class IntegerPixels(Float32Parameters, nn.Module):
     starts, frequencies = zip(*found, strict=True)
     return jnp.stack(starts), jnp.stack(frequencies)
 
-  def draw(self, uniforms, images, first, last):
+  def draw(self, uniforms: jax.Array, images: jax.Array, first: ArrayLike,
+           last: ArrayLike) -> jax.Array:
     """`images` with the pixels of wavefronts first..last-1 drawn, as `LocalPixels.draw`; U = C."""
     places = jnp.floor(uniforms * tables.TOTAL).astype(jnp.int32)
 
@@ -147,7 +150,8 @@ class IntegerPixels(Float32Parameters, nn.Module):
 
     return jax.lax.fori_loop(first, last, one, images)
 
-  def numbers_at(self, images, rows, columns, surrounded=False):
+  def numbers_at(self, images: jax.Array, rows: jax.Array, columns: jax.Array,
+                 surrounded: bool = False) -> 'tuple[jax.Array, Seen]':
     """The network's outputs for N pixels of each image: float32 integers [R, B N]; and `Seen`."""
     near = look(jnp.asarray(images, jnp.float32), neighbours(self.horizon), rows, columns,
                 self.horizon if surrounded else 0)
@@ -159,7 +163,7 @@ class IntegerPixels(Float32Parameters, nn.Module):
     numbers = self._layer(self._rectify(hidden), self.last, tables.NATURAL)
     return products.row_by_row(numbers.T), seen
 
-  def cost_at(self, images, rows, columns):
+  def cost_at(self, images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
     """-log p(x_i | x_N(i)) in nats, of N pixels of each image, by channel: [B, N, C].
 
     It has gradients, as it is that of the mixture, which the tables approximate.
@@ -171,7 +175,8 @@ class IntegerPixels(Float32Parameters, nn.Module):
         self.pixels.costs(self._mixture(numbers, seen), flat, 1 / tables.TOTAL), -1)
     return products.column_by_column(cost).reshape(x.shape)
 
-  def mixture_at(self, images, rows, columns, surrounded=False):
+  def mixture_at(self, images: jax.Array, rows: jax.Array, columns: jax.Array,
+                 surrounded: bool = False) -> integer_mixture.IntegerMixture:
     """The `IntegerMixture` of N pixels of each image, B N in all, if `whole`.
 
     Args:
@@ -181,26 +186,23 @@ class IntegerPixels(Float32Parameters, nn.Module):
     """
     numbers, seen = self.numbers_at(images, rows, columns, surrounded)
     rows = self._rows(numbers)
-    whole = lambda a: a.astype(jnp.int32)
+    integers = lambda a: a.astype(jnp.int32)
     return integer_mixture.IntegerMixture(
-        integer_mixture.from_logits(whole(rows[0])),
-        [whole(a) for a in self._means(rows, seen)],
-        [whole(a) for a in self._scales(rows, seen)],
-        [whole(a) for a in self._slopes(rows)])
+        integer_mixture.from_logits(integers(rows[0])),
+        [integers(a) for a in self._means(rows, seen)],
+        [integers(a) for a in self._scales(rows, seen)],
+        [integers(a) for a in self._slopes(rows)])
 
   def _see(self, near):
     """`Seen` of neighbours float32 [N, M, C]."""
-    h, c, places = self.horizon, self.channels, neighbours(self.horizon)
-    valid = (near[..., 0] != OUTSIDE).astype(jnp.float32)  # [N, M]
-    at = [places.index(p) for k in range(1, h + 1) for p in ((-k, 0), (0, -k), (-1, k))]
-    edges = jnp.stack([valid[:, i] for i in at], -1)
-    west, north = places.index((0, -1)), places.index((-1, 0))
+    valid, edges = valid_and_edges(near, self.horizon)
+    west, north = map(neighbours(self.horizon).index, ((0, -1), (-1, 0)))
     count = (valid[:, west] + valid[:, north])[:, None]
     total = sum(valid[:, i, None] * near[:, i] for i in (west, north))
     # The mean of west and north, the only one of them in the image, or mid grey.
     reference = jnp.floor(jnp.where(count == 2, total / 2, jnp.where(count == 1, total, 128)))
     difference = (near - reference[:, None]) * valid[..., None]
-    entries = (c * jnp.maximum(valid.sum(1), 1)).astype(jnp.int32)
+    entries = (self.channels * jnp.maximum(valid.sum(1), 1)).astype(jnp.int32)
     mean = tables.SUBPIXEL * abs(difference).sum((1, 2)).astype(jnp.int32) // entries
     spread = integer_mixture.look_up(tables.spread_of(), mean)
     gain = integer_mixture.look_up(tables.gains(), spread)
@@ -215,7 +217,7 @@ class IntegerPixels(Float32Parameters, nn.Module):
     kernel, bias = layer
     kernel, bias = kernel * (unit / UNIT), bias * unit
     if self.whole and not self.rounded:
-      kernel, bias = _whole_layer(kernel, bias)
+      kernel, bias = _round_layer(kernel, bias)
     multiply = products.bfloat16 if self.compute_dtype == jnp.bfloat16 else functools.partial(
         jnp.matmul, precision='highest')
     return self._floor(multiply(x, kernel) + bias[None] + 0.5)
@@ -282,18 +284,18 @@ class Seen(NamedTuple):
   spread: jax.Array  # int32 [N]: indices in `tables.units`
 
 
-def rounded(params):
+def rounded(params: dict) -> dict:
   """The rounded parameters of an `IntegerPixels`, as its layers use them; idempotent."""
   layers = dict(params['params'])
   for name in {key.rpartition('_')[0] for key in layers}:
     unit = tables.NATURAL if name == 'last' else UNIT
     kernel, bias = layers[f'{name}_kernel'], layers[f'{name}_bias']
-    kernel, bias = _whole_layer(kernel * (unit / UNIT), bias * unit)
+    kernel, bias = _round_layer(kernel * (unit / UNIT), bias * unit)
     layers |= {f'{name}_kernel': kernel * (UNIT / unit), f'{name}_bias': bias / unit}
   return {'params': layers}
 
 
-def check_exact(params):
+def check_exact(params: dict) -> None:
   """Asserts that float32 holds every partial sum of `rounded` parameters exactly, in any order.
 
   The weights and the bias of a column, and the 1/2 that rounding adds, must be integer multiples of
@@ -314,14 +316,14 @@ def check_exact(params):
     assert (sums < 2**24 * unit).all(), f'{name}: partial sums may need more than 24 bits'
 
 
-def _whole_layer(kernel, bias):
+def _round_layer(kernel, bias):
   """A layer's rounded (kernel, bias)."""
-  kernel, smallest = whole_kernel(kernel)
-  whole = jnp.clip(straight_through.nearest(bias / smallest), -BIAS_MAX, BIAS_MAX)
-  return kernel, whole * smallest
+  kernel, smallest = round_kernel(kernel)
+  bias = jnp.clip(straight_through.nearest(bias / smallest), -BIAS_MAX, BIAS_MAX)
+  return kernel, bias * smallest
 
 
-def whole_kernel(kernel):
+def round_kernel(kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
   """(weights [I, O], units [O]): integers of 8 significant bits times their column's unit.
 
   Units are powers of two. The function is idempotent.

@@ -35,7 +35,7 @@ def _exp(numerator, denominator):
   return (decimal.Decimal(numerator) / denominator).exp()
 
 
-def _whole(value):
+def _nearest(value):
   return int(value.to_integral_value(decimal.ROUND_HALF_EVEN))
 
 
@@ -57,14 +57,14 @@ def spread_of():
 def units():
   """float32 [SPREADS]: spreads in 1/16 grey values, integers."""
   with decimal.localcontext(prec=40):
-    return _table([_whole(SUBPIXEL * _exp(j, 8)) for j in range(SPREADS)], np.float32)
+    return _table([_nearest(SUBPIXEL * _exp(j, 8)) for j in range(SPREADS)], np.float32)
 
 
 @functools.cache
 def gains():
   """float32 [SPREADS]: 32 / spread, multiples of 2^-9."""
   with decimal.localcontext(prec=40):
-    return _table([_whole(2**14 / _exp(j, 8)) / 2**9 for j in range(SPREADS)], np.float32)
+    return _table([_nearest(2**14 / _exp(j, 8)) / 2**9 for j in range(SPREADS)], np.float32)
 
 
 @functools.cache
@@ -72,14 +72,14 @@ def widths():
   """int32 [SCALES]: 1/16 grey value over the scale, in 2^-16."""
   with decimal.localcontext(prec=40):
     return _table([
-        _whole(2**16 / (SUBPIXEL * _exp(i - SCALE_OF_1, NATURAL))) for i in range(SCALES)])
+        _nearest(2**16 / (SUBPIXEL * _exp(i - SCALE_OF_1, NATURAL))) for i in range(SCALES)])
 
 
 @functools.cache
 def exponentials():
   """int32 [768]: exp(-i / 64) in 2^-16."""
   with decimal.localcontext(prec=40):
-    return _table([_whole(2**16 * _exp(-i, NATURAL)) for i in range(LOGISTIC_RANGE * NATURAL)])
+    return _table([_nearest(2**16 * _exp(-i, NATURAL)) for i in range(LOGISTIC_RANGE * NATURAL)])
 
 
 @functools.cache
@@ -90,6 +90,6 @@ def logistic():
   """
   with decimal.localcontext(prec=40):
     last = LOGISTIC_RANGE * LOGISTIC_STEPS
-    middle = [_whole(ONE / (1 + _exp(-i, LOGISTIC_STEPS))) for i in range(1 - last, last)]
+    middle = [_nearest(ONE / (1 + _exp(-i, LOGISTIC_STEPS))) for i in range(1 - last, last)]
     values = [0, *middle, ONE, ONE]
     return _table([a * 2**RISE_BITS + b - a for a, b in itertools.pairwise(values)])

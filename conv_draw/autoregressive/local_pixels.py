@@ -16,11 +16,13 @@ Pixels with the same x + (h + 1) y do not depend on each other. Sampling and dec
 these wavefronts, all pixels of a wavefront at once.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from conv_draw.autoregressive import products
 from conv_draw.autoregressive.mixture_pixels import LogisticMixturePixels
@@ -39,26 +41,33 @@ class View(NamedTuple):
   canvas: jax.Array  # [B, H, W, R] the canvas, read at the pixel
 
 
-def neighbours(horizon):
+def neighbours(horizon: int) -> list[tuple[int, int]]:
   """[(dy, dx)] of the M neighbours in raster order."""
   h = horizon
   above = [(dy, dx) for dy in range(-h, 0) for dx in range(-h, h + 1)]
   return above + [(0, dx) for dx in range(-h, 0)]
 
 
-def around(horizon):
+def valid_and_edges(near: jax.Array, horizon: int) -> tuple[jax.Array, jax.Array]:
+  """(valid mask of neighbours [N, M, C]: [N, M]; its entries above, left and right: [N, 3 h])."""
+  valid, offsets = (near[..., 0] != OUTSIDE).astype(jnp.float32), neighbours(horizon)
+  edges = [offsets.index(p) for k in range(1, horizon + 1) for p in ((-k, 0), (0, -k), (-1, k))]
+  return valid, jnp.stack([valid[:, i] for i in edges], -1)
+
+
+def around(horizon: int) -> list[tuple[int, int]]:
   """[(dy, dx)] of the square around a pixel, including the pixel."""
   side = range(-horizon, horizon + 1)
   return [(dy, dx) for dy in side for dx in side]
 
 
-def wavefronts(image_size, horizon):
+def wavefronts(image_size: Sequence[int], horizon: int) -> tuple[int, int]:
   """(number of wavefronts of an image of (H, W), largest number of pixels on a wavefront)."""
   height, width = image_size
   return width + (horizon + 1) * (height - 1), min(height, -(-width // (horizon + 1)))
 
 
-def on_wavefront(number, image_size, horizon):
+def on_wavefront(number: ArrayLike, image_size: Sequence[int], horizon: int) -> tuple:
   """The pixels with x + (h + 1) y = `number`.
 
   Returns:
@@ -74,13 +83,14 @@ def on_wavefront(number, image_size, horizon):
   return jnp.minimum(rows, height - 1), jnp.where(inside, columns, -1)
 
 
-def along(images, number, horizon):
+def along(images: jax.Array, number: ArrayLike, horizon: int) -> tuple:
   """`on_wavefront` for all images [B, H, W, C]: int (rows, columns) [B, n]."""
   return tuple(jnp.broadcast_to(a, (len(images), len(a)))
                for a in on_wavefront(number, images.shape[1:3], horizon))
 
 
-def put(images, rows, columns, values, margin=0):
+def put(images: jax.Array, rows: jax.Array, columns: jax.Array, values: jax.Array,
+        margin: int = 0) -> jax.Array:
   """`images` with values at some pixels.
 
   Args:
@@ -96,13 +106,14 @@ def put(images, rows, columns, values, margin=0):
   return images.at[image, rows + margin, columns].set(values, mode='drop')
 
 
-def surrounded(values, margin):
+def surrounded(values: jax.Array, margin: int) -> jax.Array:
   """[B, H, W, K], padded with `margin` times OUTSIDE on every side."""
   sides = (margin, margin)
   return jnp.pad(values, ((0, 0), sides, sides, (0, 0)), constant_values=OUTSIDE)
 
 
-def look(values, offsets, rows, columns, margin=0):
+def look(values: jax.Array, offsets: Sequence[tuple[int, int]], rows: jax.Array,
+         columns: jax.Array, margin: int = 0) -> jax.Array:
   """Values around some pixels, [B, N, M, K], with OUTSIDE beyond the image.
 
   Args:
@@ -120,7 +131,7 @@ def look(values, offsets, rows, columns, margin=0):
   return jnp.take(values.reshape(-1, k), first[..., None] + places[None, None], axis=0, mode='clip')
 
 
-def position_features(rows, columns, image_size):
+def position_features(rows: jax.Array, columns: jax.Array, image_size: Sequence[int]) -> jax.Array:
   """Features of the positions (rows, columns) [B, N] in images of (H, W): [B, N, 2 WAVES]."""
   waves = (jnp.pi * jnp.arange(1, WAVES + 1).astype(jnp.float32))[None, None]
   y, x = ((a.astype(jnp.float32) + 0.5)[..., None] * waves / n
@@ -128,7 +139,7 @@ def position_features(rows, columns, image_size):
   return jnp.cos(jnp.concatenate([y, x], -1))
 
 
-def by_parts(images, score_at):
+def by_parts(images: jax.Array, score_at: Callable) -> jax.Array:
   """A function's values at all pixels of images [B, H, W, C], computed in parts: [B, H, W, K].
 
   Args:
@@ -148,7 +159,8 @@ def by_parts(images, score_at):
   return scores.swapaxes(0, 1).reshape(b, -1, width, scores.shape[-1])[:, :height]
 
 
-def layers(param, inputs, features, residual_layers, outputs):
+def layers(param: Callable, inputs: int, features: int, residual_layers: int,
+           outputs: int) -> tuple:
   """The parameters of a network: first layer, [residual layers], last layer.
 
   Each is (kernel [I, O], bias [O]). `param` is that of a Flax module.
@@ -202,16 +214,16 @@ class LocalPixels(Float32Parameters, nn.Module):
         self.param, inputs, self.features, self.residual_layers, self.pixels.canvas_channels(c))
 
   @property
-  def uniforms(self):
+  def uniforms(self) -> int:
     """U, the number of uniform random numbers that `draw` takes per pixel."""
     return self.pixels.uniforms(self.channels)
 
   @property
-  def relative(self):
+  def relative(self) -> bool:
     """Whether inputs and outputs are relative to the neighbours."""
     return isinstance(self.pixels, LogisticMixturePixels)
 
-  def cost(self, images, view=None):
+  def cost(self, images: jax.Array, view: View | None = None) -> jax.Array:
     """-log p(x_i | x_N(i), r_T) in nats, of all pixels, by channel: [B, H, W, C].
 
     Args:
@@ -220,7 +232,8 @@ class LocalPixels(Float32Parameters, nn.Module):
     """
     return by_parts(images, lambda rows, columns: self.cost_at(images, rows, columns, view))
 
-  def cost_at(self, images, rows, columns, view=None):
+  def cost_at(self, images: jax.Array, rows: jax.Array, columns: jax.Array,
+              view: View | None = None) -> jax.Array:
     """`cost` of N pixels of each image, at int (rows, columns) [B, N]: [B, N, C].
 
     Of uniformly drawn pixels, H W / N times the sum is an unbiased estimate of the image's cost.
@@ -232,14 +245,16 @@ class LocalPixels(Float32Parameters, nn.Module):
         products.column_by_column(flat), products.column_by_column(numbers.T))
     return products.column_by_column(cost).reshape(x.shape)
 
-  def describe_at(self, images, rows, columns, view=None):
+  def describe_at(self, images: jax.Array, rows: jax.Array, columns: jax.Array,
+                  view: View | None = None) -> jax.Array:
     """The distributions of N pixels of each image, as parameters [B, N, R] of `pixels`.
 
     They do not depend on the values of `images` at a pixel or after it in raster order.
     """
     return self._describe(images, rows, columns, view).T.reshape(*rows.shape, -1)
 
-  def draw(self, uniforms, images, first, last, view=None):
+  def draw(self, uniforms: jax.Array, images: jax.Array, first: ArrayLike, last: ArrayLike,
+           view: View | None = None) -> jax.Array:
     """`images` with the pixels of wavefronts first..last-1 drawn, given the earlier wavefronts.
 
     Args:
@@ -291,11 +306,7 @@ class LocalPixels(Float32Parameters, nn.Module):
       near: neighbours [N, M, C].
       view: None, or `View` of [N, 25, C] and [N, R].
     """
-    h, places = self.horizon, neighbours(self.horizon)
-    valid = (near[..., 0] != OUTSIDE).astype(jnp.float32)  # [N, M]
-    # The image's edges above, to the left and to the right, as inputs.
-    at = [places.index(p) for k in range(1, h + 1) for p in ((-k, 0), (0, -k), (-1, k))]
-    edges = jnp.stack([valid[:, i] for i in at], -1)
+    valid, edges = valid_and_edges(near, self.horizon)
     scaled = near / (self.pixels.grey_levels - 1)
     n = len(near)
     if not self.relative:
@@ -305,7 +316,7 @@ class LocalPixels(Float32Parameters, nn.Module):
         parts += [picture.reshape(n, -1), view.canvas]
       return _Seen(jnp.concatenate(parts, -1), None, None)
 
-    west, north = places.index((0, -1)), places.index((-1, 0))
+    west, north = map(neighbours(self.horizon).index, ((0, -1), (-1, 0)))
     count = valid[:, west] + valid[:, north]
     total = sum(valid[:, i, None] * scaled[:, i] for i in (west, north))
     none = (count == 0)[:, None].astype(jnp.float32)

@@ -7,7 +7,7 @@ import pytest
 
 from conv_draw.autoregressive import integer_mixture, integer_pixels, local_pixels
 from conv_draw.autoregressive import integer_tables as tables
-from conv_draw.autoregressive.integer_pixels import IntegerPixels, whole_kernel
+from conv_draw.autoregressive.integer_pixels import IntegerPixels, round_kernel
 from conv_draw.errors import UserError
 from conv_draw.workdir import config as config_lib
 from experiments import cifar10_lossless
@@ -113,8 +113,8 @@ def test_rounding_a_kernel_twice_is_rounding_it_once():
   kernel = jax.random.normal(jax.random.key(0), (400, 40)) * jnp.logspace(-3, 2, 40)
   kernel = kernel.at[0, 0].set(0.9999 * 2**-3).at[1:, 0].multiply(1e-3)  # nearly a power of two
   kernel = kernel.at[:, 1].set(jnp.where(kernel[:, 1] > 0, 0.9, -0.7))  # fewer bits fit
-  once, smallest = whole_kernel(kernel)
-  twice, again = whole_kernel(once)
+  once, smallest = round_kernel(kernel)
+  twice, again = round_kernel(once)
   np.testing.assert_array_equal(twice, once)
   assert (again <= smallest).all()
   # Precise for its size, and not finer than the smallest.

@@ -17,7 +17,8 @@ SIZE = (7, 9)  # of `images`: both sides odd, and again at the resolution of the
 TINY = functools.partial(
     Vae, channels=2, pixels=GaussianPixels(17), features=6, latents=2, kernel=3)
 MODELS = {
-    'draw': ConvDraw(channels=2, pixels=GaussianPixels(17), iterations=3, features=4, latents=2),
+    'draw': ConvDraw(channels=2, pixels=GaussianPixels(17), iterations=3, features=4, latents=2,
+                     winograd=False),
     'dense': TINY(stride=0, upper=(Layer(5, 3, 0),), image_size=SIZE),
     'conv': TINY(stride=2, upper=(Layer(5, 3, 2),)),
     'mixed': TINY(stride=2, upper=(Layer(5, 3, 0),), image_size=SIZE)}
