@@ -1,8 +1,8 @@
 """Convolutional DRAW (Gregor et al., 2016) in JAX: the model and its objective.
 
-Training, data, checkpoints and the command line are modules of their own that importing this
-package does not load. Nor does it load JAX, which takes a second, until one of the names below is
-asked for: some programs do without, and some must set what JAX reads when it starts.
+Importing this package does not load training, data, checkpoints or the command line. It does not
+load JAX either, until one of the names below is used: loading JAX takes a second, some programs do
+not need it, and some must set environment variables before.
 """
 
 from typing import TYPE_CHECKING
@@ -17,15 +17,12 @@ __all__ = [
 
 
 def load(name: str) -> 'trained.Run':
-  """A trained model, as `.model` and its `.params`.
+  """A trained model: `training.trained.Run`, with `.model` and `.params`.
 
   Args:
-    name: of one that comes with the package (`python -m conv_draw.codec list`), or the path of a
-      workdir.
-  Returns:
-    `training.trained.Run`.
+    name: of a model of the package (`python -m conv_draw.codec list`), or the path of a workdir.
   Raises:
-    UserError: there is none.
+    UserError: there is no such model.
   """
   from conv_draw.training import trained
   return trained.named(name)

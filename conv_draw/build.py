@@ -1,6 +1,6 @@
-"""What a configuration describes: its model, its loss and what its parameters begin as.
+"""The model, the loss and the initial values of parameters that a configuration describes.
 
-The one place that knows all kinds of models.
+No other module knows all kinds of models.
 """
 
 from typing import Any
@@ -21,18 +21,16 @@ from conv_draw.progressive import initialisation
 from conv_draw.progressive import objective as multi_rate
 from conv_draw.progressive.model import Progressive
 
-FILTERED_PER_IMAGE = 2  # truncation points of each image, in a training step of a post-filter
+FILTERED_PER_IMAGE = 2  # truncation points of an image that a training step post-filters
 
 
 def from_config(config, image_shape, grey_levels):
   """The model that `config.model` describes.
 
   Args:
-    config: as experiments/default.py, with the section of its `model.kind`.
+    config: as of experiments/default.py, with the section of its `model.kind`.
     image_shape: (H, W, C) of the data set's images; fully connected layers fit no other size.
-    grey_levels: values of a pixel.
-  Raises:
-    ValueError: there is no such kind of model or likelihood.
+    grey_levels: number of values of a pixel.
   """
   m, channels = config.model, image_shape[-1]
   if m.kind == 'progressive':
@@ -43,11 +41,11 @@ def from_config(config, image_shape, grey_levels):
   if m.kind != 'local':
     return _draw(m, image_shape, grey_levels)
   local = config.local
-  draw = _draw(m, image_shape, grey_levels) if m.steps else None
   if local.numbers != 'real':
-    return LocalDraw(draw, IntegerPixels(
+    return LocalDraw(None, IntegerPixels(
         channels, local.horizon, local.features, local.layers, local.mixtures,
-        local.numbers == 'whole', compute_dtype=jnp.dtype(local.dtype), canvas=draw is not None))
+        local.numbers == 'whole', compute_dtype=jnp.dtype(local.dtype)))
+  draw = _draw(m, image_shape, grey_levels) if m.steps else None
   kind = 'bernoulli' if m.likelihood == 'bernoulli' else 'logistic_mixture'
   head = LocalPixels(
       _pixels(kind, grey_levels, local.mixtures), channels, local.horizon, local.features,
@@ -58,7 +56,7 @@ def from_config(config, image_shape, grey_levels):
 
 
 def _draw(m, image_shape, grey_levels):
-  """The `ConvDraw` or `Vae` of those settings `config.model`."""
+  """The `ConvDraw` or `Vae` of settings `config.model`."""
   upper = zip(m.upper_features, m.upper_latents, m.upper_strides, strict=True)
   shared = dict(
       channels=image_shape[-1],
@@ -73,9 +71,6 @@ def _draw(m, image_shape, grey_levels):
   )
   if m.kind == 'vae':
     return Vae(**shared, depth=m.depth)
-  if m.kind not in ('draw', 'local'):
-    raise ValueError(
-        f'no model {m.kind!r}: there are "draw", "vae", "local" and "progressive"')
   bins = Bins(m.bin_width or Bins().width, m.gain)
   return ConvDraw(
       **shared, iterations=m.steps, posterior=m.posterior, bins=bins, remat=m.remat)
@@ -83,18 +78,13 @@ def _draw(m, image_shape, grey_levels):
 
 def _pixels(likelihood, grey_levels, mixtures):
   """The pixel distribution of that name, `config.model.likelihood`."""
-  if likelihood == 'gaussian':
-    return GaussianPixels(grey_levels)
   if likelihood == 'logistic_mixture':
     return LogisticMixturePixels(grey_levels, mixtures)
-  if likelihood == 'bernoulli':
-    return BernoulliPixels(grey_levels)
-  raise ValueError(
-      f'no likelihood {likelihood!r}: there are "gaussian", "logistic_mixture" and "bernoulli"')
+  return {'gaussian': GaussianPixels, 'bernoulli': BernoulliPixels}[likelihood](grey_levels)
 
 
 def while_training(config) -> dict[str, int]:
-  """What `apply` is given besides keys and images in a training step."""
+  """The arguments of `apply` in a training step, besides keys and images."""
   if config.model.kind == 'local':
     return {'places': config.local.pixels}
   if config.model.kind == 'progressive':
@@ -104,12 +94,13 @@ def while_training(config) -> dict[str, int]:
 
 def loss(config, terms: objective.Elbo, inference: Any, step: jax.Array,
          axis_name: str | None) -> jax.Array:
-  """What a training step minimises: a scalar in nats per image of this device's share.
+  """The training loss: a scalar in nats per image, of this device's part of the batch.
 
   Args:
+    config: the configuration.
     terms: of `objective.elbo`, of B * `objective.samples` entries.
-    inference: what the model said.
-    step: updates done, for the KL weight's warm-up.
+    inference: the result of the model.
+    step: number of updates done, for the warm-up of the KL weight.
     axis_name: of the devices.
   """
   o = config.objective
@@ -125,9 +116,10 @@ def loss(config, terms: objective.Elbo, inference: Any, step: jax.Array,
 
 
 def initial_values(config, images) -> dict[str, Any]:
-  """{name: float32 array} of a progressive model's parameters that do not begin as random numbers.
+  """{name: float32 array} of a progressive model's parameters with initial values from the data.
 
   Args:
+    config: the configuration.
     images: `data.sets.Images` to train on.
   """
   m, betas, found = config.model, _betas(config), {}
@@ -139,6 +131,6 @@ def initial_values(config, images) -> dict[str, Any]:
 
 
 def _betas(config):
-  """[T] of the multi-rate loss."""
+  """beta_t of the multi-rate loss, [T]."""
   return multi_rate.geometric_betas(
       config.progressive.first_beta, config.objective.beta, config.model.steps)

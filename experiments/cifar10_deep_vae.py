@@ -2,8 +2,8 @@
 
   python launch.py --config=experiments/cifar10_deep_vae.py
 
-The paper does not describe the one it compares with. This one: three layers of latents, on maps of
-16x16, 8x8 and 4x4, each computed and read by three residual convolutions. Not yet run.
+The paper does not describe its baseline. This model has three layers of latents, on maps of 16x16,
+8x8 and 4x4, with three residual convolutions before and after each. Not yet run.
 """
 
 from experiments import cifar10

@@ -2,8 +2,9 @@
 
   python launch.py --config=experiments/cifar10_draw.py
 
-Sizes as Gregor et al. (2015) used on CIFAR-10: 400 LSTM units, 200 latents, 64 iterations. Unlike
-theirs the prior is learned and the decoder reads the canvas. Not yet run.
+The sizes are those of Gregor et al. (2015) for CIFAR-10: 400 LSTM units, 200 latents, 64
+iterations. Unlike in their model, the prior is learned and the decoder reads the canvas. Not yet
+run.
 """
 
 from experiments import cifar10

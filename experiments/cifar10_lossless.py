@@ -1,9 +1,9 @@
-"""CIFAR-10, local pixels alone in whole numbers: for lossless files that decode everywhere.
+"""CIFAR-10, the integer network without latents: lossless files that decode on every machine.
 
   python launch.py --config=experiments/cifar10_lossless.py
 
 Beyond the paper. 16,000 steps take 30 minutes on one CPU core with matrix units (AMX), beside other
-work; the result is in the model's card, conv_draw/pretrained/cifar10_lossless/README.md.
+work. The results are in the model's card, conv_draw/pretrained/cifar10_lossless/README.md.
 """
 
 from experiments import cifar10_local

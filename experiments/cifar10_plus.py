@@ -2,8 +2,8 @@
 
   python launch.py --config=experiments/cifar10_plus.py
 
-As cifar10.py, with 5 components that see a pixel's earlier channels, learning-rate warm-up and
-decay, and averaged parameters. Not yet run at full size.
+As cifar10.py, with mixtures of 5 components conditioned on a pixel's earlier channels,
+learning-rate warm-up and decay, and averaged parameters. Not yet run at full size.
 """
 
 from experiments import cifar10

@@ -1,8 +1,8 @@
-"""Every setting at its default: the table in conv_draw/workdir/settings.py says what each one is.
+"""The default of every setting; conv_draw/workdir/settings.py documents the settings.
 
-The other experiments change only what differs; those of a kind of model beyond the paper add its
-section of settings (`config.set_kind`). Not an experiment itself: it trains nothing that the paper
-reports. Start from digits.py.
+The other experiments change some of these settings. Those of a model beyond the paper add the
+section of settings of its kind (`config.set_kind`). This file is not an experiment itself: start
+from digits.py.
 """
 
 from conv_draw.workdir import config as config_lib

@@ -1,4 +1,4 @@
-"""8x8 digits with a two-layer, fully connected VAE, as table 1's for Omniglot (Burda et al., 2016).
+"""8x8 digits with a two-layer, fully connected VAE, that of table 1 for Omniglot (Burda et al.).
 
   python launch.py --config=experiments/digits_vae.py
 

@@ -1,4 +1,4 @@
-"""ImageNet 32x32 with two layers: the model of figure 2, convolutional and, above, fully connected.
+"""ImageNet 32x32 with the two layers of figure 2, convolutional below and fully connected above.
 
   python launch.py --config=experiments/imagenet_two_layer.py
 

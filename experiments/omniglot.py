@@ -3,11 +3,11 @@
   python launch.py --config=experiments/omniglot.py
 
 T = 32, 5x5 kernels, stride 2, 12 latent maps, 160 LSTM maps, Adam at 5e-4: the defaults. Needs
-TFDS's omniglot 3.0.0 (--config.data.data_dir). Of each character 15 drawings are for training and 5
-for testing, chosen by their hashes, for TFDS does not say who drew what; the paper does not say how
-it splits. Hardware: a data-centre GPU or a TPU; not yet run at full size. For a CPU, smaller and
-with a higher learning rate (two cores: 157 images/s; 300 steps in 3 minutes give 151.4 nats on the
-test split, still falling steeply):
+TFDS's omniglot 3.0.0 (--config.data.data_dir). Of each character, 15 drawings are for training and
+5 for testing, chosen by their hashes, as TFDS does not name the drawers; the paper does not
+describe its split. Hardware: a data-centre GPU or a TPU; not yet run at full size. For a CPU,
+smaller and with a higher learning rate (two cores: 157 images/s; 300 steps in 3 minutes give 151.4
+nats on the test split, still falling steeply):
 
   python launch.py --config=experiments/omniglot.py --workdir=runs/omniglot_try \\
       --config.model.features=24 --config.model.steps=6 --config.train.learning_rate=2e-3 \\

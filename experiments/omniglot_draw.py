@@ -2,9 +2,9 @@
 
   python launch.py --config=experiments/omniglot_draw.py
 
-Sizes as Gregor et al. (2015) used on MNIST: 256 LSTM units, 100 latents, 64 iterations. Unlike
-theirs the prior is learned and the decoder reads the canvas, as in the convolutional model. Not yet
-run.
+The sizes are those of Gregor et al. (2015) for MNIST: 256 LSTM units, 100 latents, 64 iterations.
+Unlike in their model, the prior is learned and the decoder reads the canvas, as in the
+convolutional model. Not yet run.
 """
 
 from experiments import omniglot

@@ -4,16 +4,16 @@
   python launch.py --config=experiments/omniglot_small.py \\
       --config.train.start_from=runs/omniglot_first --config.train.steps=10000
 
-T = 6 and 24 LSTM maps for the paper's 32 and 160; a higher learning rate with cosine decay, batches
-of 32 and averaged parameters. On one CPU core, beside other work: < 105.47 nats on the test split
-after 145 minutes, < 102.06 after 77 more.
+T = 6 and 24 LSTM maps instead of the paper's 32 and 160; a higher learning rate with cosine decay,
+batches of 32 and averaged parameters. On one CPU core, beside other work: < 105.47 nats on the test
+split after 145 minutes, < 102.06 after 77 more.
 
-The sweep over beta, from that model, each point in 5 to 8 minutes on one core; then figure 5:
+The sweep over beta from that model, with 5 to 8 minutes per point on one core, and figure 5:
 
   python launch.py --config=experiments/omniglot_small.py --workdir=runs/omniglot_beta \\
       --config.train.start_from=conv_draw/pretrained/omniglot --config.train.steps=500 \\
       --config.train.learning_rate=1e-3 --config.train.ema_decay=0.99 \\
-      --sweep_index=0    # to 4; beta = 1 is that model itself
+      --sweep_index=0    # to 4; the model above has beta = 1
   python launch.py --mode=figures runs/omniglot_beta/beta_* runs/omniglot_small
 """
 

@@ -2,8 +2,9 @@
 
   python launch.py --config=experiments/omniglot_vae.py
 
-2 x 200 hidden units and 100 latents, above them 2 x 100 and 50. The paper quotes Burda et al.'s
-estimate of -log p(x) with 5,000 importance samples, on their split; for that here:
+2 x 200 hidden units and 100 latents, and above these 2 x 100 units and 50 latents. The paper quotes
+Burda et al.'s estimate of -log p(x) with 5,000 importance samples, on their split. The same
+estimate here:
 
   python launch.py --mode=evaluate --workdir=runs/omniglot_vae \\
       --config.evaluate.importance_samples=5000

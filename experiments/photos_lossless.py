@@ -1,4 +1,4 @@
-"""Photographs, local pixels alone in whole numbers: for lossless files that decode everywhere.
+"""Photographs, the integer network without latents: lossless files that decode on every machine.
 
   python launch.py --config=experiments/photos_lossless.py --config.data.data_dir=FOLDER \\
       --workdir=runs/photos_ranged
@@ -7,9 +7,9 @@
       --config.train.start_from=runs/photos_ranged --config.train.learning_rate=3e-3 \\
       --config.train.steps=12000
 
-Beyond the paper. The first run has the network's real numbers, in the ranges of the whole ones that
-the second rounds them to. FOLDER holds photographs of several scales. The codec's model for
-photographs, whose card has the results, is of these runs.
+Beyond the paper. The first run is range-constrained pre-training in floats; the second trains the
+integer network. FOLDER has photographs of several scales. The codec's model for photographs,
+conv_draw/pretrained/photos_lossless, is the result of these runs; its card has the results.
 """
 
 from experiments import cifar10_local

@@ -4,11 +4,11 @@
 
 Beyond the paper: transforms of cells of 8x8 pixels, rate-distortion-optimised quantisation, and a
 multi-rate loss over all truncation points. FOLDER has train/ and test/ with photographs of 96
-pixels a side or more. Two cores of an AMD EPYC take 17 squares/s; the model in
-conv_draw/pretrained/photos_lossy is of 3,500 steps without post-filter and contrast, in three runs,
-of 3,000 that trained its post-filter alone, and of 4,800 with all, as its config.json has it; its
-card tells of them. All at once from the beginning was run for cifar10_lossy.py, and there for a few
-steps only.
+pixels a side or more. Two cores of an AMD EPYC train on 17 crops/s. The published model,
+conv_draw/pretrained/photos_lossy, was trained for 3,500 steps without post-filter and contrast in
+three runs, for 3,000 steps of the post-filter alone, and for 4,800 steps with the settings of its
+config.json; its card describes the runs. Training everything at once from the start has been run
+for a few steps only, for cifar10_lossy.py.
 """
 
 from conv_draw.workdir.config import set_kind

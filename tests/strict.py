@@ -1,4 +1,4 @@
-"""The models, the codec and a short run, tiny: a program that `test_strictness` runs."""
+"""A program that runs tiny models, the codec and a short training, for `test_strictness`."""
 
 import tempfile
 
@@ -33,7 +33,7 @@ def images(shape):
 
 
 def traced(model, x):
-  """Parameters, after the loss, its gradients, samples and reconstructions have been traced."""
+  """Random parameters, once the loss, its gradients, samples and reconstructions are traced."""
   key, size = jax.random.key(0), x.shape[1:3]
   params = jax.tree_util.tree_map_with_path(drawn, jax.eval_shape(model.init, key, key, x))
 
@@ -55,7 +55,7 @@ def traced(model, x):
 
 
 def drawn(path, like):
-  """A parameter; those of the progressive model that are not trained are as they may be."""
+  """A random parameter; those that the progressive model does not train have valid values."""
   fixed = {'linear_width': 255, 'linear_component': 0, 'linear_worth': 1}.get(path[-1].key)
   if fixed is not None:
     return np.full(like.shape, fixed, like.dtype)
@@ -63,7 +63,7 @@ def drawn(path, like):
 
 
 def code(model, params, image, **how):
-  """To the bytes of a file and back."""
+  """Encodes an image to the bytes of a file and decodes them."""
   with jax.transfer_guard('disallow'):
     coder = Coder(model, params)
     encoded = coder.encode(image, **how)
@@ -71,15 +71,15 @@ def code(model, params, image, **how):
 
 
 def models():
-  """The models alone, and what codes with them."""
+  """Traces the models, and codes with them."""
   grey, colour = images(GREY), images(COLOUR)
   traced(Vae(1, pixels.BernoulliPixels(), 3, 2, depth=2), grey)
   two_layers = ConvDraw(1, pixels.GaussianPixels(), upper=(Layer(3, 2, 2),), **SMALL)
   params = traced(two_layers, grey)
   with jax.transfer_guard('disallow'):
     Coder(two_layers, params).archive(grey, ['a', 'b'])
-  rounded = ConvDraw(
-      1, LogisticMixturePixels(mixtures=2), posterior='rounded', **SMALL)
+  traced(ConvDraw(1, LogisticMixturePixels(mixtures=2), **SMALL), grey)
+  rounded = ConvDraw(1, pixels.GaussianPixels(), posterior='rounded', **SMALL)
   code(rounded, traced(rounded, grey), grey[0], lossless=True)
   progressive = Progressive(
       3, 4, SMALL['features'], SMALL['latents'], SMALL['kernel'], 2, lmbda=1.0, filter_features=2)
@@ -99,9 +99,9 @@ def models():
 
 
 def training():
-  """A short run with checkpoints, evaluated; what is made first, as keys and zeros, is not guarded.
+  """A short run with checkpoints and evaluation.
 
-  JAX takes those for transfers too.
+  The transfer guard begins once the initial state exists: JAX counts keys and zeros as transfers.
   """
   prepare = start.start_or_resume
 

@@ -1,4 +1,4 @@
-"""JAX's and Python's strict settings, under which some teams run all of their programs."""
+"""Strict settings of JAX and Python: promotion of types and ranks, warnings, transfers."""
 
 import subprocess
 import sys
@@ -7,15 +7,12 @@ import pytest
 
 from tests.program import ROOT, environment
 
-# Of other libraries, when they are imported or among themselves.
-OTHERS = ()
-
 
 @pytest.mark.parametrize('variables', [
     dict(JAX_NUMPY_RANK_PROMOTION='raise', JAX_NUMPY_DTYPE_PROMOTION='strict'),
-    dict(PYTHONWARNINGS=','.join(('error', *OTHERS)))], ids=['promotion', 'warnings'])
+    dict(PYTHONWARNINGS='error')], ids=['promotion', 'warnings'])
 def test_models_codec_and_training_keep_strict_settings(variables):
-  """And that of transfers, where the program `strict` says so."""
+  """`strict` sets the transfer guard itself."""
   found = subprocess.run(
       [sys.executable, '-m', 'tests.strict'], cwd=ROOT, env=environment(**variables), text=True,
       stderr=subprocess.PIPE, timeout=1200)

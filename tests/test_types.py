@@ -1,4 +1,4 @@
-"""What others call says of what type everything is."""
+"""The public functions have type hints."""
 
 import inspect
 
@@ -30,6 +30,6 @@ def test_public_functions_have_types(name):
   assert not untyped
 
 
-def test_what_is_named_is_there():
+def test_public_names_exist():
   assert all(hasattr(conv_draw, name) for name in conv_draw.__all__)
   assert len(PUBLIC) > 25

@@ -1,1 +1,1 @@
-"""Beyond the paper: local autoregressive pixels, in floats and as an integer network."""
+"""Beyond the paper: local autoregressive models of pixels, in floats and in integers."""

@@ -1,7 +1,7 @@
-"""Tables by which integers stand for logistic mixtures: the same numbers on every machine.
+"""The tables of logistic mixtures in integers, the same numbers on every machine.
 
-They are computed in decimal arithmetic, whose results are defined to the last digit, not by a
-platform's exp and log.
+They are computed in decimal arithmetic, which is defined to the last digit, unlike a platform's exp
+and log.
 """
 
 import decimal
@@ -10,8 +10,8 @@ import itertools
 
 import numpy as np
 
-NATURAL = 64  # of logits, log scales and slopes: 1 is 1/64
-SUBPIXEL = 16  # of means: 1 is 1/16 of a grey value
+NATURAL = 64  # units per 1 of logits, log scales and slopes
+SUBPIXEL = 16  # units per grey value of means
 
 # Spreads, in grey values: exp(j / 8).
 SPREADS = 41
@@ -19,24 +19,23 @@ SPREAD_STEP = NATURAL // 8
 
 # Scales of logistics, in grey values: exp(-2 + i / 64).
 SCALES = 448
-SCALE_OF_1 = 2 * NATURAL  # the place of scale 1
+SCALE_OF_1 = 2 * NATURAL  # the index of scale 1
 
-# The logistic function from -REACH to REACH in steps of 1 / STEP, as a share of ONE.
-REACH, STEP = 12, 32
+# The logistic function between -LOGISTIC_RANGE and LOGISTIC_RANGE, in units of 1 / ONE, with
+# LOGISTIC_STEPS entries per 1 of its argument.
+LOGISTIC_RANGE, LOGISTIC_STEPS = 12, 32
 ONE = 2**18
-RISE_BITS = 12  # it rises by less than 2^12 in a step
+RISE_BITS = 12  # bits of the difference of successive entries
 
-# Weights of components add up to this: 2^12 less a part in 256, which all values share alike.
-WEIGHTS = 4080
-
-TOTAL = 2**16  # frequencies of a pixel's values add up to this
+WEIGHTS = 4080  # sum of the components' weights: 2^12 less 1/256, the mass spread over all values
+TOTAL = 2**16  # sum of the frequencies of a pixel's values
 
 
 def _exp(numerator, denominator):
   return (decimal.Decimal(numerator) / denominator).exp()
 
 
-def _whole(value):
+def _nearest(value):
   return int(value.to_integral_value(decimal.ROUND_HALF_EVEN))
 
 
@@ -48,7 +47,7 @@ def _table(values, dtype=np.int32):
 
 @functools.cache
 def spread_of():
-  """int32 [16 * 255 + 1]: j of a mean distance in 1/16 grey values, which is spread - 1."""
+  """int32 [16 * 255 + 1]: the index of a spread, by spread - 1 in 1/16 grey values."""
   with decimal.localcontext(prec=40):
     edges = [16 * (_exp(2 * j + 1, 16) - 1) for j in range(SPREADS - 1)]
     return _table([sum(edge <= m for edge in edges) for m in range(16 * 255 + 1)])
@@ -56,40 +55,41 @@ def spread_of():
 
 @functools.cache
 def units():
-  """float32 [SPREADS]: spreads in 1/16 grey values, whole."""
+  """float32 [SPREADS]: spreads in 1/16 grey values, integers."""
   with decimal.localcontext(prec=40):
-    return _table([_whole(SUBPIXEL * _exp(j, 8)) for j in range(SPREADS)], np.float32)
+    return _table([_nearest(SUBPIXEL * _exp(j, 8)) for j in range(SPREADS)], np.float32)
 
 
 @functools.cache
 def gains():
   """float32 [SPREADS]: 32 / spread, multiples of 2^-9."""
   with decimal.localcontext(prec=40):
-    return _table([_whole(2**14 / _exp(j, 8)) / 2**9 for j in range(SPREADS)], np.float32)
+    return _table([_nearest(2**14 / _exp(j, 8)) / 2**9 for j in range(SPREADS)], np.float32)
 
 
 @functools.cache
 def widths():
-  """int32 [SCALES]: 1/16 grey value in units of a scale, in 2^-16."""
+  """int32 [SCALES]: 1/16 grey value over the scale, in 2^-16."""
   with decimal.localcontext(prec=40):
     return _table([
-        _whole(2**16 / (SUBPIXEL * _exp(i - SCALE_OF_1, NATURAL))) for i in range(SCALES)])
+        _nearest(2**16 / (SUBPIXEL * _exp(i - SCALE_OF_1, NATURAL))) for i in range(SCALES)])
 
 
 @functools.cache
 def exponentials():
   """int32 [768]: exp(-i / 64) in 2^-16."""
   with decimal.localcontext(prec=40):
-    return _table([_whole(2**16 * _exp(-i, NATURAL)) for i in range(REACH * NATURAL)])
+    return _table([_nearest(2**16 * _exp(-i, NATURAL)) for i in range(LOGISTIC_RANGE * NATURAL)])
 
 
 @functools.cache
 def logistic():
-  """int32 [2 REACH STEP + 1]: 1 / (1 + exp(-a)) in 1 / ONE, from 0 to ONE at the ends.
+  """int32 [2 LOGISTIC_RANGE LOGISTIC_STEPS + 1]: 1 / (1 + exp(-a)) in 1 / ONE, from 0 to ONE.
 
-  Times 2^RISE_BITS, plus how much it rises to the next one.
+  An entry is the value times 2^RISE_BITS, plus the difference to the next value.
   """
   with decimal.localcontext(prec=40):
-    middle = [_whole(ONE / (1 + _exp(-i, STEP))) for i in range(1 - REACH * STEP, REACH * STEP)]
+    last = LOGISTIC_RANGE * LOGISTIC_STEPS
+    middle = [_nearest(ONE / (1 + _exp(-i, LOGISTIC_STEPS))) for i in range(1 - last, last)]
     values = [0, *middle, ONE, ONE]
     return _table([a * 2**RISE_BITS + b - a for a, b in itertools.pairwise(values)])

@@ -1,4 +1,4 @@
-"""Mixtures of logistics as p(x | canvas), whose channels are linked by slopes."""
+"""Discretised mixtures of logistics as p(x | canvas), with channels linked by slopes."""
 
 import dataclasses
 import math
@@ -10,17 +10,17 @@ from jax.typing import ArrayLike
 
 
 def logistic_log_mass(value, mean, log_scale, grey_levels):
-  """log of the mass that a logistic distribution gives to the bin of a pixel value, elementwise.
+  """log of the mass of a logistic distribution in the bin of a pixel value, elementwise.
 
   The bin of value v reaches from v - 1/2 to v + 1/2; the first and the last reach to infinity.
-  Exact, also far out in the tails, and with finite gradients: of edges a > b in standard units,
+  Accurate far out in the tails, too, and with finite gradients: of edges a > b in standard units,
   sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)).
 
   Args:
-    value: 0, 1, ..., grey_levels - 1, as floats. Whole numbers, so that bins share their edges
-      exactly and the masses sum to 1 in float32 too.
-    mean, log_scale: of the logistic, of pixels in [0, 1]: value / (grey_levels - 1).
-    grey_levels: how many values there are.
+    value: 0, 1, ..., grey_levels - 1, as floats. With integer values, bins share their edges
+      exactly, so that masses sum to 1 in float32.
+    mean, log_scale: of the logistic, for pixels value / (grey_levels - 1) in [0, 1].
+    grey_levels: the number of values.
   """
   per_bin = jnp.exp(-log_scale) / (grey_levels - 1)  # the width of a bin in standard units
   distance = value - mean * (grey_levels - 1)
@@ -28,28 +28,28 @@ def logistic_log_mass(value, mean, log_scale, grey_levels):
   a = jnp.where(last, jnp.inf, (distance + 0.5) * per_bin)
   b = jnp.where(first, -jnp.inf, (distance - 0.5) * per_bin)
   width = jnp.where(first | last, jnp.inf, per_bin)
-  # log sigmoid(a) = min(a, 0) - log(1 + exp(-|a|)); one logarithm for the bounded factors of all.
+  # log sigmoid(a) = min(a, 0) - log(1 + exp(-|a|)); one logarithm of the bounded factors.
   bounded = -jnp.expm1(-width) / ((1 + jnp.exp(-abs(a))) * (1 + jnp.exp(-abs(b))))
   return jnp.minimum(a, 0) + jnp.minimum(-b, 0) + jnp.log(bounded)
 
 
 def clipped_logistic_mean(mean, scale):
-  """E[min(max(X, 0), 1)] of a logistic X: the integral of P(X > u) over [0, 1], elementwise."""
+  """E[min(max(X, 0), 1)] of a logistic X, elementwise: the integral of P(X > u) over [0, 1]."""
   # scale (softplus(mean / scale) - softplus((mean - 1) / scale)), without its cancellation
   tail = lambda edge: 1 + jnp.exp(-abs(mean - edge) / scale)
   return jnp.clip(mean, 0, 1) + scale * jnp.log(tail(0) / tail(1))
 
 
 class LogisticMixture(NamedTuple):
-  """K components for every pixel, as a canvas of `LogisticMixturePixels` describes them."""
+  """The parameters of K components for every pixel."""
 
   log_weights: jax.Array  # [..., K]
-  means: list  # by channel, [..., K], where the channels before are mid grey
+  means: list  # by channel, [..., K], given mid grey in the earlier channels
   log_scales: list  # by channel, [..., K]
   slopes: list  # by pair of channels, [..., K] in (-1, 1)
 
   def mean_given(self, earlier):
-    """The components' means of channel c = len(earlier), given those before: c of [..., 1 or K]."""
+    """The components' means of channel c = len(earlier), given the earlier ones, [..., 1 or K]."""
     c = len(earlier)
     slopes = self.slopes[c * (c - 1) // 2 :][:c]
     return self.means[c] + sum(s * (x - 0.5) for s, x in zip(slopes, earlier, strict=True))
@@ -59,14 +59,14 @@ class LogisticMixture(NamedTuple):
 class LogisticMixturePixels:
   """Pixels with `grey_levels` values: a discretised mixture of K logistics (Salimans et al., 2017).
 
-  A pixel has one component for all its C channels. Given it, channel c is logistic with a mean
-  that is linear in the channels before; a value gets the mass of its bin. So the masses of all
-  values sum to 1, and costs are exact where `gaussian_cost` is a bound.
+  A pixel has one component for all its C channels. Given the component, channel c is logistic with
+  a mean that is linear in the earlier channels, and a value has the mass of its bin. The masses of
+  all values sum to 1: costs are exact, where `gaussian_cost` is a bound.
 
-  The canvas holds R = K (C + 1) (C + 2) / 2 channels, in rows of K, one number per component:
+  The canvas has R = K (C + 1) (C + 2) / 2 channels, in rows of K, one number per component:
     1 row            logits of the components' weights
-    C rows           means, in pixels of [0, 1]
-    C rows           log scales, read as no less than 1/20 of a bin and no more than exp(2)
+    C rows           means, of pixels in [0, 1]
+    C rows           log scales, clipped to at least 1/20 of a bin and at most exp(2)
     C (C-1) / 2 rows slopes before tanh: of channel 1 in 0, of 2 in 0, of 2 in 1, of 3 in 0, ...
   """
 
@@ -78,19 +78,19 @@ class LogisticMixturePixels:
     return self.mixtures * (channels + 1) * (channels + 2) // 2
 
   def initial_canvas(self, channels: int) -> jax.Array:
-    """r_0 before training, [R]: equal weights, broad components spread over the grey values."""
+    """The initial r_0, [R]: equal weights, broad components spread over the grey values."""
     k = self.mixtures
-    # Components that began as one would stay one.
+    # Means differ, because equal components would have equal gradients.
     means = (jnp.arange(k).astype(jnp.float32) + 0.5) / k
     return jnp.concatenate([
         jnp.zeros(k), jnp.tile(means, channels), jnp.full(k * channels, math.log(0.1)),
         jnp.zeros(k * channels * (channels - 1) // 2)])
 
   def mean(self, canvas: ArrayLike) -> jax.Array:
-    """mu(r) of equation (1): [..., R] -> [..., C] in [0, 1], the expectation of the pixel.
+    """mu(r) of (1): [..., R] -> [..., C] in [0, 1], the expectation of the pixel.
 
-    Exact but for the rounding to `grey_levels` values, if C = 1. Else channels before c enter the
-    mean of a component's channel c as their own means in that component.
+    With C = 1 it is exact up to the rounding to `grey_levels` values. With more channels, the mean
+    of a component's channel is taken at the means of its earlier channels.
     """
     mixture = self._split(canvas)
     weights = jnp.exp(mixture.log_weights)
@@ -104,56 +104,37 @@ class LogisticMixturePixels:
 
     Entry c is -log P(x_c | x_0 ... x_{c-1}), so that the sum over channels is -log P(x).
     """
-    return jnp.concatenate(self.observe(self._split(canvas), x)[0], -1)
-
-  def log_masses(self, canvas: ArrayLike, earlier: ArrayLike) -> jax.Array:
-    """log P(x_c | x_0 ... x_{c-1}) of every value that channel c can have, for an entropy coder.
-
-    Args:
-      canvas: [..., R].
-      earlier: [..., c] in [0, 1], the channels before channel c, with c < C.
-    Returns:
-      [..., grey_levels] minus the `cost` in nats of 0, 1 / (grey_levels - 1), ..., 1.
-    """
-    mixture = self._split(canvas)
-    _, log_weights = self.observe(mixture, earlier)
-    c = earlier.shape[-1]
-    mean = mixture.mean_given([earlier[..., i : i + 1] for i in range(c)])
-    values = jnp.arange(self.grey_levels, dtype=jnp.float32)[:, None]
-    log_masses = logistic_log_mass(
-        jax.lax.broadcast_to_rank(values, mean.ndim + 1), mean[..., None, :],
-        mixture.log_scales[c][..., None, :], self.grey_levels)
-    return jax.nn.logsumexp(log_weights[..., None, :] + log_masses, -1)
+    return jnp.concatenate(self.costs(self._split(canvas), x), -1)
 
   def uniforms(self, channels: int) -> int:
-    """U, how many uniform numbers `draw` takes for a pixel of C channels."""
+    """U, the number of uniform random numbers that `draw` takes per pixel of C channels."""
     return 1 + channels
 
   def draw(self, canvas: ArrayLike, uniforms: ArrayLike) -> jax.Array:
-    """A pixel: canvas [..., R], uniforms [..., 1 + C] in (0, 1) -> grey values [..., C], float32.
+    """Samples pixels: canvas [..., R], uniforms [..., 1 + C] in (0, 1) -> grey values [..., C].
 
-    The first of the uniform numbers draws the component, the others a channel each.
+    The first uniform number draws the component, each of the others a channel.
     """
     mixture = self._split(canvas)
     up_to = jnp.cumsum(jnp.exp(mixture.log_weights), -1)
     component = (uniforms[..., :1] > up_to[..., :-1]).sum(-1, keepdims=True)
-    of_it = lambda numbers: jnp.take_along_axis(numbers, component, -1)
+    chosen = lambda numbers: jnp.take_along_axis(numbers, component, -1)
     earlier, values = [], []
     for c, log_scale in enumerate(mixture.log_scales):
       u = uniforms[..., c + 1 : c + 2]
-      x = of_it(mixture.mean_given(earlier)) + jnp.exp(of_it(log_scale)) * jnp.log(u / (1 - u))
+      x = chosen(mixture.mean_given(earlier)) + jnp.exp(chosen(log_scale)) * jnp.log(u / (1 - u))
       values.append(jnp.clip(jnp.round(x * (self.grey_levels - 1)), 0, self.grey_levels - 1))
       earlier.append(values[-1] / (self.grey_levels - 1))
     return jnp.concatenate(values, -1)
 
   def _split(self, canvas):
-    """`LogisticMixture` of a canvas [..., R]; `ValueError` if no C has R canvas channels."""
+    """The `LogisticMixture` of a canvas [..., R]; ValueError if no C has R canvas channels."""
     count = canvas.shape[-1] // self.mixtures
     c = math.isqrt(2 * count) - 1  # solves (C + 1) (C + 2) = 2 count
     if canvas.shape[-1] != self.canvas_channels(c):
       raise ValueError(
-          f'{canvas.shape[-1]} canvas channels are those of no image with {self.mixtures} mixtures')
-    # Rows of their own, not slices of one array, whose gradient would be a sum of padded ones.
+          f'{canvas.shape[-1]} canvas channels are not those of {self.mixtures} mixtures')
+    # Separate arrays: the gradient of slices of one array would be a sum of padded arrays.
     rows = jnp.split(canvas, count, -1)
     bin_width = 1 / (self.grey_levels - 1)
     clip = lambda log_scale: jnp.clip(log_scale, math.log(bin_width / 20), 2.0)
@@ -162,16 +143,15 @@ class LogisticMixturePixels:
         [clip(row) for row in rows[c + 1 : 2 * c + 1]],
         [jnp.tanh(row) for row in rows[2 * c + 1 :]])
 
-  def observe(
-      self, mixture: LogisticMixture, x: ArrayLike, least: float = 0.0,
-  ) -> tuple[list[jax.Array], jax.Array]:
-    """Channels x [..., c] one after the other.
+  def costs(self, mixture: LogisticMixture, x: ArrayLike, least: float = 0.0) -> list[jax.Array]:
+    """The costs of pixels under a mixture, channel by channel.
 
     Args:
       mixture: `LogisticMixture`.
-      least: the mass that every value has from all components at least, and they share the rest.
+      x: [..., C] in [0, 1].
+      least: a mass that every value has in addition; the components share the remaining mass.
     Returns:
-      (costs in nats: c of [..., 1], log of the components' weights given all of them [..., K]).
+      [-log P(x_c | x_0 ... x_{c-1}) in nats, [..., 1], of each channel c].
     """
     log_weights, costs, earlier = mixture.log_weights, [], []
     for c in range(x.shape[-1]):
@@ -187,4 +167,4 @@ class LogisticMixturePixels:
       # Not joint + cost, which would not sum to 1 where the cost is large.
       log_weights = jax.nn.log_softmax(joint)
       earlier.append(value)
-    return costs, log_weights
+    return costs

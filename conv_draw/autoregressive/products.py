@@ -1,8 +1,8 @@
-"""Matrix products whose factors are rounded to bfloat16 and whose sums are float32.
+"""Matrix products with factors in bfloat16 and sums in float32.
 
-CPUs with matrix units multiply such factors four times faster than float32. But XLA (of JAX 0.10)
-has them do so only if both factors lie in memory row by row, and only without a batch dimension
-between: so gradients transpose explicitly here.
+CPUs with matrix units multiply bfloat16 factors four times faster than float32. XLA (of JAX 0.10)
+uses these units only if both factors are in row-major order, and without a batch dimension: so
+gradients transpose explicitly here.
 """
 
 import functools
@@ -12,31 +12,30 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import layout
 
-# The gradient of a matrix is summed over so many parts of the rows: their transposes stay in a
-# cache.
-PARTS = 8
+# The gradient of a matrix is a sum over so many blocks of rows, whose transposes fit in a cache.
+GRADIENT_BLOCKS = 8
 
 
 @jax.custom_vjp
 def bfloat16(x, w):
-  """x [N, I] times w [I, O] -> [N, O] float32; its gradients are such products too."""
+  """x [N, I] times w [I, O] -> [N, O] float32, as are the products of its gradients."""
   return _dot(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
 
 
-@functools.partial(jax.jit, inline=True)  # without, it would take no arrays but only tracers
+@functools.partial(jax.jit, inline=True)  # without `jit`, it would take tracers alone
 def row_by_row(a):
-  """`a`, to lie in memory in the order of its axes, the last one varying fastest."""
+  """`a`, constrained to row-major order in memory."""
   return layout.with_layout_constraint(a, layout.Layout(tuple(range(a.ndim))))
 
 
 @functools.partial(jax.jit, inline=True)
 def column_by_column(a):
-  """`a` [N, K], to lie in memory column by column: loops over a few columns are slow."""
+  """`a` [N, K], constrained to column-major order: loops over few contiguous numbers are slow."""
   return layout.with_layout_constraint(a, layout.Layout((1, 0)))
 
 
 def _dot(x, w):
-  # What becomes of the product must not change its layout, and with it the factors'.
+  # The constraint keeps later operations from changing the layout of the product and its factors.
   return row_by_row(jax.lax.dot(x, w, preferred_element_type=jnp.float32))
 
 
@@ -49,8 +48,8 @@ def _backward(saved, dy):
   x, w = saved
   dy = row_by_row(dy.astype(jnp.bfloat16))
   transpose = lambda a: row_by_row(a.swapaxes(-1, -2))
-  parts = math.gcd(len(x), PARTS)
-  split = lambda a: a.reshape(parts, -1, a.shape[-1])
+  blocks = math.gcd(len(x), GRADIENT_BLOCKS)
+  split = lambda a: a.reshape(blocks, -1, a.shape[-1])
   dw = jax.lax.dot_general(transpose(split(x)), split(dy), (((2,), (1,)), ((0,), (0,))),
                            preferred_element_type=jnp.float32).sum(0)
   return _dot(dy, transpose(w)), dw

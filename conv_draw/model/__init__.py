@@ -1,1 +1,1 @@
-"""The paper's model, its pixels, its objective and what it is compared with: JAX and Flax alone."""
+"""The paper's model, pixel distributions, objective and baselines: JAX and Flax alone."""

@@ -1,6 +1,7 @@
-"""What users hand to the models and the codec: one check of each kind of thing.
+"""Checks of the arguments that users give to the models and the codec, one function per kind.
 
-Arrays may be NumPy's, JAX's, or those that JAX traces a function with, whose values are not known.
+Each function returns the argument. Arrays may be NumPy's, JAX's, or JAX's tracers, whose values are
+unknown and not checked.
 """
 
 import math
@@ -20,16 +21,16 @@ Array = jax.Array | np.ndarray
 
 
 def images(value, axes, grey_levels, name, channels=None):
-  """The array that it was given, which holds images.
+  """`value`, an array of images.
 
   Args:
-    value: what should be uint8 of 0..grey_levels-1.
-    axes: what its axes should be, a letter each: 'HWC', 'NHWC'.
-    channels: C, if it has to be that; None: any.
+    value: uint8 in 0..grey_levels-1.
+    axes: the names of its axes, a letter each: 'HWC', 'NHWC'.
+    grey_levels: number of values of a pixel.
     name: for messages.
+    channels: C; None: any.
   Raises:
-    UserError: no array, or one of another type, another number of axes or channels, without pixels,
-      or with values that are no grey levels.
+    UserError: it is not an array, is of another type or shape, has no pixels, or has other values.
   """
   values = f'0..{grey_levels - 1}'
   if not isinstance(value, (np.ndarray, jax.Array)):
@@ -46,16 +47,16 @@ def images(value, axes, grey_levels, name, channels=None):
     highest = int(jax.device_get(value).max())
     if highest >= grey_levels:
       raise UserError(
-          f'{name} has pixels up to {highest}, but the model knows {grey_levels} values: use a '
+          f'{name} has pixels up to {highest}, but the model has {grey_levels} grey levels: use a '
           'model of 8-bit images')
   return value
 
 
 def params(value: Any):
-  """The parameters that it was given, as Flax nests them: {'params': {name: array, or more}}.
+  """`value`, parameters as Flax nests them: {'params': {name: array or dict}}.
 
   Raises:
-    UserError: something else, or arrays that are not of real numbers.
+    UserError: it is something else, or has arrays that are not of real numbers.
   """
   found = value.get('params') if isinstance(value, Mapping) else None
   remedy = "give what the model's init returns, or load(...).params"
@@ -70,45 +71,46 @@ def params(value: Any):
 
 
 def keys(value, count):
-  """The key or keys that it was given: one, or one for each of `count` images.
+  """`value`, one key or one for each of `count` images.
 
   Raises:
-    UserError: no keys, or another number of them.
+    UserError: it does not hold keys, or another number of keys.
   """
   if not (isinstance(value, jax.Array) and jax.dtypes.issubdtype(
       value.dtype, jax.dtypes.prng_key)):
-    raise UserError('what draws latents has to be a key: give jax.random.key(0), say')
+    raise UserError(
+        f'key: a {type(value).__name__} is not a key of JAX: give jax.random.key(0), say')
   if value.shape not in ((), (count,)):
     raise UserError(f'{count} images take one key or {count}, not keys of shape {value.shape}')
   return value
 
 
 def groups(value, count, most):
-  """The number that it was given, or the [count] numbers, of groups of latents, 0..most.
+  """`value`, a number of latent groups in 0..most, or one for each of `count` images.
 
   Raises:
-    UserError: something else.
+    UserError: it is something else.
   """
   found = value
   if not isinstance(value, jax.Array):
     try:
       found = np.asarray(value)
-    except ValueError:  # lists of lists of several lengths
+    except ValueError:  # ragged lists
       found = np.zeros(0)
   good = found.dtype.kind in 'iu' and found.shape in ((), (count,))
   if good and _is_known(found):
     found = jax.device_get(found)
     good = found.min() >= 0 and found.max() <= most
   if not good:
-    raise UserError(f'groups: {value!r} is no number in 0..{most}, and no {count} of them')
+    raise UserError(f'groups: {value!r} is neither an integer in 0..{most} nor {count} of them')
   return np.asarray(value) if isinstance(value, list | tuple) else value
 
 
 def temperature(value, name='temperature'):
-  """The number from 0 that it was given, which may be an array without axes.
+  """`value`, a number from 0, possibly as an array without axes.
 
   Raises:
-    UserError: something else.
+    UserError: it is something else.
   """
   found = value
   if isinstance(value, Array) and value.ndim == 0 and (
@@ -121,13 +123,14 @@ def temperature(value, name='temperature'):
 
 
 def size(value, axes, name):
-  """The whole numbers from 1 that it was given, as a tuple of ints.
+  """`value` as a tuple of ints.
 
   Args:
-    value: as many as there are letters in `axes`.
-    axes: what they are, a letter each: 'HW', 'HWC'.
+    value: integers from 1, as many as there are letters in `axes`.
+    axes: the names of the axes, a letter each: 'HW', 'HWC'.
+    name: for messages.
   Raises:
-    UserError: something else.
+    UserError: it is something else.
   """
   try:
     found = tuple(0 if isinstance(n, bool) else operator.index(n) for n in value)
@@ -140,10 +143,10 @@ def size(value, axes, name):
 
 
 def file_bytes(value, name):
-  """What holds bytes as `bytes`: bytearray, memoryview, uint8 arrays of NumPy or JAX.
+  """`value` as `bytes`: of a bytearray, a memoryview, or a uint8 array of NumPy or JAX.
 
   Raises:
-    UserError: something else.
+    UserError: it is something else.
   """
   if isinstance(value, bytes):
     return value
@@ -154,7 +157,7 @@ def file_bytes(value, name):
                     'pathlib.Path(...).read_bytes() returns')
   try:
     view = memoryview(value)
-  except (TypeError, ValueError):  # no buffer, one of elements that have no format, or released
+  except (TypeError, ValueError):  # no buffer, elements without a format, or a released buffer
     raise UserError(f'{name}: a {type(value).__name__} holds no bytes: give what '
                     'pathlib.Path(...).read_bytes() returns') from None
   if view.format.lstrip('<>=@|!') not in ('B', 'b', 'c'):
@@ -163,10 +166,10 @@ def file_bytes(value, name):
 
 
 def strings(value, name):
-  """The strings that it was given, as a list.
+  """`value`, strings, as a list.
 
   Raises:
-    UserError: something else.
+    UserError: it is something else.
   """
   try:
     found = [value] if isinstance(value, str) else list(value)
@@ -178,30 +181,21 @@ def strings(value, name):
 
 
 def path(value, name):
-  """The path that it was given, as a string.
+  """`value`, a path, as a string.
 
   Raises:
-    UserError: something else.
+    UserError: it is something else.
   """
   if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
     raise UserError(f'{name}: a {type(value).__name__} is neither a name nor a path: give a string')
   return os.fspath(value)
 
 
-def count(value):
-  """The whole number from 1 that it was given: how many images.
-
-  Raises:
-    UserError: something else.
-  """
-  return number(value, 'count', 1, math.inf, whole=True)
-
-
 def number(value, name, least, most, whole=False):
-  """The number that it was given, in least..most.
+  """`value`, a number in least..most; an integer if `whole`.
 
   Raises:
-    UserError: another, or none.
+    UserError: it is something else.
   """
   kind = numbers.Integral if whole else numbers.Real
   if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:

@@ -1,8 +1,8 @@
 """Convolutional DRAW (Gregor et al., 2016): the recurrence, unrolled by `jax.lax.scan`.
 
-`recurrence.step` is one iteration. Here are the parameters that it runs on, and the ways to run it:
-inference, reconstruction and sampling, which differ in where z_t comes from; and the functions of
-one iteration that a codec runs one by one (`codec.step_model.StepModel`).
+`recurrence.step` is one iteration. `ConvDraw` has the parameters of all iterations and the ways to
+run them: inference, reconstruction and sampling, which differ in the source of z_t. A codec runs
+one iteration in parts, by the functions of `codec.step_model.StepModel` at the end.
 """
 
 from collections.abc import Sequence
@@ -13,70 +13,66 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from conv_draw.errors import UserError
-from conv_draw.model import arguments, layers, recurrence
+from conv_draw.model import arguments, image_model, layers, recurrence
 from conv_draw.model import geometry as geometry_lib
 from conv_draw.model import latents as latents_lib
 from conv_draw.model import noise as noise_lib
 from conv_draw.model import weights as weights_lib
 from conv_draw.model.latents import Bins, DiagonalGaussian, QuantisedPosterior
-from conv_draw.model.noise import image_keys, standard_normal
+from conv_draw.model.noise import standard_normal
 
 
 class Inference(NamedTuple):
-  """What a model says of B images."""
+  """The result of inference on B images."""
 
   canvas: jax.Array  # [B, H, W, R] r_T, the parameters of p(x | z)
   kl_nats: jax.Array  # [T, L, B] KL(q_t | p_t) (5), the layer nearest the pixels first
-  log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the z that was drawn
+  log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the drawn z
 
 
 class Prepared(NamedTuple):
-  """The parameters as one iteration reads them, for images of one size: computed once."""
+  """The parameters in the form in which iterations read them, for images of one size."""
 
-  nets: tuple[recurrence.Net, ...]  # of each layer, the layer nearest the pixels first
-  encoder_image: Any  # the kernel that reads x in (2)
+  nets: tuple[recurrence.Net, ...]  # one per layer, the layer nearest the pixels first
+  encoder_image: Any  # the kernel of x in (2)
   initial_canvas: jax.Array  # r_0
 
 
-class ConvDraw(weights_lib.Float32Parameters, nn.Module):
-  """Convolutional DRAW with one layer or more, for images of any size.
+class ConvDraw(image_model.ImageModel, nn.Module):
+  """Convolutional DRAW with one or more layers, for images of any size.
 
   `apply(params, key, images)` infers; the other entry points are methods:
   `apply(params, key, images, groups, method='reconstruct')` and
   `apply(params, key, count, image_size, method='sample')`.
 
-  Everywhere `key` is one PRNG key, or B of them, one per image: image b's randomness then depends
-  on its own key alone, whatever the batch around it.
+  Every `key` is one PRNG key, or B keys, one per image. With B keys, the randomness of an image
+  depends on its own key alone, whatever the batch around it.
 
-  A layer of stride 0 is fully connected: its maps have one cell, whose linear operations read all
-  of the layer below. One such layer alone is DRAW without attention (Gregor et al., 2015), with a
-  learned prior.
+  A layer of stride 0 is fully connected: its maps have one cell, which reads all of the layer
+  below. One such layer alone is DRAW without attention (Gregor et al., 2015), with a learned prior.
 
   Shapes: B images of H x W pixels and C channels, R channels of the canvas, T iterations, L layers
   with Z latent maps of h x w cells each (`recurrence`).
 
   Attributes:
     channels: C, of the images.
-    pixels: p(x | canvas), `pixels.GaussianPixels` or another.
+    pixels: p(x | canvas), `pixels.GaussianPixels` or another distribution.
     iterations: T.
     features: F, LSTM feature maps of the layer nearest the pixels.
-    latents: Z, latent maps per iteration of that layer.
-    kernel: side of all convolutions' kernels, odd; those between the image and the first layer have
-      2 s + 1 from stride s = 3 on, so that each cell reads all of its pixels.
-    stride: between the image and that layer's maps; 0 = fully connected.
+    latents: Z, latent maps of that layer.
+    kernel: side of all convolutions' kernels, odd. From stride s = 3 on, kernels between the image
+      and the first layer have side 2 s + 1, so that each cell reads all of its pixels.
+    stride: between the image and the first layer's maps; 0 = fully connected.
     upper: `layers.Layer` of the further layers, from the pixels up.
-    posterior: 'gaussian', with inferred mean and variance; or with widths that depend on map and
-      iteration alone, so that latents can be coded (section 3): 'constant', Gaussian with an
-      input-independent variance; 'rounded',
-      the middle of the bin that the mean is in (scalar quantisation); 'uniform', around the mean,
-      for dithered quantisation.
-    bins: `latents.Bins`, what the bins of the last two are before training.
-    image_size: (H, W), needed only with fully connected layers: they fit one size.
-    compute_dtype: of the convolutions' operands and results; parameters and their gradients,
-      cells, canvas, latents and likelihoods are float32 always.
+    posterior: 'gaussian', with inferred mean and variance; or, so that latents can be coded
+      (section 3), with an input-independent variance: 'constant', a Gaussian; 'rounded', scalar
+      quantisation of the mean; 'uniform', dithered (universal) quantisation of the mean.
+    bins: `latents.Bins`, initial quantisation steps and gain of the last two.
+    image_size: (H, W) of all images, needed by fully connected layers alone.
+    compute_dtype: of the convolutions' operands and results. Parameters, their gradients, LSTM
+      cells, canvas, latents and likelihoods are float32.
     remat: recompute each iteration in the backward pass instead of storing it.
-    winograd: whether float32 on CPUs takes Winograd's convolutions, which are faster and have no
+    winograd: whether float32 on CPUs uses Winograd convolutions, which are faster and have no
       forward-mode derivatives (`jax.jvp`).
   """
 
@@ -97,14 +93,14 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
 
   @property
   def all_layers(self) -> tuple[layers.Layer, ...]:
-    """Every layer, the one nearest the pixels first."""
+    """All layers, the layer nearest the pixels first."""
     return (layers.Layer(self.features, self.latents, self.stride), *self.upper)
 
   def setup(self):
     c, r = self.channels, self.pixels.canvas_channels(self.channels)
-    self._check_size(self.image_size)
+    geometry_lib.check_size(self.all_layers, self.image_size, self.image_size)
     sizes = geometry_lib.sizes(self.all_layers, self.image_size)
-    # What reads x in (2); `encoder_below` reads eps_t.
+    # The kernel of x in (2); that of eps_t is `encoder_below` of the first layer.
     self.encoder_image = self.param(
         'encoder_image', nn.initializers.lecun_normal(),
         weights_lib.between(self.all_layers[0], self._image_kernel, sizes[0], c, 4 * self.features))
@@ -114,9 +110,9 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
       raw.append(weights_lib.create(
           self.param, i, self.all_layers, (self.kernel, self.kernel if i else self._image_kernel),
           sizes[i], *below, bins, self.iterations))
-      below = (layer.features, layer.features)  # channels that go up from here, and down to here
+      below = (layer.features, layer.features)  # channels up from this layer, and down to it
     self.raw = tuple(raw)  # `weights.Weights` of each layer, as created
-    # r_0: a bias of all pixels, [R]; or of each, [H, W, R], where they have weights of their own.
+    # r_0: one bias [R] for all pixels; one per pixel, [H, W, R], in fully connected models.
     pixels = () if self.stride else tuple(self.image_size)
     self.initial_canvas = self.param('initial_canvas', lambda key: jnp.broadcast_to(
         self.pixels.initial_canvas(c), (*pixels, r)))
@@ -130,21 +126,10 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     """The `Role` of a parameter, by its path below 'params'."""
     return weights_lib.role(names[0])
 
-  def _check_size(self, image_size):
-    """Raises a UserError if a layer is fully connected and not to images of that size."""
-    if any(not layer.stride for layer in self.all_layers) and (
-        image_size is None or tuple(image_size) != tuple(self.image_size or ())):
-      raise UserError(
-          f'fully connected layers (stride 0) fit images of one size: image_size is '
-          f'{self.image_size}, the images are {image_size}')
-
-  def _check_images(self, images):
-    arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
-
   def __call__(
       self, key: ArrayLike, images: arguments.Array, temperature: ArrayLike = 1.0,
   ) -> Inference:
-    """Infers: z_t ~ q_t at every iteration.
+    """Infers the latents of images: z_t ~ q_t at every iteration.
 
     Args:
       key: one PRNG key, or [B] of them.
@@ -153,9 +138,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     Returns:
       `Inference`.
     """
-    self._check_images(images)
-    arguments.temperature(temperature)
-    keys = image_keys(key, len(images))
+    keys = image_model.inference_keys(self, key, images, temperature)
 
     def draw_latent(t, layer, posterior, prior, w):
       del prior, w
@@ -169,30 +152,26 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
       temperature: ArrayLike = 1.0, posterior_temperature: ArrayLike = 1.0,
       generation_key: ArrayLike | None = None,
   ) -> jax.Array:
-    """Keeps the first `groups` groups of latents and generates the rest (section 4.4).
+    """Keeps the first latent groups of images and generates the others (section 4.4).
 
     Args:
       key: one PRNG key, or [B] of them.
       images: [B, H, W, C] uint8, values 0..grey_levels-1.
-      groups: int or [B] ints in 0..T: z_t comes from the posterior for t <= groups.
-      temperature: of the prior that generates the other groups: 1 full variance, 0 its mean.
-      posterior_temperature: of the posterior, likewise.
-      generation_key: as `key`, for what is generated: with another one, another completion of the
-        same stored latents. Default: `key`.
+      groups: int or [B] ints in 0..T, the number of groups kept: z_t ~ q_t for t <= groups.
+      temperature: scales the standard deviation of p_t, from which the other groups are drawn:
+        1 for its full variance, 0 for its mean.
+      posterior_temperature: scales that of q_t.
+      generation_key: as `key`, for the generated groups. Another key gives another completion of
+        the same stored latents. Default: `key`.
     Returns:
       [B, H, W, R] the canvas r_T.
     """
-    self._check_images(images)
-    arguments.temperature(temperature)
-    arguments.temperature(posterior_temperature, 'posterior_temperature')
-    groups = jnp.broadcast_to(
-        arguments.groups(groups, len(images), self.iterations), images.shape[:1])
-    keys = image_keys(key, len(images))
-    others = keys if generation_key is None else image_keys(generation_key, len(images))
+    groups, keys, generation_keys = image_model.reconstruct_arguments(
+        self, key, images, groups, temperature, posterior_temperature, generation_key)
 
     def draw_latent(t, layer, posterior, prior, w):
       stored = t < groups
-      its_keys = jnp.where(stored, keys, others)
+      its_keys = jnp.where(stored, keys, generation_keys)
       noise = self._noise(its_keys, t, layer, prior)
       return jnp.where(
           stored[:, None, None, None], posterior.at(posterior_temperature * noise),
@@ -203,19 +182,17 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
   def sample(
       self, key: ArrayLike, count: int, image_size: Sequence[int], temperature: ArrayLike = 1.0,
   ) -> jax.Array:
-    """Generates: z_t ~ p_t at every iteration.
+    """Generates images: z_t ~ p_t at every iteration.
 
     Args:
       key: one PRNG key, or [count] of them.
-      count: B, how many images.
-      image_size: (H, W), any.
+      count: B.
+      image_size: (H, W).
       temperature: scales the prior's standard deviation.
     Returns:
       [B, H, W, R] the canvas r_T.
     """
-    arguments.temperature(temperature)
-    count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
-    keys = image_keys(key, count)
+    keys, image_size = image_model.sample_arguments(key, count, image_size, temperature)
 
     def draw_latent(t, layer, posterior, prior, w):
       del posterior
@@ -223,21 +200,6 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
       return self._generate(keys, t, layer, prior, w, noise, temperature)
 
     return self._unroll((count, *image_size, self.channels), None, draw_latent)[0]
-
-  def reconstruction_nats(self, images: arguments.Array, inference: Inference) -> jax.Array:
-    """[B] L^x (11) of images [B, H, W, C] uint8, given their `Inference`."""
-    cost = self.pixels.cost(self.unit_interval(images), inference.canvas)
-    return cost.sum((1, 2, 3))
-
-  @property
-  def canvas_pixels(self) -> Any:
-    """What the canvas says of pixels: p(x | z) itself, here."""
-    return self.pixels
-
-  def unit_interval(self, images: arguments.Array) -> jax.Array:
-    """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
-    self._check_images(images)
-    return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
 
   def _unroll(self, shape, images, draw_latent):
     """T iterations of `recurrence.step` by `jax.lax.scan`.
@@ -247,7 +209,7 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
       images: uint8 of that shape, or None to generate.
       draw_latent: (t, layer, q_t or None, p_t, the layer's `Weights`) -> z_t.
     Returns:
-      ([B, H, W, R] canvas r_T, `recurrence.Output` with a leading T on every array).
+      ([B, H, W, R] canvas r_T, `recurrence.Output` whose arrays have a leading T).
     """
     b, *image_size, _ = shape
     prepared = self.prepare(image_size)
@@ -265,13 +227,13 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     return self.canvas(prepared, state), outputs
 
   def _generate(self, keys, t, layer, prior, w, noise, temperature):
-    """z_t from p_t (4); in bins, what a decoder would have got from a posterior on that point.
+    """z_t ~ p_t (4), quantised where q_t quantises.
 
     Args:
       keys: [B], one per image, for the dither.
-      t, layer, prior, w: as `draw_latent` gets them.
-      noise: of `_noise`, what z_t is drawn with.
-      temperature: scales the prior's standard deviation, and the dither's.
+      t, layer, prior, w: arguments of `draw_latent`.
+      noise: of `_noise`, in standard deviations of the prior.
+      temperature: scales the standard deviation of the prior and the dither.
     """
     z = prior.at(temperature * noise)
     if self.posterior in ('gaussian', 'constant'):
@@ -282,21 +244,21 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
         temperature * self._noise(keys, noise_lib.DITHER + t, layer, prior) if dithered else 0.0)
 
   def _noise(self, keys, number, layer, distribution):
-    """[B, h, w, Z] draws of N(0, 1): one of those of that layer, as large as a distribution of it.
+    """[B, h, w, Z] draws of N(0, 1).
 
     Args:
       keys: [B], one per image.
       number: t; `noise.DITHER` + t for the dither.
       layer: 0, 1, ...
-      distribution: q_t or p_t of that layer.
+      distribution: q_t or p_t of that layer, of the shape of the draws.
     """
-    if layer > 0:  # layer 0 draws from the images' keys, the layers above from keys of their own
+    if layer > 0:  # layer 0 draws from the images' keys, a layer above from keys of its own
       number_of_layer = noise_lib.layer(self.iterations, layer)
       keys = jax.vmap(lambda key: jax.random.fold_in(key, number_of_layer))(keys)
     return standard_normal(keys, number, distribution.mean.shape[1:])
 
   def _posterior_of(self, w, t, maps):
-    """q_t (3) of a layer with those `Weights`."""
+    """q_t (3) of a layer's `Weights` and posterior maps."""
     if self.posterior == 'gaussian':
       return latents_lib.posterior(self.posterior, maps)
     log_gain = w.posterior_log_gain
@@ -305,28 +267,28 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
         None if log_gain is None else jnp.exp(weights_lib.WIDTH_SPEED * log_gain[t]))
 
   def _log_sigma(self, w):
-    """[T, Z] log standard deviations of q_t, where they are parameters.
+    """[T, Z] log standard deviations of q_t, of an input-independent variance.
 
-    With scalar quantisation they are not trained: the straight-through gradient has the nats that
-    wider bins save, and not the error that they add.
+    They are not trained with scalar quantisation, whose straight-through gradient has the nats that
+    larger quantisation steps save but not the error that they add.
     """
     log_sigma = w.posterior_log_sigma
     if self.posterior == 'rounded':
       log_sigma = jax.lax.stop_gradient(log_sigma)
     return weights_lib.WIDTH_SPEED * log_sigma
 
-  # What follows is one iteration in parts, for codecs: `codec.step_model.StepModel`.
+  # One iteration in parts, for codecs: `codec.step_model.StepModel`.
 
   coding_passes = 1
-  embedded = False  # r_t of few iterations is not trained as a picture
+  embedded = False  # r_T alone, not every r_t, is trained as a picture
 
   def prepare(self, image_size: Sequence[int]) -> Prepared:
-    """The parameters as the functions below read them, for images of (H, W).
+    """The parameters in the form in which the functions below read them, for images of (H, W).
 
     Raises:
-      UserError: fully connected layers do not fit that size.
+      UserError: the model has fully connected layers, which fit another size.
     """
-    self._check_size(image_size)
+    geometry_lib.check_size(self.all_layers, self.image_size, image_size)
     geometry = geometry_lib.of(
         self.all_layers, self.kernel, self._image_kernel, image_size, self.compute_dtype,
         self.winograd)
@@ -338,22 +300,20 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
     return Prepared(nets, encoder_image, self.initial_canvas)
 
   def observe(self, prepared: Prepared, x: jax.Array) -> recurrence.Image:
-    """What the encoder reads of x [B, H, W, C] in [0, 1]."""
+    """x [B, H, W, C] in [0, 1] in the form in which the encoder reads it."""
     here, w = prepared.nets[0]
     x = layers.space_to_depth(x, here.block)
-    gates = layers.add_bias(
-        here.grid.convolve([(here.read(x), prepared.encoder_image)]), w.encoder_bias)
-    return recurrence.Image(
-        x.reshape(*x.shape[:3], here.block[0] * here.block[1], -1), gates)
+    gates = here.grid.convolve([(here.read(x), prepared.encoder_image)])
+    return recurrence.Image(here.split_cells(x), layers.add_bias(gates, w.encoder_bias))
 
   def start(self, prepared: Prepared, batch: int) -> recurrence.State:
-    """The state of B = `batch` images before the first iteration: h = c = 0 and r_0 (section 2)."""
+    """The state before the first iteration, of B = `batch` images: h = c = 0, and r_0."""
     states = []
     for i, (net, layer) in enumerate(zip(prepared.nets, self.all_layers, strict=True)):
       here = net.here
       zeros = here.grid.zeros(batch, layer.features)
       h = here.grid.transform(zeros)
-      above = h if i + 1 < len(prepared.nets) else None  # as `down` brings it here
+      above = h if i + 1 < len(prepared.nets) else None
       states.append(recurrence.LayerState(h, zeros, h, zeros, above))
     (a, b), size = prepared.nets[0].here.block, prepared.nets[0].here.size
     r = prepared.initial_canvas.shape[-1]
@@ -362,35 +322,33 @@ class ConvDraw(weights_lib.Float32Parameters, nn.Module):
 
   def posteriors(self, prepared: Prepared, t: ArrayLike, image: recurrence.Image,
                  state: recurrence.State) -> tuple[recurrence.State, list]:
-    """(`State` with the encoders of iteration t, [q_t of each layer])."""
+    """(`State` after the encoders of iteration t, [q_t of each layer]): (1) to (3)."""
     nets = prepared.nets
     return recurrence.infer(
         nets, self.pixels, lambda i, maps: self._posterior_of(nets[i].w, t, maps), image, state)
 
   def prior(self, prepared: Prepared, t: ArrayLike, layer: int, coding_pass: int,
             state: recurrence.State, zs: Sequence[Any]) -> DiagonalGaussian:
-    """p_t of a layer, given z_t of the layers above it."""
+    """p_t (4) of a layer, given z_t of the layers above it."""
     del t, coding_pass
     return recurrence.prior_of_layer(prepared.nets, state, zs, layer)
 
   def update(self, prepared: Prepared, t: ArrayLike, state: recurrence.State,
              zs: Sequence[Any]) -> recurrence.State:
-    """The state after iteration t, given z_t of each layer."""
+    """The state after iteration t, given z_t of each layer: (6) and (7)."""
     del t
     return recurrence.generate(prepared.nets, state, lambda i, p: zs[i])[0]
 
   def canvas(self, prepared: Prepared, state: recurrence.State) -> jax.Array:
     """[B, H, W, R] the canvas r of a state."""
-    here = prepared.nets[0].here
-    canvas = state.canvas.reshape(*state.canvas.shape[:3], -1)
-    return layers.depth_to_space(canvas, here.block, here.below)
+    return prepared.nets[0].here.to_image(state.canvas)
 
   def quantisation_steps(self, prepared: Prepared, layer: int) -> jax.Array:
-    """[T, Z] quantisation steps of a layer's latents, with posterior 'rounded' or 'uniform'."""
+    """[T, Z] quantisation steps of a layer, with posterior 'rounded' or 'uniform'."""
     return QuantisedPosterior(0.0, self._log_sigma(prepared.nets[layer].w), False).width
 
   def positions(self, prepared: Prepared, t: ArrayLike, layer: int) -> None:
-    """None: all latents of a layer are coded in one pass."""
+    """None: one coding pass codes all latents of a layer."""
 
   def distortion_weights(self, prepared: Prepared, layer: int) -> None:
-    """None: latents go to the nearest bin."""
+    """None: quantisation is to the nearest bin, without RDOQ."""

@@ -18,11 +18,11 @@ class DiagonalGaussian(NamedTuple):
 
   @classmethod
   def split(cls, maps):
-    """Reads [..., 2 Z] feature maps as (mean, log sigma), in float32."""
+    """The Gaussian of feature maps [..., 2 Z]: means, then log sigmas; in float32."""
     return cls(*jnp.split(maps.astype(jnp.float32), 2, axis=-1))
 
   def at(self, noise):
-    """The point `noise` standard deviations from the mean: a sample if noise ~ N(0, 1)."""
+    """mean + sigma noise: a sample if noise ~ N(0, 1)."""
     return self.mean + jnp.exp(self.log_sigma) * noise
 
   def log_prob(self, z):
@@ -39,37 +39,38 @@ def kl_divergence(q, p):
 
 
 class Bins(NamedTuple):
-  """What the bins of quantised posteriors are before training."""
+  """Initial values of the quantisation of latents."""
 
-  width: float = math.sqrt(12)  # the quantisation step, in standard deviations of the prior
-  # Posterior means are multiplied by it, learned for each iteration and map; 0: no gain.
-  gain: float = 0.0
+  width: float = math.sqrt(12)  # quantisation step, in standard deviations of the prior
+  gain: float = 0.0  # factor of posterior means, learned by iteration and map; 0: no factor
 
 
 class QuantisedPosterior(NamedTuple):
-  """q_t of a width that the map alone decides, so that latents can be coded in bins (section 3).
+  """q_t with an input-independent variance, so that latents can be coded in bins (section 3).
 
-  Bins are as wide as the uniform distribution of standard deviation sigma: sqrt(12) sigma.
+  The quantisation step is the width of a uniform distribution of standard deviation sigma:
+  sqrt(12) sigma.
   """
 
   mean: jax.Array
   log_sigma: jax.Array  # broadcastable to mean
-  dithered: bool  # uniform around the mean, or the middle of the bin that the mean is in
+  dithered: bool  # dithered (universal) quantisation; else scalar quantisation
 
   @property
   def width(self):
-    """Of the bins, in the shape of `log_sigma`."""
+    """The quantisation step, in the shape of `log_sigma`."""
     return math.sqrt(12) * jnp.exp(self.log_sigma)
 
   @property
   def width_of_mean(self):
-    """The same, of the rank of `mean`."""
+    """The quantisation step, in the rank of `mean`."""
     return jax.lax.broadcast_to_rank(self.width, self.mean.ndim)
 
   def at(self, noise):
-    """Dithered: uniform around the mean if noise ~ N(0, 1); else the mean, rounded.
+    """The quantised mean.
 
-    Rounding has the gradient of the identity.
+    With dither it is uniform around the mean if noise ~ N(0, 1). Without, it is the middle of the
+    mean's bin, with the gradient of the identity (straight-through).
     """
     width = self.width_of_mean
     if self.dithered:
@@ -81,10 +82,10 @@ def posterior(kind, maps, log_sigma=None, gain=None):
   """q_t (3) of a layer's maps, in float32.
 
   Args:
-    kind: 'gaussian', 'constant', 'rounded' or 'uniform', as `ConvDraw.posterior`.
+    kind: 'gaussian', 'constant', 'rounded' or 'uniform', as of `ConvDraw.posterior`.
     maps: [B, h, w, 2 Z] means and log sigmas of 'gaussian'; else [B, h, w, Z] means.
-    log_sigma: [Z] of iteration t, not of 'gaussian'.
-    gain: [Z] of iteration t; None: 1.
+    log_sigma: [Z] of iteration t, of an input-independent variance.
+    gain: [Z] of iteration t, a factor of the means; None: 1.
   Returns:
     `DiagonalGaussian` or `QuantisedPosterior`.
   """
@@ -99,11 +100,11 @@ def posterior(kind, maps, log_sigma=None, gain=None):
 
 
 def log_bin_mass(p, z, width):
-  """log of the mass that a `DiagonalGaussian` gives to the bin of that width around z, in nats.
+  """log of the mass of a `DiagonalGaussian` p in the bin of that width around z, in nats.
 
-  Elementwise, and exact far out in the tails too. z and width are broadcastable to p.mean.
+  Elementwise; accurate far out in the tails, too. z and width are broadcastable to p.mean.
   """
-  centre = abs(z - p.mean)  # in the upper tail, which keeps its precision
+  centre = abs(z - p.mean)  # by symmetry in the upper tail, whose small masses are accurate
   half = jax.lax.broadcast_to_rank(0.5 * jnp.asarray(width), p.mean.ndim)
   per_sigma = jnp.exp(-p.log_sigma)
   return _log_mass((centre - half) * per_sigma, (centre + half) * per_sigma)
@@ -111,18 +112,18 @@ def log_bin_mass(p, z, width):
 
 @jax.custom_jvp
 def _log_mass(lower, upper):
-  """log of what N(0, 1) gives to [lower, upper]; lower >= -upper."""
+  """log of the mass of N(0, 1) in [lower, upper], with lower >= -upper."""
   return log_difference(log_tail(lower), log_tail(upper))
 
 
 @_log_mass.defjvp
 def _log_mass_jvp(primals, tangents):
-  """Densities at the edges by the mass between them: in closed form, finite everywhere."""
+  """The densities at the edges over the mass between them, finite everywhere."""
   lower, upper = primals
   log_mass = _log_mass(lower, upper)
   density = -0.5 * math.log(2 * math.pi) - log_mass
-  # Far out the density of the lower edge and the mass both underflow; their ratio is bounded by
-  # that of the tail, unless the bin is narrow.
+  # Far out, the density at the lower edge and the mass underflow. Their ratio is bounded by that of
+  # the whole tail, or by 1 / width in a narrow bin.
   most = jnp.maximum(jnp.log1p(jnp.maximum(lower, 0)), -jnp.log(upper - lower)) + 1
   at_lower = jnp.exp(jnp.minimum(density - 0.5 * lower**2, most))
   at_upper = at_lower * jnp.exp(-0.5 * (upper - lower) * (upper + lower))
@@ -152,9 +153,9 @@ def log_tail(x):
 def latent_nats(q, p, z):
   """(KL(q | p) (5), log q(z) - log p(z)) in nats, elementwise: two arrays of z's shape.
 
-  For a `QuantisedPosterior` both are what coding z's bin costs. With dither that is exact: the
-  receiver knows where in [0, width) the bins begin, q is uniform over one bin, and p, smeared out
-  by the dither, has the bin's mass as its density (universal quantisation).
+  Of a `QuantisedPosterior` both are the cost of coding z's bin. With dither this is the KL: the
+  receiver knows the dither, q is uniform over one bin, and the density of p convolved with the
+  dither is the bin's mass over its width (universal quantisation).
   """
   if isinstance(q, DiagonalGaussian):
     return kl_divergence(q, p), q.log_prob(z) - p.log_prob(z)

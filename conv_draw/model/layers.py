@@ -16,14 +16,14 @@ from conv_draw.model import winograd
 
 
 class Layer(NamedTuple):
-  """One layer of latents and what computes them."""
+  """The sizes of one layer of latents."""
 
-  features: int  # F, of its hidden states
-  latents: int  # Z, maps
+  features: int  # F, feature maps of its LSTMs
+  latents: int  # Z, latent maps
   stride: int  # from the layer below, or from the image; 0 = fully connected to it
 
   def size(self, below):
-    """(h, w) of its maps, given that of the layer below; a fully connected layer has one cell."""
+    """(h, w) of its maps, given the size below; (1, 1) of a fully connected layer."""
     return tuple(-(-n // s) for n, s in zip(below, self.block(below), strict=True))
 
   def block(self, below):
@@ -35,7 +35,7 @@ def space_to_depth(x, block):
   """[B, H, W, C] -> [B, ceil(H/a), ceil(W/b), a*b*C], zero padded at the bottom and right.
 
   Args:
-    block: (a, b), how many rows and columns become channels of one cell: s, s or H, W.
+    block: (a, b) rows and columns of a cell: (s, s), or (H, W) of a fully connected layer.
   """
   n, height, width, c = x.shape
   (a, b), h, w = block, -(-height // block[0]), -(-width // block[1])
@@ -45,7 +45,7 @@ def space_to_depth(x, block):
 
 
 def depth_to_space(x, block, size):
-  """[B, h, w, a*b*C] -> [B, H, W, C], undoing `space_to_depth` and its padding; size is (H, W)."""
+  """[B, h, w, a*b*C] -> [B, H, W, C] of size (H, W): the inverse of `space_to_depth`."""
   n, h, w, c = x.shape
   a, b = block
   x = x.reshape(n, h, w, a, b, c // (a * b)).transpose(0, 1, 3, 2, 4, 5)
@@ -53,11 +53,11 @@ def depth_to_space(x, block, size):
 
 
 def strided_kernel(kernel, stride):
-  """The kernel that acts on space-to-depth images as `kernel` does with a stride on images.
+  """The kernel that acts on space-to-depth images as a strided convolution by `kernel` on images.
 
   Args:
-    kernel: [k, k, C, O]: k odd, and output i of the strided convolution is centred on pixel s*i;
-      or k = s even, and it reads pixels s*i to s*i + s - 1.
+    kernel: [k, k, C, O]. With k odd, output i of the strided convolution is centred on pixel s*i;
+      with k = s even, it reads pixels s*i to s*i + s - 1.
   Returns:
     [k', k', s*s*C, O] with k' odd.
   """
@@ -73,8 +73,13 @@ def strided_kernel(kernel, stride):
 
 
 def strided_side(k, stride):
-  """k' of `strided_kernel`: the kernel reaches to so many blocks to either side, and its own."""
+  """k' of `strided_kernel`: the cell itself, and those on either side that the kernel reaches."""
   return 2 * -(-(k // 2 if k % 2 else 0) // stride) + 1
+
+
+def merge_cells(x):
+  """[B, h, w, s*s, C] -> [B, h, w, s*s*C]."""
+  return x.reshape(*x.shape[:3], -1)
 
 
 def adjoint_kernel(kernel):
@@ -89,37 +94,36 @@ def plain_conv(x, kernel):
 
 
 class PlainGrid:
-  """Sums of convolutions as one `lax` convolution of the concatenated inputs: GPUs and TPUs.
+  """Sums of convolutions as one `lax` convolution of the concatenated inputs, for GPUs and TPUs.
 
-  Kernels of one cell have a convolution of their own.
-
-  The interface of `winograd.Grid`, see `grid`, whose own layout this one does not need.
+  1x1 kernels have a convolution of their own. The interface is that of `winograd.Grid` (see
+  `grid`); the layout is that of maps, [B, h, w, C].
   """
 
   def __init__(self, size, dtype):
-    """For maps of (h, w), with operands of that type."""
+    """For maps of `size` (h, w), with operands of type `dtype`."""
     self._size, self._dtype = size, dtype
 
   def zeros(self, batch, channels):
     return jnp.zeros((batch, *self._size, channels))
 
-  def enter(self, x):
+  def from_maps(self, x):
     return x
 
-  def leave(self, y):
+  def to_maps(self, y):
     return y
 
   def prepare(self, kernel):
-    return kernel  # cast where it is used: its gradient is then summed over iterations in float32
+    return kernel  # cast in `convolve`, so that its gradient is summed over iterations in float32
 
   def transform(self, x):
     return x.astype(self._dtype)
 
   def convolve(self, terms):
-    of_one_cell = [term for term in terms if term[1].shape[0] == 1]
+    single = [term for term in terms if term[1].shape[0] == 1]
     others = [term for term in terms if term[1].shape[0] > 1]
     return functools.reduce(jnp.add, [
-        self._one_convolution(some) for some in (of_one_cell, others) if some])
+        self._one_convolution(some) for some in (single, others) if some])
 
   def _one_convolution(self, terms):
     inputs, kernels = zip(*terms, strict=True)
@@ -132,21 +136,21 @@ class PlainGrid:
 
 
 def grid(size, kernel, dtype, use_winograd=True):
-  """Convolutions of maps of one size, on the path that is fastest on this platform.
+  """Convolutions of maps of one size, by the fastest method for this platform.
 
-  `enter` and `leave` change between [B, h, w, C] and the grid's own layout, in which hidden states
-  stay: elementwise work need not know it. `transform` makes an array ready to be convolved, once
-  however many convolutions read it, and `prepare` a kernel [k, k, I, O]. `convolve` sums over
-  [(transformed array, prepared kernel), ...] and answers float32 in the grid's layout.
+  `from_maps` and `to_maps` convert between maps [B, h, w, C] and the grid's own layout, which suits
+  elementwise operations as it is. `transform` makes an array ready to be convolved, once for all
+  convolutions that read it; `prepare` does so with a kernel [k, k, I, O]. `convolve` sums the
+  convolutions of [(transformed array, prepared kernel), ...]: float32, in the grid's layout.
 
   Args:
     size: (h, w) of the maps.
     kernel: side of the largest kernel, odd.
-    dtype: of the products' operands.
-    use_winograd: whether float32 on CPUs takes Winograd's convolutions, which have no forward-mode
-      derivatives.
+    dtype: of the convolutions' operands.
+    use_winograd: whether to use Winograd convolutions for float32 on CPUs; they have no
+      forward-mode derivatives.
   Returns:
-    `PlainGrid` or `winograd.Grid`: one object for equal arguments, so that they compare equal.
+    `PlainGrid` or `winograd.Grid`; the same object for equal arguments.
   """
   if use_winograd and jax.default_backend() == 'cpu' and dtype == jnp.float32:
     return _winograd_grid(*size, kernel)
@@ -158,15 +162,15 @@ _plain_grid = functools.cache(PlainGrid)
 
 
 def add_bias(x, bias):
-  """x + bias, [..., C] and [C]; or, of a map of cells, [B, h, w, C] and [h, w, C]."""
+  """x + bias, of shapes [..., C] and [C], or [B, h, w, C] and [h, w, C]."""
   return x + jax.lax.broadcast_to_rank(bias, x.ndim)
 
 
 def lstm(gates, cell):
-  """Convolutional LSTM (Hochreiter & Schmidhuber, 1997) after its linear part.
+  """The LSTM (Hochreiter & Schmidhuber, 1997) of equations (2) and (6), after its linear part.
 
   Args:
-    gates: [..., 4 F] summed pre-activations of input, forget, output gate and candidate.
+    gates: [..., 4 F] pre-activations of input, forget and output gate and of the candidate.
     cell: [..., F].
   Returns:
     (hidden [..., F], cell [..., F]).

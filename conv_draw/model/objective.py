@@ -1,4 +1,4 @@
-"""The loss (12), its k-sample bounds, and the one place where nats become bits per dimension."""
+"""The loss (12), its k-sample bounds, and the conversion of nats to bits per dimension."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from conv_draw.model import arguments
 
 
 class Elbo(NamedTuple):
-  """The terms of the bound for each of B images, in nats, always at beta = 1."""
+  """The terms of the bound for each of B images, in nats, at beta = 1."""
 
   reconstruction_nats: jax.Array  # [B] L^x (11)
   kl_nats: jax.Array  # [T, L, B] L^z_t (5) by iteration and layer
-  log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the z that was drawn
+  log_ratio_nats: jax.Array  # [B] log q(z | x) - log p(z) at the drawn z
 
   @property
   def nats(self) -> jax.Array:
@@ -25,19 +25,17 @@ class Elbo(NamedTuple):
 
 
 def elbo(model: Any, images: arguments.Array, inference: Any) -> Elbo:
-  """Scores what the model inferred.
+  """The terms of the bound for images and their inference.
 
   Args:
-    model: `ConvDraw`, `Vae` or another, for its `reconstruction_nats`.
+    model: `ConvDraw`, `Vae` or another `image_model.ImageModel`.
     images: [B, H, W, C] uint8 in 0..grey_levels-1.
-    inference: `conv_draw.Inference` of those images.
-  Returns:
-    `Elbo`.
+    inference: `conv_draw.Inference` of these images.
   Raises:
-    UserError: no such images, or an inference of others.
+    UserError: the images are not of that form, or the inference is of other images.
   """
-  arguments.images(images, 'BHWC', model.pixels.grey_levels, 'images', model.channels)
-  if images.shape[:3] != inference.canvas.shape[:3]:  # one of them would be broadcast
+  model.check_images(images)
+  if images.shape[:3] != inference.canvas.shape[:3]:  # broadcasting would hide the mistake
     raise UserError(
         f'images of shape {images.shape} are not those of a canvas {inference.canvas.shape}')
   return Elbo(model.reconstruction_nats(images, inference), inference.kl_nats,
@@ -47,18 +45,18 @@ def elbo(model: Any, images: arguments.Array, inference: Any) -> Elbo:
 def bound(
     terms: Elbo, beta: float = 1.0, samples: int = 1, kind: str = 'elbo',
 ) -> jax.Array:
-  """What training minimises, for each of B images: an upper bound on -log p(x) if beta = 1.
+  """The loss (12) of each of B images: an upper bound on -log p(x) if beta = 1.
 
   Args:
-    terms: `Elbo` of B * samples entries, an image's samples side by side: b * samples + j.
+    terms: `Elbo` of B * samples entries; sample j of image b is entry b * samples + j.
     beta: scales L^x.
-    samples: k, how many draws of the latents each image has.
+    samples: k, draws of the latents per image.
     kind: 'elbo' for equation (12), beta L^x + sum_t L^z_t, averaged over the samples; 'iwae' for
       the importance-weighted bound (Burda et al., 2016), -log 1/k sum_j p(x, z_j) / q(z_j | x).
   Returns:
     [B] nats.
   Raises:
-    ValueError: there is no bound of that kind.
+    ValueError: unknown kind.
   """
   by_image = lambda nats: nats.reshape(-1, samples)
   reconstruction_nats = beta * terms.reconstruction_nats

@@ -1,6 +1,6 @@
-"""The recurrence: one iteration of convolutional DRAW, and what it carries to the next.
+"""The recurrence: one iteration of convolutional DRAW, and the state between iterations.
 
-With two layers, the paper's figure 2; numbers are its equations, ' is "of iteration t - 1":
+With two layers, the paper's figure 2. Numbers are its equations; ' marks iteration t - 1:
 
              ENCODERS, up              LATENTS                  DECODERS, down
 
@@ -20,21 +20,22 @@ With two layers, the paper's figure 2; numbers are its equations, ' is "of itera
               |  |         (1)                                     |    v
    pixels     x eps <------------------- x, r' --------------------'    r = r' + W h^d1
 
-Boxes are LSTMs; each also reads its own h', and an encoder the decoders' h^d' of its own layer and
-of the one above (2). ~~> draws: z ~ q to infer (3), z ~ p to generate. With one layer, the lower
-half is equations (1) to (7) as they stand.
+Boxes are LSTMs. Each also reads its own h', and an encoder reads h^d' of its own layer and of the
+layer above (2). ~~> is a draw: z ~ q (3) in inference, z ~ p in generation. With one layer, the
+lower half is equations (1) to (7) as in the paper.
 
 Letters in shapes:
   B  images               H, W  rows and columns of an image     C  channels of an image
   L  layers               h, w  of the maps of a layer           R  channels of the canvas
   T  iterations           s     stride from the maps below       F  feature maps of an LSTM
                                                                  Z  latent maps
-A fully connected layer has h = w = 1, and reads what is below as one block: for s*s read H*W.
+A fully connected layer has h = w = 1 and reads all of the layer below as one block: s*s is then
+H*W.
 
 `reference.paper` is the shortest statement of the model, in strided and transposed convolutions of
-whole images; the tests compare this with it. Here each is a stride-1 convolution at the layer's own
-resolution (`layers`), which runs fast. An array has three forms: maps [B, h, w, C]; the layout of
-the layer's grid, in which LSTMs work; and "ready", transformed for the convolutions that read it.
+whole images; the tests compare this module with it. Here every convolution has stride 1, at the
+layer's own resolution (`layers`), which is faster. An array has three forms: maps [B, h, w, C]; the
+layout of the layer's grid, in which LSTMs work; and "ready", transformed to be convolved.
 """
 
 import functools
@@ -49,14 +50,14 @@ from conv_draw.model.latents import DiagonalGaussian, latent_nats
 
 
 class Image(NamedTuple):
-  """What the encoder reads of x at every iteration."""
+  """The images x in the form in which the encoder reads them at every iteration."""
 
   x: jax.Array  # [B, h, w, s*s, C] in [0, 1], the s*s pixels of each cell of the first layer
-  gates: Any  # 4 F maps: conv(x) + b of equation (2), which do not depend on t
+  gates: Any  # 4 F maps: conv(x) + b of equation (2), the same for all t
 
 
 class LayerState(NamedTuple):
-  """What one layer carries from t - 1 to t: F maps each, in the layout of its grid."""
+  """The state of one layer between iterations: F maps each, in the layout of its grid."""
 
   h_e: Any  # encoder output h^e, ready
   c_e: Any  # encoder cell
@@ -66,43 +67,46 @@ class LayerState(NamedTuple):
 
 
 class State(NamedTuple):
-  """What the recurrence carries from t - 1 to t."""
+  """The state of the recurrence between iterations."""
 
   layers: tuple[LayerState, ...]  # the layer nearest the pixels first
   canvas: jax.Array  # [B, h, w, s*s, R] r
 
 
 class Output(NamedTuple):
-  """Terms of the loss of one iteration, in nats; None where nothing is inferred."""
+  """Terms of the loss of one iteration, in nats; None when sampling."""
 
   kl_nats: jax.Array | None  # [L, B] KL(q_t | p_t) (5), summed over maps and positions
   log_ratio_nats: jax.Array | None  # [B] log q_t(z_t) - log p_t(z_t), summed over layers too
 
 
 class Net(NamedTuple):
-  """One layer: its `geometry.Geometry` and its prepared `weights.Weights`."""
+  """One layer: its `geometry.Geometry`, and its `weights.Weights` as prepared for it."""
 
   here: geometry.Geometry
   w: Any
 
   def convolve(self, **ready: Any) -> jax.Array:
-    """The sum of convolutions, in the grid's layout: kernel's name = the array that it reads.
+    """The sum of convolutions, in the grid's layout.
 
-    Arrays that are None, of a layer above that does not exist, are left out.
+    Args:
+      **ready: an array, ready, by the name of the kernel that reads it; None (no layer above) is
+        left out.
     """
     return self.here.grid.convolve(
         [(x, getattr(self.w, kernel)) for kernel, x in ready.items() if x is not None])
 
   def maps(self, bias: jax.Array, **ready: Any) -> jax.Array:
-    """The same as maps [B, h, w, channels], plus a bias [channels]."""
-    return layers.add_bias(self.here.grid.leave(self.convolve(**ready)), bias)
+    """`convolve` plus a bias [channels], as maps [B, h, w, channels]."""
+    return layers.add_bias(self.here.grid.to_maps(self.convolve(**ready)), bias)
 
 
 def encode(net: Net, s: LayerState, below: jax.Array, bias: jax.Array):
-  """(2), and the maps of (3).
+  """The encoder of one layer: (2), and the maps of (3).
 
   Args:
-    net, s: of the layer, after iteration t - 1.
+    net: of the layer.
+    s: its state after iteration t - 1.
     below: eps_t, or h^e_t of the layer below, [B, h, w, channels].
     bias: [4 F], or the gates of an `Image`.
   Returns:
@@ -116,20 +120,21 @@ def encode(net: Net, s: LayerState, below: jax.Array, bias: jax.Array):
 
 
 def prior(net: Net, s: LayerState, above: Any) -> DiagonalGaussian:
-  """p_t (4) of h^d_{t-1}, and of h^d_t of the layer above (ready; None at the top)."""
+  """p_t (4), given h^d_{t-1} and h^d_t of the layer above (ready; None at the top)."""
   return DiagonalGaussian.split(net.maps(net.w.prior_bias, prior=s.h_d, prior_above=above))
 
 
 def decode(net: Net, s: LayerState, z: jax.Array, above: Any, canvas: jax.Array | None = None):
-  """(6), and W h^d_t of (7).
+  """The decoder of one layer: (6), and W h^d_t of (7).
 
   Args:
-    net, s: of the layer, after iteration t - 1.
+    net: of the layer.
+    s: its state after iteration t - 1.
     z: [B, h, w, Z] z_t.
     above: h^d_t of the layer above, ready; None at the top.
-    canvas: [B, h, w, s*s*R] r_{t-1}; the first layer alone reads it.
+    canvas: [B, h, w, s*s*R] r_{t-1}, in the first layer; None in others.
   Returns:
-    (state, [B, h, w, channels] what the layer adds to the canvas or sends to the layer below).
+    (state, maps [B, h, w, channels] for the canvas or the layer below).
   """
   read = net.here.read
   gates = net.convolve(
@@ -137,27 +142,27 @@ def decode(net: Net, s: LayerState, z: jax.Array, above: Any, canvas: jax.Array 
       decoder_canvas=None if canvas is None else read(canvas), decoder_above=above)
   h_d, c_d = layers.lstm(layers.add_bias(gates, net.w.decoder_bias), s.c_d)  # (6)
   s = s._replace(h_d=net.here.grid.transform(h_d), c_d=c_d, above=above)
-  return s, net.here.grid.leave(net.convolve(down=s.h_d))
+  return s, net.here.grid.to_maps(net.convolve(down=s.h_d))
 
 
 def infer(nets: Sequence[Net], distribution: Any, posterior_of: Callable,
           image: Image, state: State):
-  """(1), then `encode` from the pixels up.
+  """The inference half of iteration t: (1), then (2) and (3) of each layer from the pixels up.
 
   Args:
-    nets: of each layer, the layer nearest the pixels first.
+    nets: one per layer, the layer nearest the pixels first.
     distribution: p(x | r), for mu(r).
     posterior_of: (layer, maps) -> q_t.
-    image: what is encoded.
+    image: the images to encode.
     state: after iteration t - 1.
   Returns:
-    (`State` with the encoders of iteration t, [q_t of each layer]).
+    (`State` after the encoders of iteration t, [q_t of each layer]).
   """
   error = (image.x - distribution.mean(state.canvas)) * nets[0].here.valid()  # (1)
-  below, states, posteriors = _cells(error), [], []
+  below, states, posteriors = layers.merge_cells(error), [], []
   for i, (net, s) in enumerate(zip(nets, state.layers, strict=True)):
     if i > 0:
-      below = layers.space_to_depth(nets[i - 1].here.grid.leave(below), net.here.block)
+      below = layers.space_to_depth(nets[i - 1].here.grid.to_maps(below), net.here.block)
     s, below, maps = encode(net, s, below, image.gates if i == 0 else net.w.encoder_bias)
     states.append(s)
     posteriors.append(posterior_of(i, maps))  # (3)
@@ -174,11 +179,11 @@ def prior_of_layer(nets: Sequence[Net], state: State, zs: Sequence[Any], layer: 
 
 
 def generate(nets: Sequence[Net], state: State, draw_latent: Callable):
-  """(4), (6) and (7), from the top down.
+  """The generative half of iteration t: (4) and (6) of each layer from the top down, then (7).
 
   Args:
-    nets: of each layer, the layer nearest the pixels first.
-    state: after iteration t - 1; its encoders are handed on.
+    nets: one per layer, the layer nearest the pixels first.
+    state: after iteration t - 1, or after `infer` of iteration t.
     draw_latent: (layer, p_t) -> z_t [B, h, w, Z].
   Returns:
     (`State` after iteration t, [p_t of each layer], [z_t of each layer]).
@@ -189,8 +194,8 @@ def generate(nets: Sequence[Net], state: State, draw_latent: Callable):
     net, s = nets[i], state.layers[i]
     priors[i] = prior(net, s, above)  # (4)
     zs[i] = draw_latent(i, priors[i])
-    # The padding of images whose size the stride does not divide reads as zero.
-    canvas = None if i else _cells(state.canvas * net.here.valid())
+    # The decoder reads zeros on padding, where the stride does not divide the image size.
+    canvas = None if i else layers.merge_cells(state.canvas * net.here.valid())
     states[i], down = decode(net, s, zs[i], above, canvas)  # (6)
     if i > 0:
       above = _to_layer_below(nets, i, down)
@@ -202,12 +207,13 @@ def step(nets: Sequence[Net], distribution: Any, posterior_of: Callable,
          image: Image | None, state: State, draw_latent: Callable):
   """One iteration of convolutional DRAW: equations (1) to (7), for any number of layers (figure 2).
 
-  Training, reconstruction and sampling run this; what differs is where z_t comes from.
+  Inference, reconstruction and sampling run this function, with different `draw_latent`.
 
   Args:
     nets, distribution, posterior_of, state: as of `infer`.
     image: `Image`, or None to run the generative half alone.
-    draw_latent: (layer, q_t or None without an image, p_t) -> z_t [B, h, w, Z], from the top down.
+    draw_latent: (layer, q_t or None without an image, p_t) -> z_t [B, h, w, Z]; called from the top
+      layer down.
   Returns:
     (`State` after iteration t, `Output`).
   """
@@ -224,12 +230,7 @@ def step(nets: Sequence[Net], distribution: Any, posterior_of: Callable,
       functools.reduce(jnp.add, [total(ratio) for ratio in reversed(log_ratio_nats)]))
 
 
-def _cells(pixels_of_cells):
-  """[B, h, w, s*s, C] -> [B, h, w, s*s*C]."""
-  return pixels_of_cells.reshape(*pixels_of_cells.shape[:3], -1)
-
-
 def _to_layer_below(nets, i, down):
-  """`down` of layer i, brought to the resolution of layer i - 1: ready."""
+  """`down` of layer i at the resolution of layer i - 1, ready."""
   here = nets[i].here
   return nets[i - 1].here.read(layers.depth_to_space(down, here.block, here.below))

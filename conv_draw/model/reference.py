@@ -1,8 +1,8 @@
 """Convolutional DRAW in plain convolutions: equations (1) to (7) and figure 2. Read this first.
 
-The tests compare `conv_draw.ConvDraw` with it. There the same convolutions are computed faster:
-x's once for all iterations, several as one, and those between image and maps at the maps' own
-resolution. `recurrence` has the diagram.
+The tests compare `conv_draw.ConvDraw` with this function. `ConvDraw` computes the same convolutions
+faster: those of x once for all iterations, several as one, and those between image and maps at the
+maps' own resolution. `recurrence` has the diagram.
 """
 
 from typing import Any
@@ -17,10 +17,10 @@ from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 def paper(
     model: ConvDraw, params: Any, keys: jax.Array, images: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Infers: z_t ~ q_t at every iteration.
+  """Infers the latents of images: z_t ~ q_t at every iteration.
 
   Args:
-    model: with Gaussian posteriors; its sizes alone are read.
+    model: the sizes of a model with Gaussian posteriors.
     params: its parameters.
     keys: [B], one per image.
     images: [B, H, W, C] of 0..grey_levels-1.
@@ -31,18 +31,18 @@ def paper(
   name = lambda n, i: n if i == 0 else f'{n}_{i + 1}'
   x = images / (model.pixels.grey_levels - 1)
   b, layers = len(x), range(len(stack))
-  sizes = [x.shape[1:3]]  # of the image and of each layer's maps
+  sizes = [x.shape[1:3]]  # of the image, then of each layer's maps
   for layer in stack:
     sizes.append(tuple(-(-n // layer.stride) for n in sizes[-1]) if layer.stride else (1, 1))
   h_e, c_e, h_d, c_d = (
       [jnp.zeros((b, *sizes[i + 1], stack[i].features)) for i in layers] for _ in range(4))
   r = jnp.broadcast_to(p['initial_canvas'], (b, *sizes[0], p['initial_canvas'].shape[-1]))
 
-  def from_above(i, reader):  # what layer i reads of the layer above it
+  def from_above(i, reader):  # h^d of the layer above, as layer i reads it
     if i + 1 == len(stack):
       return 0
-    brought = transposed(h_d[i + 1], p[f'down_{i + 2}'], stack[i + 1].stride, h_d[i].shape)
-    return conv(brought, p[name(f'{reader}_above', i)])
+    above = transposed(h_d[i + 1], p[f'down_{i + 2}'], stack[i + 1].stride, h_d[i].shape)
+    return conv(above, p[name(f'{reader}_above', i)])
 
   kls = []
   for t in range(model.iterations):
@@ -75,7 +75,7 @@ def paper(
 
 
 def conv(x, kernel, stride=1):
-  """Zero-padded convolution of [B, H, W, I] with a stride; 0: all of x to one cell."""
+  """Zero-padded convolution of [B, H, W, I] with a stride; with stride 0, all of x to one cell."""
   if stride == 0:
     return (x.reshape(len(x), -1) @ kernel[0, 0])[:, None, None]
   reach = kernel.shape[0] // 2
@@ -91,14 +91,14 @@ def transposed(h, kernel, stride, shape):
 
 
 def lstm(gates, cell):
-  """(hidden, cell) of the gates' sums: input, forget, output and candidate."""
+  """(hidden, cell), given the pre-activations of input, forget, output gate and candidate."""
   i, f, o, u = jnp.split(gates, 4, -1)
   cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(u)
   return jax.nn.sigmoid(o) * jnp.tanh(cell), cell
 
 
 def noise(keys, t, layer, iterations, shape):
-  """[B, h, w, Z] draws of N(0, 1) for z_t of a layer: every image's from a key of its own."""
+  """[B, h, w, Z] draws of N(0, 1) for z_t of a layer, each image's from its own key."""
   def draw(key):
     if layer:
       key = jax.random.fold_in(key, iterations + layer)

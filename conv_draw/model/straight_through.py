@@ -1,4 +1,4 @@
-"""Rounding with the gradient of the identity: straight-through (Bengio et al., 2013)."""
+"""Rounding with the straight-through gradient, that of the identity (Bengio et al., 2013)."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,13 @@ import jax.numpy as jnp
 
 @jax.custom_jvp
 def floor(x):
+  """The largest integer not above x, elementwise."""
   return jnp.floor(x)
 
 
 @jax.custom_jvp
 def nearest(x):
-  """Halves to even."""
+  """The nearest integer, elementwise; halves go to even."""
   return jnp.round(x)
 
 

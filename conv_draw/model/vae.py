@@ -1,46 +1,51 @@
-"""The variational auto-encoders without recurrence that the paper's Table 1 compares with."""
+"""The variational auto-encoders without recurrence of the paper's table 1 (section 1.1)."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from conv_draw.errors import UserError
-from conv_draw.model import arguments, geometry
+from conv_draw.model import arguments, geometry, image_model
 from conv_draw.model import noise as noise_lib
 from conv_draw.model.conv_draw import Inference
 from conv_draw.model.latents import DiagonalGaussian, kl_divergence
 from conv_draw.model.layers import Layer, add_bias
-from conv_draw.model.noise import image_keys, standard_normal
-from conv_draw.model.weights import GENERATION, INFERENCE, Float32Parameters, Role
+from conv_draw.model.noise import standard_normal
+from conv_draw.model.weights import GENERATION, INFERENCE, Role
 
 
-class Vae(Float32Parameters, nn.Module):
+class Vae(image_model.ImageModel, nn.Module):
   """Variational auto-encoder with layers of latents, each convolutional or fully connected.
 
   With two fully connected layers it is the VAE / IWAE of Burda et al. (2016), which on 28x28 has
-  2 tanh layers of 200 and 100 latents, then 2 of 100 and 50 latents; with convolutional ones it is
-  a deep convolutional VAE.
+  2 tanh layers of 200 and 100 latents, then 2 of 100 and 50 latents. With convolutional layers it
+  is a deep convolutional VAE.
 
   Deterministic features e_1..e_L are computed from the image upwards, then latents from the top
-  down: posterior q_l sees e_l and what the latents above have generated (Sønderby et al., 2016).
-  KL(q_l | p_l) is therefore in closed form given the latents above, as convolutional DRAW's is
-  given those before. Burda et al. infer upwards instead, each q_l from a sample of the layer below.
+  down: the posterior q_l is given e_l and the latents above (Sønderby et al., 2016). KL(q_l | p_l)
+  is therefore in closed form given the latents above, as that of convolutional DRAW is given those
+  of earlier iterations. Burda et al. infer upwards instead, each q_l given a sample of the layer
+  below.
 
-  The methods are `ConvDraw`'s, with the same meaning of `key`, and one iteration.
+  The methods are those of `ConvDraw`, with the same arguments and T = 1.
 
   Attributes:
     channels: C, of the images.
-    pixels: a distribution of `model.pixels`.
+    pixels: p(x | canvas), a distribution of `model.pixels`.
     features: F, hidden features of the layer nearest the pixels.
-    latents: Z, its latent maps.
-    stride: between the image and this layer; 0 = fully connected.
-    upper: `Layer`s above, the next above first; over a fully connected one only such.
+    latents: Z, latent maps of that layer.
+    stride: between the image and that layer; 0 = fully connected.
+    upper: `Layer`s above, from the pixels up; all layers above a fully connected layer are fully
+      connected.
     kernel: side of all kernels, odd.
-    depth: hidden layers that compute each layer of latents, and as many that read it.
-    image_size: (H, W), fixed if any layer is fully connected; unused otherwise.
-    compute_dtype: of linear operations; parameters, latents, likelihoods, canvas and what lies
-      between linear operations are float32.
+    depth: hidden layers before each layer of latents, and after it.
+    image_size: (H, W) of all images, needed by fully connected layers alone.
+    compute_dtype: of linear operations; parameters, latents, likelihoods, canvas and nonlinear
+      operations are float32.
   """
 
   channels: int
@@ -57,112 +62,66 @@ class Vae(Float32Parameters, nn.Module):
   iterations = 1
   embedded = False
 
-  def _check_images(self, images):
-    arguments.images(images, 'BHWC', self.pixels.grey_levels, 'images', self.channels)
+  def __call__(
+      self, key: ArrayLike, images: arguments.Array, temperature: ArrayLike = 1.0,
+  ) -> Inference:
+    """Infers the latents of images: z_l ~ q_l in every layer. Arguments are those of `ConvDraw`."""
+    keys = image_model.inference_keys(self, key, images, temperature)
 
-  def __call__(self, key, images, temperature=1.0):
-    """Infers: z_l ~ q_l in every layer.
-
-    Args:
-      key: one PRNG key, or [B] of them.
-      images: [B, H, W, C] uint8, values 0..grey_levels-1.
-      temperature: scales the posterior's standard deviation; 0 infers with posterior means.
-    Returns:
-      `Inference`, its layers from the pixels up.
-    """
-    self._check_images(images)
-    arguments.temperature(temperature)
-    keys = image_keys(key, len(images))
-
-    def draw_latent(t, layer, posterior, prior):
-      del t, prior
+    def draw_latent(layer, posterior, prior):
+      del prior
       return posterior.at(temperature * self._noise(keys, layer, posterior))
 
     return self._generate(images.shape, images, draw_latent)
 
   def reconstruct(
-      self, key, images, groups, temperature=1.0, posterior_temperature=1.0, generation_key=None):
-    """Keeps all latents or none.
+      self, key: ArrayLike, images: arguments.Array, groups: ArrayLike,
+      temperature: ArrayLike = 1.0, posterior_temperature: ArrayLike = 1.0,
+      generation_key: ArrayLike | None = None,
+  ) -> jax.Array:
+    """The canvas [B, H, W, R] of latents from the posterior (groups = 1) or the prior (groups = 0).
 
-    Args:
-      key: one PRNG key, or [B] of them.
-      images: [B, H, W, C] uint8, values 0..grey_levels-1.
-      groups: int or [B] ints in 0..1: 1 takes z from the posterior, 0 from the prior.
-      temperature: of the prior: 1 full variance, 0 its mean.
-      posterior_temperature: of the posterior, likewise.
-      generation_key: as `key`, for latents from the prior. Default: `key`.
-    Returns:
-      [B, H, W, R] the canvas.
+    Arguments are those of `ConvDraw.reconstruct`.
     """
-    self._check_images(images)
-    arguments.temperature(temperature)
-    arguments.temperature(posterior_temperature, 'posterior_temperature')
-    groups = jnp.broadcast_to(
-        arguments.groups(groups, len(images), self.iterations), images.shape[:1])
-    keys = image_keys(key, len(images))
-    others = keys if generation_key is None else image_keys(generation_key, len(images))
+    groups, keys, generation_keys = image_model.reconstruct_arguments(
+        self, key, images, groups, temperature, posterior_temperature, generation_key)
 
-    def draw_latent(t, layer, posterior, prior):
-      stored = t < groups
-      noise = self._noise(jnp.where(stored, keys, others), layer, prior)
+    def draw_latent(layer, posterior, prior):
+      stored = groups > 0
+      noise = self._noise(jnp.where(stored, keys, generation_keys), layer, prior)
       return jnp.where(
           stored[:, None, None, None], posterior.at(posterior_temperature * noise),
           prior.at(temperature * noise))
 
     return self._generate(images.shape, images, draw_latent).canvas
 
-  def sample(self, key, count, image_size, temperature=1.0):
-    """Generates: z_l ~ p_l in every layer.
+  def sample(
+      self, key: ArrayLike, count: int, image_size: Sequence[int], temperature: ArrayLike = 1.0,
+  ) -> jax.Array:
+    """The canvas [B, H, W, R] of z_l ~ p_l in every layer. Arguments are those of `ConvDraw`."""
+    keys, image_size = image_model.sample_arguments(key, count, image_size, temperature)
 
-    Args:
-      key: one PRNG key, or [count] of them.
-      count: B, how many images.
-      image_size: (H, W), any if all layers are convolutional.
-      temperature: scales the prior's standard deviation.
-    Returns:
-      [B, H, W, R] the canvas.
-    """
-    arguments.temperature(temperature)
-    count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
-    keys = image_keys(key, count)
-
-    def draw_latent(t, layer, posterior, prior):
-      del t, posterior
+    def draw_latent(layer, posterior, prior):
+      del posterior
       return prior.at(temperature * self._noise(keys, layer, prior))
 
-    return self._generate((count, *image_size, self.channels), None, draw_latent).canvas
+    return self._generate((len(keys), *image_size, self.channels), None, draw_latent).canvas
 
   @staticmethod
-  def role(names):
+  def role(names: Sequence[str]) -> Role:
     """The `Role` of a parameter, by its path below 'params'."""
     return Role(INFERENCE if names[0].startswith(('encoder', 'posterior')) else GENERATION)
 
-  def reconstruction_nats(self, images, inference):
-    """[B] L^x (11) of images [B, H, W, C] uint8, given their `Inference`."""
-    cost = self.pixels.cost(self.unit_interval(images), inference.canvas)
-    return cost.sum((1, 2, 3))
-
-  @property
-  def canvas_pixels(self):
-    """What the canvas says of pixels: p(x | z) itself, here."""
-    return self.pixels
-
-  def unit_interval(self, images):
-    """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
-    self._check_images(images)
-    return images.astype(jnp.float32) / (self.pixels.grey_levels - 1)
-
   @nn.compact
   def _generate(self, shape, images, draw_latent):
-    """The generative path, top down, with inference alongside if there are images.
+    """Generation from the top layer down, with inference if there are images.
 
     Args:
       shape: (B, H, W, C) of the images.
       images: uint8 of that shape, or None.
-      draw_latent: (t, layer, posterior, prior) -> z_l [B, h, w, Z], as of `recurrence.step`; t is
-        0 always. posterior is None without images.
+      draw_latent: (layer, q_l or None without images, p_l) -> z_l [B, h, w, Z].
     Returns:
-      `Inference`; of the canvas alone, without images.
+      `Inference`, the layer nearest the pixels first; its KL is None without images.
     """
     b, *image_size, _ = shape
     stack = (Layer(self.features, self.latents, self.stride), *self.upper)
@@ -170,7 +129,7 @@ class Vae(Float32Parameters, nn.Module):
     bottom_up = None if images is None else self._encode(stack, images)
     kl_nats, log_ratio_nats = [], 0.0
 
-    above = ()  # what is known of the latents above, for layer i: none, or one [B, h, w, F]
+    above = ()  # features [B, h, w, F] of the latents above; empty at the top
     for i in reversed(range(len(stack))):
       layer = stack[i]
       if above:
@@ -181,13 +140,14 @@ class Vae(Float32Parameters, nn.Module):
       posterior = None
       if images is not None:
         posterior = self._gaussian(f'posterior_{i}', layer, (bottom_up[i], *above))
-      z = draw_latent(0, i, posterior, prior)
+      z = draw_latent(i, posterior, prior)
       if images is not None:
         everywhere = (1, 2, 3)
         kl_nats.insert(0, kl_divergence(posterior, prior).sum(everywhere))
         log_ratio_nats += (posterior.log_prob(z) - prior.log_prob(z)).sum(everywhere)
 
-      # Burda et al. generate from z_i alone; convolutional layers need not encode `above` again.
+      # A fully connected decoder reads z_i alone, as in Burda et al. A convolutional decoder reads
+      # `above` too, so that z_i need not encode it again.
       inputs = (z, *above) if layer.stride else (z,)
       hidden = self._hidden(
           f'decoder_{i}', layer, self._linear(f'decoder_{i}_0', layer, layer.features, inputs))
@@ -196,8 +156,8 @@ class Vae(Float32Parameters, nn.Module):
       above = (hidden,)
 
     r = self.pixels.canvas_channels(self.channels)
-    # One bias for all pixels, or for each where they have weights of their own. Not that of the
-    # linear layer, which would be rounded to `compute_dtype`.
+    # One bias for all pixels, or one per pixel in fully connected models. The bias of the linear
+    # layer would be rounded to `compute_dtype`.
     initial_canvas = self.param('initial_canvas', lambda key: jnp.broadcast_to(
         self.pixels.initial_canvas(self.channels), (r,) if self.stride else (*sizes[0], r)))
     written = self._write('write_0', stack[0], r, hidden, sizes[0], SMALL, use_bias=False)
@@ -207,7 +167,7 @@ class Vae(Float32Parameters, nn.Module):
     return Inference(canvas, jnp.stack(kl_nats)[None], log_ratio_nats)
 
   def _noise(self, keys, layer, distribution):
-    """[B, h, w, Z] draws of N(0, 1) for a layer, as large as a distribution of it; keys: [B]."""
+    """[B, h, w, Z] draws of N(0, 1) for a layer, of its distribution's shape; keys: [B]."""
     number = noise_lib.layer(self.iterations, layer) if layer else 0
     return standard_normal(keys, number, distribution.mean.shape[1:])
 
@@ -221,10 +181,11 @@ class Vae(Float32Parameters, nn.Module):
     return bottom_up
 
   def _gaussian(self, name, layer, inputs):
+    """The `DiagonalGaussian` of a layer's latents, given arrays [B, h, w, I]."""
     return DiagonalGaussian.split(self._linear(name, layer, 2 * layer.latents, inputs, SMALL))
 
   def _hidden(self, name, layer, x):
-    """The layer's `depth` nonlinear layers; x [B, h, w, F] is the linear part of the first."""
+    """The `depth` nonlinear layers of a layer; x [B, h, w, F] is the linear part of the first."""
     activate = nn.elu if layer.stride else jnp.tanh
     for i in range(1, self.depth):
       y = self._linear(f'{name}_{i}', layer, layer.features, (activate(x),))
@@ -232,7 +193,7 @@ class Vae(Float32Parameters, nn.Module):
     return activate(x)
 
   def _linear(self, name, layer, outputs, inputs, gain=1.0):
-    """At the layer's own resolution: arrays [B, h, w, I] -> [B, h, w, outputs]."""
+    """A linear layer between maps of one size: arrays [B, h, w, I] -> [B, h, w, outputs]."""
     x = jnp.concatenate(inputs, -1)
     if not layer.stride:
       return self._dense(name, outputs, x, gain)
@@ -241,11 +202,11 @@ class Vae(Float32Parameters, nn.Module):
         kernel_init=fan_in(gain), name=name)(x).astype(jnp.float32)
 
   def _read(self, name, layer, x):
-    """From below: [B, H, W, I] -> [B, h, w, F]."""
+    """A linear layer from the maps or image below: [B, H, W, I] -> [B, h, w, F]."""
     b, *size, _ = x.shape
     if not layer.stride:
       return self._dense(name, layer.features, x.reshape(b, 1, 1, -1))
-    # Whole cells: where a cell's kernel lies does not depend on how the stride divides the size.
+    # Padded to whole cells, so that kernels are aligned alike for all image sizes.
     rows, columns = ((0, -n % layer.stride) for n in size)
     return nn.Conv(
         layer.features, (self.kernel, self.kernel), layer.stride, dtype=self.compute_dtype,
@@ -253,12 +214,12 @@ class Vae(Float32Parameters, nn.Module):
             jnp.pad(x, ((0, 0), rows, columns, (0, 0)))).astype(jnp.float32)
 
   def _write(self, name, layer, outputs, x, below, gain=1.0, use_bias=True):
-    """To below, of size (H, W): [B, h, w, F] -> [B, H, W, outputs]."""
+    """A linear layer to the maps or canvas below: [B, h, w, F] -> [B, H, W, outputs]."""
     height, width = below
     if not layer.stride:
       y = self._dense(name, height * width * outputs, x, gain, use_bias)
       return y.reshape(-1, height, width, outputs)
-    # A transposed convolution sums over 1 / stride^2 of its kernel for each output.
+    # An output of a transposed convolution is a sum over 1 / stride^2 of the kernel.
     y = nn.ConvTranspose(
         outputs, (self.kernel, self.kernel), (layer.stride, layer.stride), use_bias=use_bias,
         dtype=self.compute_dtype, kernel_init=fan_in(gain * layer.stride**2), name=name)(x)
@@ -270,27 +231,21 @@ class Vae(Float32Parameters, nn.Module):
             x).astype(jnp.float32)
 
   def _sizes(self, stack, image_size):
-    """[(H, W), (h_1, w_1), ..., (h_L, w_L)]: of the image and of every layer, (1, 1) if dense."""
+    """[(H, W), (h_1, w_1), ..., (h_L, w_L)]: of the image and of every layer."""
+    geometry.check_size(stack, self.image_size, image_size)
     dense = [not layer.stride for layer in stack]
-    if any(dense):
-      if self.image_size is None:
-        raise UserError('a Vae with a fully connected layer (stride 0) needs image_size=(H, W)')
-      if tuple(self.image_size) != image_size:
-        raise UserError(
-            f'this Vae has a fully connected layer for image_size={tuple(self.image_size)}: it '
-            f'cannot be applied to {image_size}')
-      if dense != sorted(dense):
-        raise UserError(
-            'above a fully connected layer (stride 0) only such can be, but the strides are '
-            f'{[layer.stride for layer in stack]}')
+    if dense != sorted(dense):
+      raise UserError(
+          'a layer above a fully connected layer (stride 0) must be fully connected, but the '
+          f'strides are {[layer.stride for layer in stack]}')
     return geometry.sizes(stack, image_size)
 
 
-# Variance gain of the linear layers that make distributions: training starts close to q = p =
-# N(0, 1) and to the initial canvas.
+# Variance gain of the last linear layers before distributions: training starts close to
+# q = p = N(0, 1) and to the initial canvas.
 SMALL = 0.01
 
 
 def fan_in(gain):
-  """Weights of this gain: outputs have `gain` times the mean square of the inputs."""
+  """The initialiser of weights whose outputs have `gain` times the mean square of the inputs."""
   return nn.initializers.variance_scaling(gain, 'fan_in', 'truncated_normal')

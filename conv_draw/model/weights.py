@@ -1,4 +1,4 @@
-"""The parameters of ConvDraw: shapes, who reads them, and how the recurrence reads them."""
+"""The parameters of ConvDraw: their shapes, their roles, and their form in the recurrence."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,48 +6,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import errors
 from flax import linen as nn
 
-from conv_draw.errors import UserError
-from conv_draw.model import arguments, layers
+from conv_draw.model import layers
 from conv_draw.model.geometry import Geometry
 from conv_draw.model.latents import Bins
 
-# Log widths and log gains are stored divided by this, so that Adam moves them ten times as fast: a
-# bin must grow to fifty times the prior's width before a latent that says nothing costs nothing.
+# Log standard deviations and log gains are stored divided by this factor, so that Adam moves them
+# ten times as fast: a latent without information costs nothing only once its quantisation step is
+# about fifty standard deviations of the prior.
 WIDTH_SPEED = 10
 
 
-class Float32Parameters:
-  """A Flax module that computes in float32 whatever type its parameters have: bfloat16, NumPy's.
-
-  It refuses what are no parameters, or those of another model.
-
-  To be named before `nn.Module` among the bases. Its submodules convert theirs themselves.
-  """
-
-  def param(self, *args, **kwargs):
-    """`nn.Module.param`, as a float32 array of JAX."""
-    return jnp.asarray(super().param(*args, **kwargs), jnp.float32)
-
-  def apply(self, variables, *args, **kwargs):
-    """`nn.Module.apply`.
-
-    Raises:
-      UserError: `variables` are no parameters of this model.
-    """
-    try:
-      return super().apply(arguments.params(variables), *args, **kwargs)
-    except (errors.ScopeParamNotFoundError, errors.ScopeParamShapeError,
-            errors.ScopeCollectionNotFound) as e:
-      what = str(e).partition(' (http')[0]
-      raise UserError(
-          f"params: they are not this model's ({what}): give what its init returns") from e
-
-
 class Weights(NamedTuple):
-  """One layer's parameters: as created, or prepared, as `recurrence` reads them."""
+  """One layer's parameters: as `create` makes them, or as `prepare` returns them."""
 
   encoder_below: Any  # reads eps_t, or h^e_t of the layer below
   encoder_h_e: Any
@@ -55,8 +27,8 @@ class Weights(NamedTuple):
   encoder_bias: jax.Array
   posterior: Any
   posterior_bias: jax.Array
-  posterior_log_sigma: jax.Array | None  # [T, Z], of posteriors whose width is not inferred
-  posterior_log_gain: jax.Array | None  # [T, Z], of means that are multiplied by a gain
+  posterior_log_sigma: jax.Array | None  # [T, Z] of input-independent variances
+  posterior_log_gain: jax.Array | None  # [T, Z] of the gain of posterior means
   prior: Any
   prior_bias: jax.Array
   decoder_latent: Any
@@ -64,20 +36,20 @@ class Weights(NamedTuple):
   decoder_bias: jax.Array
   down: Any  # h^d -> the canvas (W of equation (7)), or the layer below
   decoder_canvas: Any = None  # of the first layer alone
-  encoder_above: Any = None  # what reads the layer above, if there is one
+  encoder_above: Any = None  # those that read the layer above; None at the top
   prior_above: Any = None
   decoder_above: Any = None
 
 
-# Who reads a parameter: q(z | x), which inference alone needs; p(x, z), which generates and
-# decodes, and runs along in inference; or both.
+# `Role.used_by`: inference, q(z | x), alone; generation, p(x, z), which decoding and inference run
+# too; or both.
 INFERENCE, GENERATION, BOTH = 'inference', 'generation', 'both'
 
-# How a parameter lies, as created: [k, k, I, O], with k = 1 where layers are fully connected, and
-STRIDED = 'strided'  # reads what is below the layer: I channels there, O here
-ADJOINT = 'adjoint'  # the same, but what is used is the transposed convolution: down from O to I
+# `Role.layout` of kernels [k, k, I, O], with k = 1 in fully connected layers:
+STRIDED = 'strided'  # reads the I channels below the layer
+ADJOINT = 'adjoint'  # the same kernel, used as a transposed convolution from O channels to I below
 SAME = 'same resolution'  # between maps of one size
-# or no kernel:
+# and of other parameters:
 BIAS = 'bias'  # [O]; r_0 may have [H, W, R]
 LOG_WIDTHS = 'log widths'  # [T, Z]
 
@@ -87,18 +59,18 @@ class Role(NamedTuple):
 
   used_by: str  # INFERENCE, GENERATION or BOTH
   layout: str = ''  # one of the above
-  # Axes that a kernel of hidden units reads from and writes to, for optimisers of matrices (Muon);
-  # None: every number of its own.
+  # (input axes, output axis) of a kernel between hidden units, for matrix optimisers (Muon);
+  # None: the parameter is optimised elementwise.
   matrix: tuple[tuple[int, ...], int] | None = None
-  subset: str = ''  # a value of `train.part` that trains it
+  subset: str = ''  # the trainable subset that it belongs to: a value of `train.part`
 
 
 def lstm_kernel(used_by: str, layout: str) -> Role:
-  """The `Role` of a kernel [k, k, I, O] that leads to the gates of an LSTM."""
+  """The `Role` of a kernel [k, k, I, O] whose outputs are gates of an LSTM."""
   return Role(used_by, layout, ((0, 1, 2), 3))
 
 
-# By name, as among the parameters but for the layer's number, and as in `Weights`.
+# By a parameter's name without its layer's number, and by its name in `Weights`.
 ROLES = {
     'encoder_image': lstm_kernel(INFERENCE, STRIDED),
     'encoder_error': lstm_kernel(INFERENCE, STRIDED),  # `encoder_below` of the first layer
@@ -109,7 +81,7 @@ ROLES = {
     'encoder_bias': Role(INFERENCE, BIAS),
     'posterior': Role(INFERENCE, SAME),
     'posterior_bias': Role(INFERENCE, BIAS),
-    # Also the widths of the bins that latents from the prior, or from a file, lie in.
+    # Generation quantises latents from the prior with the same steps.
     'posterior_log_sigma': Role(BOTH, LOG_WIDTHS),
     'posterior_log_gain': Role(INFERENCE, LOG_WIDTHS),
     'prior': Role(GENERATION, SAME),
@@ -127,23 +99,24 @@ ROLES = {
 
 
 def role(name: str) -> Role:
-  """The `Role` of the parameter of that name; numbers at its end do not count.
+  """The `Role` of the parameter of that name; the layer's number at its end is ignored.
 
   Raises:
-    KeyError: nothing has that name.
+    KeyError: there is no such parameter.
   """
   return ROLES[name.rstrip('_0123456789')]
 
 
 def between(layer: layers.Layer, kernel: int, size_below: Sequence[int] | None, inputs: int,
             outputs: int) -> tuple[int, int, int, int]:
-  """Shape of a kernel between a layer and what is below it: STRIDED or ADJOINT.
+  """The shape of a STRIDED or ADJOINT kernel, between a layer and the maps or the image below.
 
   Args:
-    layer: the upper one.
+    layer: the upper layer.
     kernel: side of the convolutions' kernels.
-    size_below: (h, w) of the maps below, or (H, W) of the image; only read if fully connected.
-    inputs: channels below, of one cell.
+    size_below: (h, w) of the maps below, or (H, W) of the image; used by fully connected layers
+      alone.
+    inputs: channels below.
     outputs: channels of the layer.
   """
   if layer.stride:
@@ -158,16 +131,16 @@ def create(param: Callable, i: int, all_layers: Sequence[layers.Layer], kernel: 
 
   Args:
     param: `nn.Module.param`.
-    i: which of `all_layers`.
-    kernel: sides of the convolutions' kernels: of the layer's maps, and to what is below.
-    size_below: (h, w) of the maps below, or (H, W) of the image; only read if fully connected.
-    up, down: how many channels come from below, and go there.
-    bins: None if the posterior's widths are inferred; else what they begin as.
-    iterations: T, with bins: each iteration has its own.
+    i: index into `all_layers`.
+    kernel: sides of the kernels between the layer's maps, and of those to the maps below.
+    size_below: as of `between`.
+    up, down: channels from the layer below, and channels to it.
+    bins: initial values of an input-independent variance; None if the variance is inferred.
+    iterations: T; each iteration has an input-independent variance of its own.
   """
   layer = all_layers[i]
   f, z = layer.features, layer.latents
-  maps = z if bins else 2 * z  # of the posterior
+  maps = z if bins else 2 * z  # means alone, or means and log sigmas of q_t
   side = kernel[0] if layer.stride else 1
   name = lambda n: n if i == 0 else f'{n}_{i + 1}'
   zeros, constant = nn.initializers.zeros, nn.initializers.constant
@@ -197,12 +170,11 @@ def create(param: Callable, i: int, all_layers: Sequence[layers.Layer], kernel: 
       decoder_h_d=here('decoder_h_d', f, 4 * f),
       decoder_canvas=new('decoder_canvas', below(down, 4 * f)) if i == 0 else None,
       decoder_bias=bias('decoder_bias', lstm_bias, 4 * f),
-      # (7) W, a transposed convolution: its kernel is that of the convolution it is the adjoint
-      # of. Between layers likewise.
+      # (7) W, a transposed convolution; its kernel is that of the convolution it is adjoint to
       down=new('write' if i == 0 else 'down', below(down, f), nn.initializers.variance_scaling(
           0.1 if i == 0 else 1.0, 'fan_out', 'normal')),
   )
-  if i + 1 < len(all_layers):  # h^d of the layer above, as `down` brings it here: F maps
+  if i + 1 < len(all_layers):  # `down` of the layer above has F maps
     w.update(
         encoder_above=here('encoder_above', f, 4 * f),
         prior_above=here('prior_above', f, 2 * z),
@@ -211,14 +183,14 @@ def create(param: Callable, i: int, all_layers: Sequence[layers.Layer], kernel: 
 
 
 def prepare(here: Geometry, layer: layers.Layer, w: Weights) -> Weights:
-  """A layer's parameters as `recurrence` reads them, from those as created."""
+  """A layer's `Weights` as `recurrence` reads them, of those that `create` made."""
   return Weights(*(
       None if value is None else prepared(here, layer, ROLES[name].layout, value)
       for name, value in w._asdict().items()))
 
 
 def prepared(here: Geometry, layer: layers.Layer, layout: str, value: jax.Array) -> Any:
-  """One parameter as `recurrence` reads it: kernels ready for `here.grid`, others as they are."""
+  """One parameter as `recurrence` reads it: a kernel prepared for `here.grid`, others unchanged."""
   if layout not in (STRIDED, ADJOINT, SAME):
     return value
   if layout != SAME and layer.stride:
@@ -229,7 +201,7 @@ def prepared(here: Geometry, layer: layers.Layer, layout: str, value: jax.Array)
 
 
 def lstm_bias(key: Any, shape: Sequence[int]) -> jax.Array:
-  """Zeros, but 1 for the forget gates, so that cells remember from the start."""
+  """The initial bias of gates: 1 for the forget gates, so that cells remember; 0 for the others."""
   del key
   features = shape[0] // 4
   return jnp.zeros(shape).at[features : 2 * features].set(1.0)

@@ -1,13 +1,13 @@
-"""Winograd's convolutions (Cook and Toom): the fast path on CPUs.
+"""Winograd convolutions (Cook and Toom), the fast path on CPUs.
 
 XLA:CPU is slow at convolutions inside a scan, and slower at their gradients. Here a convolution is
 one batched matrix product over transformed positions: 64 multiplications for the 16 outputs of a
-4x4 tile where a 5x5 kernel asks for 400 (Lavin & Gray, 2016). Gradients are the transposed
-transforms, written out as such, not what automatic differentiation makes of slices and stacks.
+4x4 tile, where a direct 5x5 convolution takes 400 (Lavin & Gray, 2016). Gradients are the
+transposed transforms, written out: automatic differentiation of slices and stacks is slower.
 
 In the grid's layout, [m_r, m_c, B, t_r, t_c, C], the position inside a tile comes first, so that a
 transform is a sum of long contiguous slabs: pixel (m_r i + a, m_c j + b) of image n is at
-[a, b, n, i, j]. Elementwise work need not know. Cells beyond the map hold anything.
+[a, b, n, i, j]. Cells beyond the map have arbitrary values.
 """
 
 import functools
@@ -17,23 +17,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Interpolation points besides infinity, as +- pairs (and 0, if their number is odd), by the number
-# of positions: found by search, for accuracy in float32 (3e-6 at 8 positions, 8e-6 at 9).
+# Interpolation points by the number of positions: infinity, these points with both signs, and 0 if
+# the number of the others is odd. Found by a search for accuracy in float32 (3e-6 at 8 positions,
+# 8e-6 at 9).
 PAIRS = {
     1: (), 2: (), 3: (1,), 4: (1,), 5: (0.5, 1), 6: (0.5, 1), 7: (0.25, 0.75, 2),
     8: (0.5, 1, 1.75), 9: (0.25, 0.6875, 1.0625, 2.3125)}
-MAX_POSITIONS = {3: 8, 5: 9}  # by kernel side: with more, or other kernels, accuracy is lost
-# Nine positions are the least accurate: only where they save this part of the multiplications, as
-# 3 tiles of 5 cells do on a map of 14.
-WORTH_NINE = 0.1
+MAX_POSITIONS = {3: 8, 5: 9}  # by kernel side; more, or other sides, are inaccurate
+# Nine positions, the least accurate, are used where they save more than this share of the
+# multiplications, as 3 tiles of 5 cells do on a map of 14.
+NINE_SAVING = 0.1
 
 
 class Plan(NamedTuple):
-  """How to convolve along one axis: outputs @ ((taps @ kernel) * (inputs @ window))."""
+  """Convolution along one axis: outputs @ ((taps @ kernel) * (inputs @ window))."""
 
   tiles: int
   m: int  # outputs of a tile
-  halo: int  # cells before a tile that its window takes in
+  halo: int  # cells of a window before its tile
   inputs: np.ndarray  # [positions, window]
   taps: np.ndarray  # [positions, k]
   outputs: np.ndarray  # [m, positions]
@@ -42,16 +43,12 @@ class Plan(NamedTuple):
 class Transformed(NamedTuple):
   """An array ready to be convolved."""
 
-  cells: jax.Array  # in the grid's layout; kept for the backward pass, being a quarter of the size
+  cells: jax.Array  # in the grid's layout; the backward pass keeps these, a quarter of the size
   values: jax.Array  # [positions, B t_r t_c, C]
 
 
 def cook_toom(m, k):
-  """Matrices of the correlation of k taps with n = m + k - 1 inputs, by n multiplications.
-
-  Returns:
-    (outputs [m, n], taps [n, k], inputs [n, n]) of a `Plan`.
-  """
+  """(outputs [m, n], taps [n, k], inputs [n, n]) of a `Plan` with n = m + k - 1 positions."""
   n = m + k - 1
   points = ([0.0] if n % 2 == 0 else []) + [sign * p for p in PAIRS[n] for sign in (1, -1)]
   powers = lambda size: np.vander(points, size, increasing=True).reshape(n - 1, size)
@@ -68,18 +65,18 @@ def cook_toom(m, k):
 
 @functools.cache
 def plan(size, k):
-  """The `Plan` of fewest multiplications for an axis of `size` cells and an odd kernel side k."""
+  """The `Plan` with the fewest multiplications, of `size` cells and an odd kernel side k."""
   half = k // 2
-  best = Plan(size, 1, half, np.eye(k), np.eye(k), np.ones((1, k)))  # directly, k for each cell
+  best = Plan(size, 1, half, np.eye(k), np.eye(k), np.ones((1, k)))  # direct, k for each cell
   for n in range(k + 1, MAX_POSITIONS.get(k, 0) + 1):
     tiles = -(-size // (n + 1 - k))
-    if tiles * n < best.tiles * len(best.inputs) * (1 - WORTH_NINE if n == 9 else 1):
+    if tiles * n < best.tiles * len(best.inputs) * (1 - NINE_SAVING if n == 9 else 1):
       outputs, taps, inputs = cook_toom(n + 1 - k, k)
       best = Plan(tiles, n + 1 - k, half, inputs, taps, outputs)
   n = 2 * size - 1
   if n <= 8 and n < best.tiles * len(best.inputs):
-    # A map smaller than the kernel, in one tile without a halo. Correlation is symmetric: here the
-    # map plays the taps, and the kernel, shifted to every output, the inputs.
+    # A map smaller than the kernel, in one tile without a halo. Correlation is symmetric: the map
+    # takes the place of the taps, the kernel, shifted to every output, that of the inputs.
     outputs, taps, inputs = cook_toom(size, size)
     shift = size - 1 - half
     kernel = np.zeros((n, k))
@@ -91,7 +88,7 @@ def plan(size, k):
 
 
 class Grid:
-  """Sums of zero-padded stride-1 convolutions of maps of one size; see `layers.grid`."""
+  """Sums of zero-padded stride-1 convolutions of maps of one size, as of `layers.grid`."""
 
   def __init__(self, height, width, kernel):
     """For maps of height x width and kernels up to kernel x kernel, odd."""
@@ -107,14 +104,14 @@ class Grid:
     r, c = self._rows, self._columns
     return jnp.zeros((r.m, c.m, batch, r.tiles, c.tiles, channels))
 
-  def enter(self, x):
+  def from_maps(self, x):
     """[B, h, w, C] -> the grid's layout."""
     r, c, (batch, _, _, channels) = self._rows, self._columns, x.shape
     below, right = r.tiles * r.m - self._height, c.tiles * c.m - self._width
     x = jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))
     return x.reshape(batch, r.tiles, r.m, c.tiles, c.m, channels).transpose(2, 4, 0, 1, 3, 5)
 
-  def leave(self, y):
+  def to_maps(self, y):
     """The grid's layout -> [B, h, w, C]."""
     r, c, (_, _, batch, _, _, channels) = self._rows, self._columns, y.shape
     y = y.transpose(2, 3, 0, 4, 1, 5).reshape(batch, r.tiles * r.m, c.tiles * c.m, channels)
@@ -123,7 +120,7 @@ class Grid:
   def prepare(self, kernel):
     """[k, k, I, O] -> ([positions, I, O], its transpose [positions, O, I] for the gradient).
 
-    Of one cell, among larger ones: ([I, O], None), to be multiplied by directly.
+    A 1x1 kernel of a grid of larger ones: ([I, O], None), a factor of a plain matrix product.
     """
     k, _, inputs, outputs = kernel.shape
     if k < self._kernel and k == 1:
@@ -152,7 +149,7 @@ class Grid:
     return functools.reduce(jnp.add, direct)
 
   def _mask(self, x):
-    """Zeros beyond the map, which is what lies outside an image."""
+    """`x` with zeros in the cells beyond the map."""
     for axis, p, size in ((0, self._rows, self._height), (1, self._columns, self._width)):
       if p.tiles * p.m > size:
         valid = np.arange(p.m)[:, None] + p.m * np.arange(p.tiles) < size
@@ -182,18 +179,18 @@ class Grid:
     g = g.reshape(self._rows.m, self._columns.m, -1)
     g = _apply(self._columns.outputs.T, _apply(self._rows.outputs.T, g, 0), 1)
     g = g.reshape(u.shape[0], -1, u.shape[-1])
-    # The values once more: cheaper than to keep four times the memory and read it back.
+    # Recomputing the values is cheaper than storing four times the memory and reading it back.
     values = jnp.concatenate([self._values(x) for x in cells], -1)
     places = np.cumsum([x.shape[-1] for x in cells])[:-1]
     kernel_gradient = jnp.einsum('pni,pno->pio', values, g)
-    # Cells and the transposed kernel are values and u once more, so they get no gradient here. They
-    # are not cut off by `stop_gradient`: second derivatives need them.
+    # Cells and the transposed kernel repeat values and u, and so get no gradient. They have no
+    # `stop_gradient`: second derivatives pass through them.
     return None, jnp.split(g @ transposed, places, -1), kernel_gradient, None
 
 
 def _spread(p, x, axis):
   """Windows of a `Plan` along one axis, transformed: [.. m .. tiles ..] -> [.. n .. tiles ..]."""
-  reach = -(-p.halo // p.m) if p.tiles > 1 else 0  # neighbouring tiles that a window takes in
+  reach = -(-p.halo // p.m) if p.tiles > 1 else 0  # tiles that a window overlaps, on either side
   padding = [(0, 0)] * x.ndim
   padding[3 + axis] = (reach, reach)
   x = jnp.pad(x, padding)
@@ -231,9 +228,9 @@ def _apply(matrix, x, axis):
 
 
 def _combine(matrix, slabs):
-  """[sum_j matrix[i, j] slabs[j] for every i]; None stands for zeros.
+  """[sum_j matrix[i, j] slabs[j] for every i]; a slab None is zero.
 
-  Zeros cost nothing, and ones no product.
+  Zero entries cost nothing; 1 and -1 cost no multiplication.
   """
   sums = []
   for row in matrix:

@@ -1,8 +1,8 @@
-"""The context of the entropy model: what p_t reads besides h^d_{t-1}.
+"""The context of the entropy model: the inputs of p_t besides h^d_{t-1}.
 
-It reads what has been stored of the same transform coefficient (`ContextState`) here and in the
-cells around; and within an iteration, whose cells are a checkerboard coded in two passes, the
-non-anchor cells read z_t of the anchor cells that touch them.
+p_t depends on the stored part of the same transform coefficient (`ContextState`), in this cell and
+in the cells around. Each iteration codes its cells as a checkerboard in two passes: the prior of
+the non-anchor cells also depends on z_t of the adjacent anchor cells.
 """
 
 import math
@@ -14,36 +14,36 @@ import numpy as np
 
 from conv_draw.model.latents import DiagonalGaussian
 
-# Scales so that an optimiser's steps, alike for all parameters, suit these.
-CONTEXT = 3.0  # of what the prior reads of `ContextState`
-NEIGHBOURS = 0.3  # of what the prior of non-anchor cells reads of anchor cells
-FEATURES = 7  # of a latent's context: `with_context`
-LARGEST_FEATURE = 4.0  # of latents as the network reads them, in bins: `features`
+# Scales of parameters, chosen so that one learning rate suits all parameters.
+CONTEXT_SCALE = 3.0  # of the weights of the context features
+NEIGHBOURS_SCALE = 0.3  # of the weights of anchor cells in the prior of non-anchor cells
+FEATURES = 7  # context features of a latent: `with_context`
+CLIP = 4.0  # of latents in bins, as the network reads them: `features`
 CODING_PASSES = 2
-DECAY = 0.7  # of the activity, at every iteration
+DECAY = 0.7  # of the activity, per iteration
 LEAST_SIGMA = 0.15  # scale lower bound of a prior, in bins
-INACTIVE = -6.0  # log sigma of the prior of inactive latents: in bins, they are surely 0
+INACTIVE = -6.0  # log sigma, in bins, of the prior of inactive latents, whose mean is 0
 
 
 class ContextState(NamedTuple):
-  """What the latents so far say of the next ones.
+  """The context state of the entropy model, a summary of the latents of earlier iterations.
 
-  It consists of whole numbers times quantisation steps, and so is the same wherever it is computed.
+  It consists of integers times quantisation steps, and so is the same on every machine.
   """
 
-  coefficients: jax.Array  # [B, h, w, D] sums of w z by coefficient, in grey levels
-  activity: jax.Array  # [B, h, w, 1] of |z|, the last iterations counting most
+  coefficients: jax.Array  # [B, h, w, D] sums of step * z by coefficient, in grey levels
+  activity: jax.Array  # [B, h, w, 1] decayed sum of |z| over iterations
 
 
 def initial_context(batch: int, size: tuple[int, int], cell: int) -> ContextState:
-  """Before the first iteration, of D = `cell` coefficients."""
+  """The state before the first iteration, of D = `cell` coefficients."""
   return ContextState(jnp.zeros((batch, *size, cell)), jnp.zeros((batch, *size, 1)))
 
 
 def update_context(state: ContextState, z: jax.Array, coefficients: jax.Array,
                    step: jax.Array) -> ContextState:
-  """With z_t [B, h, w, Z], of coefficients int32 [Z] in quantisation steps [Z]."""
-  z = jax.lax.stop_gradient(z)  # no gradient of later priors reaches z_t
+  """The state after z_t [B, h, w, Z], of coefficients int32 [Z] and quantisation steps [Z]."""
+  z = jax.lax.stop_gradient(z)  # z_t gets no gradient from later priors
   added = jnp.matmul(z * _of_maps(step), _choice(state, coefficients), precision='highest')
   return ContextState(
       state.coefficients + added,
@@ -51,28 +51,30 @@ def update_context(state: ContextState, z: jax.Array, coefficients: jax.Array,
 
 
 def _of_maps(values):
-  """[Z] -> [1, 1, 1, Z], one for each of maps [B, h, w, Z]."""
+  """[Z] -> [1, 1, 1, Z], to broadcast over maps [B, h, w, Z]."""
   return values[None, None, None]
 
 
 def _choice(state, coefficients):
-  """[Z, D] of 0 and 1, exact in products: faster to multiply by than to gather and scatter."""
+  """[Z, D] one-hot: exact in products, which are faster than gather and scatter."""
   return jax.nn.one_hot(coefficients, state.coefficients.shape[-1])
 
 
 def with_context(prior: DiagonalGaussian, state: ContextState, weights: jax.Array,
                  coefficients: jax.Array, step: jax.Array) -> DiagonalGaussian:
-  """A prior with the context of its latents and of the cells around.
+  """`prior`, conditioned on the context of its latents and of the cells around.
 
   Args:
-    weights: [FEATURES, Z], of iteration t: of log sigma five, of the mean two.
-    coefficients: int32 [Z], which the latents are of.
+    prior: of [B, h, w, Z], in bins.
+    state: the context state.
+    weights: [FEATURES, Z] of iteration t: five for log sigma, then two for the mean.
+    coefficients: int32 [Z], the transform coefficient of each latent map.
     step: [Z] quantisation steps in grey levels.
   """
   stored = jnp.matmul(
       state.coefficients, _choice(state, coefficients).T, precision='highest') / _of_maps(step)
   around = _around(stored)
-  rows = CONTEXT * weights
+  rows = CONTEXT_SCALE * weights
   everywhere = state.activity.mean((1, 2), keepdims=True)  # of the whole image
   log_sigma = sum(_of_maps(row) * jnp.log1p(feature) for row, feature in zip(
       rows, (abs(stored), _around(abs(stored)), state.activity, _around(state.activity),
@@ -83,7 +85,7 @@ def with_context(prior: DiagonalGaussian, state: ContextState, weights: jax.Arra
 
 
 def _around(maps):
-  """The mean of the eight cells around, those outside being 0."""
+  """The mean of the eight cells around, with 0 outside the image."""
   h, w = maps.shape[1:3]
   padded = jnp.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)))
   rows = padded[:, :h] + padded[:, 1 : h + 1] + padded[:, 2:]
@@ -91,36 +93,37 @@ def _around(maps):
 
 
 def checkerboard(size: tuple[int, int]) -> np.ndarray:
-  """bool [2, h, w, 1]: the anchor cells, coded first, and the non-anchor cells."""
+  """bool [2, h, w, 1]: the anchor cells, which are coded first, and the non-anchor cells."""
   rows, columns = np.indices(size)
   white = ((rows + columns) % CODING_PASSES == 1)[..., None]
   return np.stack([~white, white])
 
 
 def with_neighbours(prior: DiagonalGaussian, z: jax.Array, weights: jax.Array) -> DiagonalGaussian:
-  """The prior of the non-anchor cells, given the anchor cells.
+  """`prior` of the non-anchor cells, conditioned on the anchor cells.
 
   Args:
+    prior: of [B, h, w, Z], in bins.
     z: [B, h, w, Z] z_t of the anchor cells, 0 elsewhere.
-    weights: [8 Z, 2 Z], of iteration t: of the four cells that touch one, their `features`.
+    weights: [8 Z, 2 Z] of iteration t, of the `features` of the four adjacent cells.
   """
   h, w = z.shape[1:3]
   z = jax.lax.stop_gradient(z)  # as in `update_context`
   padded = jnp.pad(features(z), ((0, 0), (1, 1), (1, 1), (0, 0)))
-  touching = jnp.concatenate([
+  adjacent = jnp.concatenate([
       padded[:, i : i + h, j : j + w] for i, j in ((0, 1), (1, 0), (1, 2), (2, 1))], -1)
-  mean, log_sigma = jnp.split(jnp.matmul(touching, NEIGHBOURS * weights), 2, -1)
+  mean, log_sigma = jnp.split(jnp.matmul(adjacent, NEIGHBOURS_SCALE * weights), 2, -1)
   return prior._replace(mean=prior.mean + mean, log_sigma=prior.log_sigma + log_sigma)
 
 
 def features(z: jax.Array) -> jax.Array:
-  """[B, h, w, 2 Z]: z_t, clipped, and log(1 + |z_t|), as the network reads them."""
-  z = jnp.clip(z, -LARGEST_FEATURE, LARGEST_FEATURE)
+  """[B, h, w, 2 Z]: clipped z_t and log(1 + |z_t|), the form in which the network reads z_t."""
+  z = jnp.clip(z, -CLIP, CLIP)
   return jnp.concatenate([z, jnp.log1p(abs(z))], -1)
 
 
 def bounded(prior: DiagonalGaussian, active: jax.Array) -> DiagonalGaussian:
-  """A prior with the scale lower bound, and surely 0 where latents are not `active`."""
+  """`prior` with the scale lower bound; narrow around 0 for latents that are not `active`."""
   log_sigma = jnp.logaddexp(2 * prior.log_sigma, 2 * math.log(LEAST_SIGMA)) / 2
   return prior._replace(
       mean=prior.mean * active.astype(prior.mean.dtype)[None],

@@ -1,9 +1,8 @@
-"""What a progressive model's transforms begin as: the KLT of the data and an allocation of rates.
+"""Initial values of the transforms: the KLT of the data and a reverse water-filling allocation.
 
-Which coefficients an iteration has, and how finely, is reverse water-filling at the iteration's
-slope: of all refinements of all coefficients, those come first that remove most error for their
-nats. A coefficient's next quantisation step is a third as wide, so that its bins lie within those
-before.
+Each iteration refines coefficients in the order of reverse water-filling at its distortion-rate
+slope: refinements that remove the most error per nat come first. The next quantisation step of a
+coefficient is a third of its last, so that the new bins lie within the old.
 """
 
 import math
@@ -14,13 +13,13 @@ import numpy as np
 from conv_draw.progressive.context import LEAST_SIGMA
 from conv_draw.progressive.transform import GREY, INTERLACED, MATRIX
 
-STEPS = tuple(486.0 / 3**i for i in range(6))  # quantisation steps, in grey levels
-QUANTILES = 2**14  # points that stand for a distribution
-IMAGES, CELLS = 2000, 50_000  # of the data, that principal components are found of
+QUANTISATION_STEPS = tuple(486.0 / 3**i for i in range(6))  # in grey levels
+QUANTILES = 2**14  # points that represent a distribution
+IMAGES, CELLS = 2000, 50_000  # of the data, for the principal components
 
 
 def cells(images: np.ndarray, stride: int) -> np.ndarray:
-  """uint8 [B, H, W, C] -> [N, D] uint8: the whole cells of s x s pixels in them."""
+  """uint8 [B, H, W, C] -> uint8 [N, D]: all complete cells of s x s pixels."""
   b, height, width, c = images.shape
   h, w = height // stride, width // stride
   cut = images[:, : h * stride, : w * stride].reshape(b, h, stride, w, stride, c)
@@ -28,28 +27,28 @@ def cells(images: np.ndarray, stride: int) -> np.ndarray:
 
 
 def of_images(images, stride: int, betas: np.ndarray, latents: int, seed: int) -> dict:
-  """`transforms` of cells drawn from a `data.sets.Images`."""
+  """`transforms` of random cells of a `data.sets.Images`."""
   rng = np.random.default_rng(seed)
   some = rng.integers(0, len(images), IMAGES)
   places = (rng.random((IMAGES, 2)),) if images.crops else ()
-  fetched = np.concatenate([  # a few at a time, as they may be large
+  fetched = np.concatenate([  # in batches of 100, as images may be large
       images.fetch(some[i : i + 100], *(p[i : i + 100] for p in places))
       for i in range(0, IMAGES, 100)])
   return transforms(rng.permutation(cells(fetched, stride))[:CELLS], betas, latents)
 
 
 def transforms(blocks: np.ndarray, betas: np.ndarray, latents: int) -> dict[str, np.ndarray]:
-  """{parameter's name: float32 array} of all transforms.
+  """{parameter's name: float32 array} of the transforms of all iterations.
 
   Args:
-    blocks: [N, D] uint8, cells of images of the data.
-    betas: [T] of `objective.geometric_betas`: nats per half a squared grey level at an iteration's
-      slope, so that the distortion weight of a quantisation step w is beta w^2 / 2. T > INTERLACED.
+    blocks: [N, D] uint8, cells of the data's images.
+    betas: [T] of `objective.geometric_betas`, T > INTERLACED: nats per half a squared grey level at
+      an iteration's slope. The distortion weight of a quantisation step w is beta w^2 / 2.
     latents: Z.
   """
-  blocks = blocks.astype(np.float64) - GREY / 2  # mid grey, where the canvas begins
+  blocks = blocks.astype(np.float64) - GREY / 2  # mid grey, the initial canvas
   variances, vectors = np.linalg.eigh(blocks.T @ blocks / len(blocks))
-  # The large ones first; of fewer blocks than values some are 0, or by rounding less.
+  # In descending order. With fewer blocks than values some are 0, or less by rounding.
   variances, vectors = np.maximum(variances[::-1], 0), vectors[:, ::-1]
   t, d = len(betas), blocks.shape[1]
   matrix, step, used = np.zeros((t, d, latents)), np.ones((t, latents)), np.zeros((t, latents))
@@ -63,7 +62,7 @@ def transforms(blocks: np.ndarray, betas: np.ndarray, latents: int) -> dict[str,
     bins = np.rint(left[:, coefficients] / step[i, :n])
     if i >= INTERLACED - 1:
       left[:, coefficients] -= bins * step[i, :n]
-    # Where most is 0, the deviation says too little of the rest, and too much of it.
+    # The root mean square is at least the scale lower bound, where almost all bins are 0.
     log_sigma[i, :n] = np.log(np.maximum(np.sqrt((bins**2).mean(0)), LEAST_SIGMA))
   found = {
       'linear_read': matrix / MATRIX, 'linear_paint': matrix.swapaxes(1, 2) / MATRIX,
@@ -74,22 +73,23 @@ def transforms(blocks: np.ndarray, betas: np.ndarray, latents: int) -> dict[str,
 
 
 def allocation(variances: np.ndarray, betas: np.ndarray, latents: int) -> list:
-  """What each iteration refines: a list of T lists of (coefficient, step), the best ones first.
+  """The refinements of each iteration: T lists of (coefficient, step), the best first.
 
-  Coefficients are taken for Laplacian. An iteration takes all refinements that pay at its slope and
-  for which there is room; the others wait.
+  Coefficients are modelled as Laplacian. An iteration takes all refinements that pay at its slope,
+  up to Z; the others wait for a later iteration.
 
   Args:
     variances: [D] in squared grey levels.
     betas: [T], ascending, as of `transforms`.
-    latents: Z, how many an iteration has room for.
+    latents: Z.
   """
   u = (np.arange(QUANTILES) + 0.5) / QUANTILES
   unit = np.sign(u - 0.5) * -np.log1p(-2 * abs(u - 0.5)) / math.sqrt(2)
   refinements = []  # (slope: squared grey levels per nat, coefficient, step)
   for coefficient, variance in enumerate(variances):
     nats, error, least = 0.0, variance, math.inf
-    points = [(*_rate_and_distortion(unit * math.sqrt(variance), step), step) for step in STEPS]
+    points = [(*_rate_and_distortion(unit * math.sqrt(variance), step), step)
+              for step in QUANTISATION_STEPS]
     while any(n > nats + 1e-4 and e < error for n, e, _ in points):
       slope, n, e, step = max(
           ((error - e) / (n - nats), n, e, step)
@@ -104,7 +104,7 @@ def allocation(variances: np.ndarray, betas: np.ndarray, latents: int) -> list:
     for slope, coefficient, step in refinements:
       pays = slope >= 2 / beta
       if pays and (coefficient in group or len(group) < latents):
-        group[coefficient] = step  # of two, the finer one at once
+        group[coefficient] = step  # of two refinements of a coefficient, the finer
       else:
         later.append((slope, coefficient, step))
     groups.append(list(group.items()))
@@ -113,7 +113,7 @@ def allocation(variances: np.ndarray, betas: np.ndarray, latents: int) -> list:
 
 
 def _rate_and_distortion(points: Sequence[float], step: float) -> tuple[float, float]:
-  """(nats, mean squared error) of equally likely points in bins, decoded to their middles."""
+  """(nats, mean squared error) of equally likely points, quantised to the middles of bins."""
   bins = np.rint(points / step)
   _, counts = np.unique(bins, return_counts=True)
   share = counts / len(points)
@@ -121,7 +121,9 @@ def _rate_and_distortion(points: Sequence[float], step: float) -> tuple[float, f
 
 
 def filter_scale(betas: np.ndarray) -> np.ndarray:
-  """What the post-filter's `restoration_size` begins as, [T]: errors where dD/dR is as at beta.
+  """The post-filter's error scales d_t [T], initial values of its `restoration_size`.
+
+  d_t is the error at which the distortion-rate slope is that of beta_t.
 
   Args:
     betas: [T] of `objective.geometric_betas`, nats per half a squared grey level.

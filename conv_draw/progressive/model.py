@@ -1,15 +1,15 @@
 """A transform codec with convolutional DRAW's decoder as its entropy model: one file, any rate.
 
-It has no inference network. With the paper's numbers, of iteration t:
+It has no inference network. Iteration t, with the paper's equation numbers:
 
-  eps_t = x - r_{t-1}                                                    (1)
-  z_t   = RDOQ of A_t eps_t / step_t, in place of (2) and (3)             `transform`, `rdoq`
-  p_t   = of h^d_{t-1} (4), and of the context                           `context`
-  r     = r_{t-1} + B_t (step_t z_t)                                     `transform`
-  h^d_t = LSTM(z_t, h^d_{t-1}, r)                                        (6)
-  r_t   = r + W h^d_t                                                    (7)
+  eps_t = x - r_{t-1}                                               (1)
+  z_t   = RDOQ of A_t eps_t / step_t, in place of (2) and (3)       `transform`, `rdoq`
+  p_t   given h^d_{t-1} (4) and the context                         `context`
+  r     = r_{t-1} + B_t (step_t z_t)                                `transform`
+  h^d_t = LSTM(z_t, h^d_{t-1}, r)                                   (6)
+  r_t   = r + W h^d_t                                               (7)
 
-The canvas r_t of every iteration, post-filtered, is a picture: the bit stream is embedded, and the
+The post-filtered canvas r_t of every iteration is a picture: the bit stream is embedded, and the
 multi-rate loss (`objective`) trains every truncation point. Shapes are those of `recurrence`, with
 D = s s C values of a cell of s x s pixels.
 """
@@ -22,65 +22,63 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from conv_draw.model import arguments, geometry, layers, recurrence
+from conv_draw.model import arguments, geometry, image_model, layers, recurrence
 from conv_draw.model.latents import DiagonalGaussian, QuantisedPosterior, latent_nats
-from conv_draw.model.noise import BEYOND, image_keys, standard_normal
-from conv_draw.model.weights import Float32Parameters
+from conv_draw.model.noise import BEYOND, standard_normal
 from conv_draw.progressive import context, iteration, post_filter, rdoq, transform
 from conv_draw.progressive import weights as weights_lib
 from conv_draw.progressive.iteration import State
 from conv_draw.progressive.pixels import SquaredErrorPixels
 
-FILTERED_POINTS = 2 * BEYOND  # number of randomness: which truncation points training filters
+FILTERED_POINTS = 2 * BEYOND  # `noise` number: the truncation points that training filters
 
 
 class Filtered(NamedTuple):
-  """Some truncation points of B images, post-filtered; all arrays are raw, per image."""
+  """The post-filtered pictures of some truncation points of B images."""
 
-  at: jax.Array  # int32 [some, B] t - 1 of the canvases r_t, drawn for each image
-  squared_error: jax.Array  # [some, B] of these pictures, as `Inference.squared_error`
-  # Of the canvases of all iterations as they were before the filter; has no gradient.
-  canvas_squared_error: jax.Array  # [T, B]
+  at: jax.Array  # int32 [some, B] t - 1 of their canvases r_t, drawn for each image
+  squared_error: jax.Array  # [some, B] of the pictures, as `Inference.squared_error`
+  canvas_squared_error: jax.Array  # [T, B] of all canvases before the filter; without gradient
 
 
 class Inference(NamedTuple):
-  """What the model says of B images; the first three are `conv_draw.Inference`'s."""
+  """The result of inference on B images; the first three fields are `conv_draw.Inference`'s."""
 
   canvas: jax.Array  # [B, H, W, C] the picture after T iterations
   kl_nats: jax.Array  # [T, 1, B] -log p_t(z_t)
   log_ratio_nats: jax.Array  # [B] their sum over t
   canvas_nats: jax.Array  # [T, B] L^x(r_t)
-  # [T, B] of the picture of r_t within 0..1, summed over pixels; None if only some are filtered.
+  # [T, B] of the picture of r_t clipped to 0..1, summed over pixels; None with `filtered`.
   squared_error: jax.Array | None
-  filtered: Filtered | None = None  # the pictures that training filters
+  filtered: Filtered | None = None  # in training, which filters some truncation points
 
 
 class Prepared(NamedTuple):
-  """The parameters as one iteration reads them, for images of one size: computed once."""
+  """The parameters in the form in which iterations read them, for images of one size."""
 
   net: recurrence.Net
   initial_canvas: jax.Array
   post_filter: post_filter.Weights | None
 
 
-class Progressive(Float32Parameters, nn.Module):
+class Progressive(image_model.ImageModel, nn.Module):
   """The progressive model, for images of any size; its methods are those of `ConvDraw`.
 
   Attributes:
     channels: C, of the images.
-    iterations: T, groups of latents.
+    iterations: T, the number of latent groups.
     features: F, LSTM feature maps.
     latents: Z, latent maps of an iteration.
     kernel: side of the kernels between maps, odd.
-    stride: s, pixels a side of a cell.
-    image_kernel: side of the kernels between image and maps: odd, or s, and each cell reads and
-      paints its own pixels alone; 0: 2 s + 1.
-    lmbda: RDOQ's Lagrange multiplier, relative to the slope of the iteration: nats of an error of a
-      bin by its distortion weight; 0: to the nearest bin.
-    filter_features: feature maps of the post-filter; 0: none.
-    compute_dtype: of the convolutions' operands; all else is float32.
+    stride: s, side of a cell in pixels.
+    image_kernel: side of the kernels between image and maps: odd; s, so that each cell reads and
+      synthesises its own pixels alone; or 0 for 2 s + 1.
+    lmbda: RDOQ's Lagrange multiplier, relative to the distortion-rate slope of the iteration; 0:
+      quantisation to the nearest bin.
+    filter_features: feature maps of the post-filter; 0: no post-filter.
+    compute_dtype: of the convolutions' operands; everything else is float32.
     remat: recompute each iteration in the backward pass instead of storing it.
-    grey_levels: values of a pixel.
+    grey_levels: number of values of a pixel.
   """
 
   channels: int
@@ -96,17 +94,12 @@ class Progressive(Float32Parameters, nn.Module):
   remat: bool = False
   grey_levels: int = 256
 
-  posterior = 'rounded'  # as of `ConvDraw`: bins without dither
+  posterior = 'rounded'  # scalar quantisation, as of `ConvDraw.posterior`
 
   @property
   def pixels(self) -> SquaredErrorPixels:
     """The distribution whose L^x (11) is the squared error."""
     return SquaredErrorPixels(self.grey_levels)
-
-  @property
-  def canvas_pixels(self) -> SquaredErrorPixels:
-    """What the canvas says of pixels: the same."""
-    return self.pixels
 
   @property
   def all_layers(self) -> tuple[layers.Layer, ...]:
@@ -133,26 +126,22 @@ class Progressive(Float32Parameters, nn.Module):
     """The `Role` of a parameter, by its path below 'params'."""
     return weights_lib.ROLES[names[0].rstrip('_0123456789')]
 
-  def _check_images(self, images):
-    arguments.images(images, 'BHWC', self.grey_levels, 'images', self.channels)
-
   def __call__(
       self, key: ArrayLike, images: arguments.Array, temperature: ArrayLike = 1.0, some: int = 0,
   ) -> Inference:
-    """Quantises the latents of images, and says what every truncation point costs.
+    """Quantises the latents of images; returns the cost of every truncation point.
 
     Args:
-      key: one PRNG key, or [B] of them: of `some`, as nothing else is random.
+      key: one PRNG key, or [B] of them, which draw the truncation points of `some`; nothing else is
+        random.
       images: [B, H, W, C] uint8, values 0..grey_levels-1.
-      temperature: without effect, as of ConvDraw with posterior 'rounded'.
-      some: how many truncation points of an image are post-filtered, at random, as training does;
-        0: all. Of a model without a post-filter, all.
+      temperature: without effect, as of `ConvDraw` with posterior 'rounded'.
+      some: number of random truncation points of an image that are post-filtered, in training; 0:
+        all. Ignored without a post-filter.
     Returns:
       `Inference`.
     """
-    self._check_images(images)
-    arguments.temperature(temperature)
-    keys = image_keys(key, len(images))
+    keys = image_model.inference_keys(self, key, images, temperature)
     prepared = self.prepare(images.shape[1:3])
     draw_latent = lambda t, q, p, w: self._quantise(q, p, w)
     picture, outputs = self._unroll(prepared, len(images), images, draw_latent)
@@ -168,18 +157,18 @@ class Progressive(Float32Parameters, nn.Module):
     return Inference(picture, kl_nats, kl_nats.sum((0, 1)), canvas_nats, squared_error, filtered)
 
   def _squared_error(self, prepared, images, canvas, iterations):
-    """[B] of the pictures of canvases [B, h, w, s s, R] after so many `iterations`."""
+    """[B] of the pictures of canvases [B, h, w, s s, R] after `iterations`."""
     picture = self._picture(prepared, canvas, jnp.broadcast_to(iterations, len(images)))
     return ((self.unit_interval(images) - jnp.clip(picture, 0, 1)) ** 2).sum((1, 2, 3))
 
   def _filtered(self, prepared, keys, images, canvases, squared_error, some):
-    """`Filtered`, of `some` truncation points of each image, drawn from its key.
+    """`Filtered` of `some` truncation points of each image, drawn from its key.
 
-    The canvases are taken as they are: the recurrence does not learn from them.
+    No gradient passes to the canvases, nor to the recurrence.
     """
     fractions = jax.vmap(
         lambda key: jax.random.uniform(jax.random.fold_in(key, FILTERED_POINTS)))(keys)
-    # [some, B], one of each part of the iterations
+    # [some, B]: stratified, one point in each of `some` parts of the iterations
     strata = jnp.arange(some)[:, None].astype(jnp.float32) + fractions[None]
     at = (strata * (self.iterations / some)).astype(jnp.int32).clip(0, self.iterations - 1)
     canvases, before = jax.lax.stop_gradient(
@@ -194,27 +183,23 @@ class Progressive(Float32Parameters, nn.Module):
       temperature: ArrayLike = 1.0, posterior_temperature: ArrayLike = 1.0,
       generation_key: ArrayLike | None = None,
   ) -> jax.Array:
-    """Keeps the first `groups` groups of latents, and generates the rest or leaves it out.
+    """Keeps the first latent groups of images, and generates or omits the others.
 
     Args:
       key, images, groups, generation_key: as of `ConvDraw.reconstruct`.
-      temperature: of the prior that generates the other groups; 0: they are left out, as every r_t
-        is trained as a picture.
+      temperature: of the prior that generates the other groups; 0 omits them, as every r_t is
+        trained as a picture.
       posterior_temperature: without effect.
     Returns:
       [B, H, W, C] the picture.
     """
-    self._check_images(images)
-    arguments.temperature(temperature)
-    arguments.temperature(posterior_temperature, 'posterior_temperature')
-    groups = jnp.broadcast_to(
-        arguments.groups(groups, len(images), self.iterations), images.shape[:1])
-    others = image_keys(key if generation_key is None else generation_key, len(images))
+    groups, _, keys = image_model.reconstruct_arguments(
+        self, key, images, groups, temperature, posterior_temperature, generation_key)
 
     def draw_latent(t, q, p, w):
       stored = t < groups
       return jnp.where(stored[:, None, None, None], self._quantise(q, p, w),
-                       self._generate(others, t, p, w, temperature))
+                       self._generate(keys, t, p, w, temperature))
 
     stops = jnp.where(temperature == 0, groups, self.iterations)
     prepared = self.prepare(images.shape[1:3])
@@ -224,31 +209,19 @@ class Progressive(Float32Parameters, nn.Module):
       self, key: ArrayLike, count: int, image_size: Sequence[int], temperature: ArrayLike = 1.0,
   ) -> jax.Array:
     """Generates B = `count` pictures [B, H, W, C], as `ConvDraw.sample`."""
-    arguments.temperature(temperature)
-    count, image_size = arguments.count(count), arguments.size(image_size, 'HW', 'image_size')
-    keys = image_keys(key, count)
+    keys, image_size = image_model.sample_arguments(key, count, image_size, temperature)
     draw_latent = lambda t, q, p, w: self._generate(keys, t, p, w, temperature)
-    return self._unroll(self.prepare(image_size), count, None, draw_latent)[0]
-
-  def reconstruction_nats(self, images: arguments.Array, inference: Inference) -> jax.Array:
-    """[B] L^x (11) of the last picture."""
-    cost = self.pixels.cost(self.unit_interval(images), inference.canvas)
-    return cost.sum((1, 2, 3))
-
-  def unit_interval(self, images: arguments.Array) -> jax.Array:
-    """uint8 values 0..grey_levels-1 -> x in [0, 1], float32."""
-    self._check_images(images)
-    return images.astype(jnp.float32) / (self.grey_levels - 1)
+    return self._unroll(self.prepare(image_size), len(keys), None, draw_latent)[0]
 
   def _quantise(self, q, p, w):
-    """z_t: RDOQ, or the nearest bins."""
+    """z_t of q_t, by RDOQ or to the nearest bins."""
     if not self.lmbda:
       return q.at(0.0)
     return rdoq.quantise(q, p, self.lmbda * w.distortion_weight[None, None, None])
 
   @staticmethod
   def _generate(keys, t, p, w, temperature):
-    """z_t from p_t, in bins."""
+    """z_t ~ p_t, quantised."""
     z = p.at(temperature * standard_normal(keys, t, p.mean.shape[1:]))
     return QuantisedPosterior(z, w.log_sigma, False).at(0.0)
 
@@ -260,9 +233,9 @@ class Progressive(Float32Parameters, nn.Module):
       batch: B.
       images: [B, H, W, C] uint8, or None to generate.
       draw_latent: as of `_step`.
-      stops: None, or [B] ints, iterations after which an image's canvas stays as it is.
+      stops: None, or [B] ints, iterations after which an image's canvas does not change.
     Returns:
-      ([B, H, W, C] the picture, what `_step` says of each iteration).
+      ([B, H, W, C] the picture, the second result of `_step` with a leading T).
     """
     image = None if images is None else self.observe(prepared, self.unit_interval(images))
 
@@ -286,10 +259,10 @@ class Progressive(Float32Parameters, nn.Module):
 
     Args:
       draw_latent: (t, q_t or None without an image, p_t, `Weights` of iteration t) -> z_t; called
-        once for each coding pass, and only that pass's cells are kept.
+        once per coding pass, for the cells of that pass.
     Returns:
-      (`State` after iteration t, (nats of z_t [1, B], L^x(r_t) [B], its squared error [B], r_t)).
-      The latter are None without an image.
+      (`State` after iteration t, (nats of z_t [1, B], L^x(r_t) [B], squared error of r_t [B], r_t),
+      or None without an image).
     """
     net = iteration.at(prepared.net, t)
     q = None if image is None else iteration.posterior(net, self.pixels, t, image, state)
@@ -313,21 +286,19 @@ class Progressive(Float32Parameters, nn.Module):
         state.canvas if self.filter_features else None)
 
   def _picture(self, prepared, canvas, iterations):
-    """[B, H, W, C] of canvases [B, h, w, s s, R], post-filtered."""
-    here = prepared.net.here
-    canvas = layers.depth_to_space(
-        canvas.reshape(*canvas.shape[:3], -1), here.block, here.below)
+    """[B, H, W, C] post-filtered canvases [B, h, w, s s, R]."""
+    canvas = prepared.net.here.to_image(canvas)
     if prepared.post_filter is None:
       return canvas
     return post_filter.apply(prepared.post_filter, canvas, iterations)
 
-  # What follows is one iteration in parts, for codecs: `codec.step_model.StepModel`.
+  # One iteration in parts, for codecs: `codec.step_model.StepModel`.
 
   coding_passes = context.CODING_PASSES
   embedded = True
 
   def prepare(self, image_size: Sequence[int]) -> Prepared:
-    """The parameters as the functions below read them, for images of (H, W)."""
+    """The parameters in the form in which the functions below read them, for images of (H, W)."""
     here, = geometry.of(
         self.all_layers, self.kernel, self._image_kernel, image_size, self.compute_dtype)
     return Prepared(
@@ -335,13 +306,12 @@ class Progressive(Float32Parameters, nn.Module):
         self.initial_canvas, self.filter_weights)
 
   def observe(self, prepared: Prepared, x: jax.Array) -> recurrence.Image:
-    """What `posteriors` reads of x [B, H, W, C] in [0, 1]."""
+    """x [B, H, W, C] in [0, 1] in the form in which `posteriors` reads it."""
     here = prepared.net.here
-    x = layers.space_to_depth(x, here.block)
-    return recurrence.Image(x.reshape(*x.shape[:3], here.block[0] * here.block[1], -1), None)
+    return recurrence.Image(here.split_cells(layers.space_to_depth(x, here.block)), None)
 
   def start(self, prepared: Prepared, batch: int) -> State:
-    """The state of B = `batch` images before the first iteration."""
+    """The state before the first iteration, of B = `batch` images."""
     here = prepared.net.here
     zeros = here.grid.zeros(batch, self.features)
     block = here.block[0] * here.block[1]
@@ -354,13 +324,13 @@ class Progressive(Float32Parameters, nn.Module):
 
   def posteriors(self, prepared: Prepared, t: ArrayLike, image: recurrence.Image,
                  state: State) -> tuple[State, list]:
-    """(the state as it is, [q_t])."""
+    """(`state` unchanged, [q_t])."""
     net = iteration.at(prepared.net, t)
     return state, [iteration.posterior(net, self.pixels, t, image, state)]
 
   def prior(self, prepared: Prepared, t: ArrayLike, layer: int, coding_pass: int, state: State,
             zs: Sequence[Any]) -> DiagonalGaussian:
-    """p_t of a coding pass, given z_t of the passes before."""
+    """p_t of a coding pass, given z_t of the earlier passes."""
     del layer
     net = iteration.at(prepared.net, t)
     hidden = recurrence.prior(net, state.decoder, None)
@@ -375,7 +345,7 @@ class Progressive(Float32Parameters, nn.Module):
     return iteration.update(iteration.at(prepared.net, t), t, state, zs[0])
 
   def canvas(self, prepared: Prepared, state: State) -> jax.Array:
-    """[B, H, W, C] the picture of a state: its canvas, post-filtered."""
+    """[B, H, W, C] the picture of a state: its post-filtered canvas."""
     return self._picture(prepared, state.canvas, state.iterations)
 
   def quantisation_steps(self, prepared: Prepared, layer: int) -> jax.Array:
@@ -384,13 +354,13 @@ class Progressive(Float32Parameters, nn.Module):
     return QuantisedPosterior(0.0, prepared.net.w.log_sigma, False).width
 
   def positions(self, prepared: Prepared, t: ArrayLike, layer: int):
-    """Bool [coding passes, h, w, Z]: the latents that each coding pass of iteration t codes."""
+    """bool [coding passes, h, w, Z]: the latents that each coding pass of iteration t codes."""
     del layer
     here, w = prepared.net
     return jnp.asarray(context.checkerboard(here.size)) & transform.active(
         t, here.size, w.distortion_weight[t])[None]
 
   def distortion_weights(self, prepared: Prepared, layer: int) -> jax.Array | None:
-    """[T, Z] RDOQ's nats of an error of a bin; None: to the nearest bins."""
+    """[T, Z] RDOQ's distortion weights, nats of an error of one bin; None: to the nearest bins."""
     del layer
     return self.lmbda * prepared.net.w.distortion_weight if self.lmbda else None

@@ -1,4 +1,4 @@
-"""The multi-rate loss: every truncation point of the latents is trained as a codec of its rate."""
+"""The multi-rate rate-distortion loss, which trains every truncation point of the latents."""
 
 from typing import Any
 
@@ -13,11 +13,10 @@ def geometric_betas(first: float, last: float, iterations: int) -> np.ndarray:
 
 
 def multi_rate(inference: Any, betas: np.ndarray, axis_name: str | None = None) -> jax.Array:
-  """The cost of all truncation points.
+  """The multi-rate loss of each image: the mean relative cost of its truncation points.
 
-  With the cost of truncation point t being sum_{s <= t} L^z_s + beta_t L^x(r_t), a small part of
-  any counts as much as the same part of another: the first ones cost few nats, and would be
-  sacrificed.
+  The cost of truncation point t is sum_{s <= t} L^z_s + beta_t L^x(r_t). Each cost is divided by
+  its mean over the batch, so that the first points, which cost few nats, count as much as the last.
 
   Args:
     inference: `model.Inference` of B images.
@@ -25,10 +24,10 @@ def multi_rate(inference: Any, betas: np.ndarray, axis_name: str | None = None) 
     axis_name: of `jax.pmap`, over whose devices the batch is divided equally, B images on each;
       None: the B images are the batch.
   Returns:
-    [B] nats: the costs weighted by the inverse of their means over the images of the batch, which
-    have no gradients, so that the mean over images is that of the unweighted costs over t. Added to
-    it, with the same mean cost as their unit, are the squared errors of post-filtered pictures
-    relative to the mean squared error of canvases of the same iteration before the filter.
+    [B] nats: relative costs, averaged over t, times the mean cost, so that their mean over images
+      is that of the costs themselves. The means have no gradients. With post-filtered pictures, the
+      squared error of each, relative to the mean squared error of canvases of the same iteration
+      before the filter, is added to the relative cost.
   """
   def means_over_batch(values):  # [T, B] -> [T, 1]
     means = jax.lax.stop_gradient(values.mean(1, keepdims=True))

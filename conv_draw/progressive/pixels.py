@@ -1,4 +1,4 @@
-"""Pixels scored by their squared error."""
+"""The pixel distribution whose cost is the squared error."""
 
 import dataclasses
 import math
@@ -12,9 +12,9 @@ from conv_draw.model.pixels import GaussianPixels
 
 @dataclasses.dataclass(frozen=True)
 class SquaredErrorPixels(GaussianPixels):
-  """Gaussian pixels whose standard deviation is a grey level; the canvas holds mu, [..., C].
+  """Gaussian pixels with a standard deviation of one grey level. The canvas holds mu, [..., C].
 
-  So L^x is half the squared error in grey levels plus a constant; beta sets its weight.
+  L^x is half the squared error in grey levels plus a constant; beta sets its weight.
   """
 
   def canvas_channels(self, channels: int) -> int:
@@ -22,7 +22,7 @@ class SquaredErrorPixels(GaussianPixels):
     return channels
 
   def initial_canvas(self, channels: int) -> jax.Array:
-    """r_0 before training, [C]: mid grey."""
+    """The initial r_0, [C]: mid grey."""
     return jnp.full(channels, 0.5)
 
   def split(self, canvas: ArrayLike) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,6 @@
-"""The parameters of the progressive model: the decoder of convolutional DRAW, and what is its own.
+"""The parameters of the progressive model: those of conv DRAW's decoder, and its own.
 
-They have the names under which weights have been published.
+Their names are those of the published weights.
 """
 
 import math
@@ -19,9 +19,9 @@ from conv_draw.progressive import context, transform
 
 
 class Weights(NamedTuple):
-  """Parameters as created, or as `recurrence` reads them; those by iteration have a leading T."""
+  """The parameters, as `create` makes them or as `prepare` returns them."""
 
-  # Of `model.weights.Weights`. As created, `prior` is what all iterations share.
+  # Those of `model.weights.Weights`. As created, all iterations share `prior`.
   prior: Any
   prior_bias: jax.Array
   decoder_latent: Any
@@ -29,20 +29,20 @@ class Weights(NamedTuple):
   decoder_canvas: Any
   decoder_bias: jax.Array
   down: Any
-  # By iteration.
+  # Those of each iteration.
   log_sigma: jax.Array  # [T, Z] of q_t; not trained
-  analysis: jax.Array  # [T, D, Z]; with RDOQ not trained, as no gradient passes it
+  analysis: jax.Array  # [T, D, Z]; RDOQ passes it no gradient
   synthesis: jax.Array  # [T, Z, D]
   step: jax.Array  # [T, Z] quantisation steps in grey levels; not trained
-  coefficient: jax.Array  # [T, Z] which transform coefficient, whole numbers; not trained
-  distortion_weight: jax.Array  # [T, Z] nats of an error of a bin, 0 of unused maps; not trained
+  coefficient: jax.Array  # [T, Z] index of the transform coefficient, an integer; not trained
+  distortion_weight: jax.Array  # [T, Z] nats of an error of a bin, 0 for unused maps; not trained
   context: jax.Array  # [T, `context.FEATURES`, Z]
   neighbours: jax.Array  # [T, 8 Z, 2 Z]
   own_prior: jax.Array | None  # [T, F, 2 Z], added to the middle of `prior`
   own_prior_bias: jax.Array | None  # [T, 2 Z]
 
 
-# By name among the parameters.
+# The role of each parameter.
 ROLES = {
     **{name: draw_weights.ROLES[name] for name in (
         'prior', 'prior_bias', 'decoder_latent', 'decoder_h_d', 'decoder_canvas', 'decoder_bias',
@@ -52,7 +52,7 @@ ROLES = {
     'linear_paint': Role(GENERATION),
     'linear_width': Role(BOTH),
     'linear_component': Role(GENERATION),
-    'linear_worth': Role(BOTH),  # not 0: which latents there are
+    'linear_worth': Role(BOTH),  # 0 for unused maps, which a decoder skips
     'linear_context': Role(GENERATION),
     'linear_beside': Role(GENERATION),
     'linear_prior': Role(GENERATION),
@@ -65,11 +65,11 @@ ROLES = {
 
 def create(param: Callable, layer: layers.Layer, kernel: int, image_kernel: int, channels: int,
            iterations: int) -> Weights:
-  """The parameters, but for those of the post-filter; transforms begin in `initialisation`.
+  """The parameters without the post-filter's; `initialisation` has those of the transforms.
 
   Args:
     param: `nn.Module.param`.
-    layer: its sizes.
+    layer: the sizes.
     kernel, image_kernel: sides of the kernels between maps, and between image and maps.
     channels: C, of images and canvas.
     iterations: T.
@@ -79,7 +79,7 @@ def create(param: Callable, layer: layers.Layer, kernel: int, image_kernel: int,
   zeros, ones, lecun = nn.initializers.zeros, nn.initializers.ones, nn.initializers.lecun_normal()
   normal = nn.initializers.normal(1.0)
   return Weights(
-      # The transform alone is a good coder: the network begins by changing nothing.
+      # Zero initialisation: before training, the transform codes alone.
       prior=param('prior', zeros, (kernel, kernel, f, 2 * z)),
       prior_bias=param('prior_bias', zeros, (2 * z,)),
       decoder_latent=param('decoder_latent', lecun, (kernel, kernel, 2 * z, 4 * f)),
@@ -102,7 +102,7 @@ def create(param: Callable, layer: layers.Layer, kernel: int, image_kernel: int,
 
 
 def prepare(here: Geometry, layer: layers.Layer, w: Weights) -> Weights:
-  """`Weights` as the recurrence reads them, of those that `create` made."""
+  """`Weights` as `iteration` reads them, of those that `create` made."""
   kernels = {
       name: draw_weights.prepared(
           here, layer, draw_weights.ROLES[name].layout, getattr(w, name))
@@ -122,39 +122,42 @@ BY_ITERATION = ('prior', 'prior_bias', 'log_sigma', 'analysis', 'synthesis', 'st
 
 
 def at(w: Weights, t: Any) -> Weights:
-  """Prepared `Weights` of iteration t: those by iteration without their leading T."""
+  """Prepared `Weights` of iteration t, without the leading T."""
   return w._replace(**{
-      name: jax.tree.map(lambda of_all: of_all[t], getattr(w, name)) for name in BY_ITERATION})
+      name: jax.tree.map(lambda x: x[t], getattr(w, name)) for name in BY_ITERATION})
 
 
-# Weights and checkpoints up to November 2026 have an encoder that was without effect, since no
-# gradient passes RDOQ: it is left out where they are read.
+# Weights and checkpoints up to November 2026 have an encoder without effect, as no gradient passes
+# RDOQ. Reading them drops it.
 _ENCODER = ('encoder_image', 'encoder_error', 'encoder_h_e', 'encoder_h_d', 'encoder_bias',
             'posterior', 'posterior_bias')
 
 
 def encoder_of(names: Any) -> list[str]:
-  """Those of the names of a progressive model's parameters that are of an encoder; else none."""
+  """The parameter names that are an encoder's, if they are a progressive model's; else []."""
   return [name for name in names if name in _ENCODER] if 'linear_width' in names else []
 
 
 def without_encoder(tree: Any) -> Any:
-  """A tree of training state, without the encoder in any of its dictionaries of parameters."""
+  """A tree of training state without the encoder's entries in its dictionaries of parameters."""
   return _of_parameters(lambda d: {
       name: value for name, value in d.items() if name not in encoder_of(d)}, tree)
 
 
 def with_encoder(tree: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
-  """`without_encoder` undone, with empty arrays: where an optimiser has alike parameters' values.
+  """The inverse of `without_encoder`, with zeros for the encoder's entries.
+
+  An entry has arrays only where those of similar parameters are arrays, not placeholders.
 
   Args:
+    tree: of `without_encoder`.
     shapes: of each parameter of the encoder.
   """
-  alike = lambda name: ('decoder_bias' if name.endswith('bias') else
+  similar = lambda name: ('decoder_bias' if name.endswith('bias') else
                         'prior' if name == 'posterior' else 'decoder_h_d')
 
   def added(d):
-    found = {name: d[alike(name)] for name in shapes}
+    found = {name: d[similar(name)] for name in shapes}
     return d | {name: jnp.zeros(shapes[name], value.dtype) if hasattr(value, 'dtype') else value
                 for name, value in found.items()}
 

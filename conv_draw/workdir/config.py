@@ -86,8 +86,9 @@ def _together(config):
   if kind == 'local':
     x, parts = config.local, parts + ['head', 'draw'] * (m.steps > 0)
     yield 'local.auxiliary', x.auxiliary and not m.steps, '0 with model.steps=0'
-    yield ('local.numbers', x.numbers != 'real' and (binary or x.position or not x.pixels),
-           'real with binary pixels, local.position or local.pixels=0')
+    yield ('local.numbers', x.numbers != 'real' and (
+        binary or x.position or not x.pixels or m.steps),
+           'real with binary pixels, local.position, local.pixels=0 or model.steps above 0')
   if kind == 'progressive':
     x, parts = config.progressive, parts + ['post_filter'] * (config.progressive.post_filter > 0)
     yield 'model.stride', not m.stride, f'at least 1 with model.kind={kind}'

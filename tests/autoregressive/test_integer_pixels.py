@@ -7,8 +7,10 @@ import pytest
 
 from conv_draw.autoregressive import integer_mixture, integer_pixels, local_pixels
 from conv_draw.autoregressive import integer_tables as tables
-from conv_draw.autoregressive.integer_pixels import IntegerPixels, whole_kernel
+from conv_draw.autoregressive.integer_pixels import IntegerPixels, round_kernel
 from conv_draw.errors import UserError
+from conv_draw.workdir import config as config_lib
+from experiments import cifar10_lossless
 
 COLOUR = IntegerPixels(3, 2, 16, 1, mixtures=3)
 GREY = IntegerPixels(1, 1, 8, 1, mixtures=2)
@@ -41,10 +43,9 @@ def everywhere(count=2):
   return tuple(jnp.broadcast_to(a.reshape(-1), (count, a.size)) for a in np.indices(SIZE))
 
 
-@HEADS
-def test_frequencies_of_all_values_add_up_and_none_is_0(head):
+def test_frequencies_of_all_values_add_up_and_none_is_0():
   rng = np.random.default_rng(0)
-  k, n = head.mixtures, 50
+  k, n = 3, 50
   weights = integer_mixture.from_logits(jnp.asarray(rng.integers(-3000, 3000, (k, n)), jnp.int32))
   assert (weights.sum(0) == tables.WEIGHTS).all() and (weights >= 0).all()
   mean = jnp.asarray(rng.integers(-(2**15), 2**15, (k, n)), jnp.int32)
@@ -76,17 +77,12 @@ def test_tables_say_what_the_mixture_means(head):
 
 
 @HEADS
-def test_all_that_passes_between_layers_is_whole(head):
-  numbers, seen = apply(head, 'numbers_at')(params_of(head), smooth(head), *everywhere())
-  assert (numbers == jnp.round(numbers)).all() and abs(numbers).max() > 50
-  assert (seen.inputs == jnp.round(seen.inputs)).all() and abs(seen.inputs).max() <= 255
-
-
-@HEADS
 def test_sums_are_exact_in_any_order_and_in_bfloat16(head):
   """The inputs of every layer permuted, which reorders all sums."""
   params, images, at = params_of(head), smooth(head), everywhere()
-  plain, _ = apply(head, 'numbers_at')(params, images, *at)
+  plain, seen = apply(head, 'numbers_at')(params, images, *at)
+  assert (plain == jnp.round(plain)).all() and abs(plain).max() > 50
+  assert (seen.inputs == jnp.round(seen.inputs)).all() and abs(seen.inputs).max() <= 255
   halved = head.clone(compute_dtype=jnp.bfloat16)
   np.testing.assert_array_equal(apply(halved, 'numbers_at')(params, images, *at)[0], plain)
   order = np.random.default_rng(0).permutation(head.features)
@@ -101,7 +97,7 @@ def test_sums_are_exact_in_any_order_and_in_bfloat16(head):
 
 
 @HEADS
-def test_diagonals_draw_what_one_pixel_after_the_other_does(head):
+def test_wavefronts_draw_what_one_pixel_after_the_other_does(head):
   params = params_of(head)
   uniforms = jax.random.uniform(jax.random.key(2), (2, *SIZE, head.channels))
   total, _ = local_pixels.wavefronts(SIZE, head.horizon)
@@ -117,8 +113,8 @@ def test_rounding_a_kernel_twice_is_rounding_it_once():
   kernel = jax.random.normal(jax.random.key(0), (400, 40)) * jnp.logspace(-3, 2, 40)
   kernel = kernel.at[0, 0].set(0.9999 * 2**-3).at[1:, 0].multiply(1e-3)  # nearly a power of two
   kernel = kernel.at[:, 1].set(jnp.where(kernel[:, 1] > 0, 0.9, -0.7))  # fewer bits fit
-  once, smallest = whole_kernel(kernel)
-  twice, again = whole_kernel(once)
+  once, smallest = round_kernel(kernel)
+  twice, again = round_kernel(once)
   np.testing.assert_array_equal(twice, once)
   assert (again <= smallest).all()
   # Precise for its size, and not finer than the smallest.
@@ -126,7 +122,7 @@ def test_rounding_a_kernel_twice_is_rounding_it_once():
   numbers = np.asarray(once / smallest)
   np.testing.assert_array_equal(numbers, np.round(numbers))
   np.testing.assert_array_equal(once, once.astype(jnp.bfloat16).astype(jnp.float32))
-  sums = abs(numbers).sum(0) * integer_pixels.MOST + integer_pixels.BIAS_MOST
+  sums = abs(numbers).sum(0) * integer_pixels.INPUT_MAX + integer_pixels.BIAS_MAX
   assert (sums + 0.5 / smallest < 2**24).all()
   assert (abs(numbers).max(0) > 250)[2:].all() and abs(numbers[:, 1]).max() < 256
 
@@ -155,6 +151,14 @@ def test_networks_whose_sums_might_not_be_exact_are_refused():
   at = jnp.zeros((2, 1), int)
   with pytest.raises(UserError, match='local.features'):
     COLOUR.clone(features=519).init(jax.random.key(0), smooth(COLOUR), at, at, method='cost_at')
+
+
+def test_the_integer_network_reads_no_canvas():
+  config = cifar10_lossless.get_config()
+  config_lib.check(config)
+  config.model.steps = 4
+  with pytest.raises(UserError, match='local.numbers.* must be real with .*model.steps above 0'):
+    config_lib.check(config)
 
 
 @HEADS

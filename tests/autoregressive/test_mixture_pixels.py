@@ -45,30 +45,24 @@ def mixture_costs(pixels, x, canvas):
   return np.array(costs)
 
 
-@pytest.mark.parametrize('channels', [1, 3])
+def all_masses(pixels, canvas, earlier):
+  """[grey_levels, N] P(x_c | earlier) of all values of channel c, given x [N, c]."""
+  values = np.arange(pixels.grey_levels, dtype=np.float32)[:, None, None]
+  n = len(canvas)
+  x = np.concatenate([
+      np.broadcast_to(earlier, (pixels.grey_levels, *earlier.shape)),
+      np.broadcast_to(values / (pixels.grey_levels - 1), (pixels.grey_levels, n, 1))], -1)
+  cost = jax.jit(pixels.cost)(x, np.broadcast_to(canvas, (len(x), *canvas.shape)))
+  return np.exp(-cost[..., -1])
+
+
 @pytest.mark.parametrize('spread, log_scale', [(0.3, -3), (0.5, -7), (0.1, -20), (5, 2), (0.1, 50)])
-def test_mixture_masses_of_all_values_sum_to_one(channels, spread, log_scale):
+def test_masses_of_all_values_sum_to_one(spread, log_scale):
   pixels = LogisticMixturePixels()
-  canvas = mixture_canvas(pixels, channels, 50, spread, log_scale)
-  x = np.random.default_rng(1).integers(0, 256, (50, channels)) / np.float32(255)
-  for c in range(channels):
-    masses = jnp.exp(jax.jit(pixels.log_masses)(canvas, x[:, :c]))
-    assert masses.shape == (50, 256)
-    np.testing.assert_allclose(masses.sum(-1), 1, atol=1e-5)
-
-
-@pytest.mark.parametrize('channels', [1, 2, 3])
-def test_mixture_cost_is_the_log_mass_of_the_value(channels):
-  pixels = LogisticMixturePixels(17, 4)
-  canvas = mixture_canvas(pixels, channels, 200, 0.3, -3)
-  values = np.random.default_rng(1).integers(0, 17, (200, channels))
-  x = values / np.float32(16)
-  cost = jax.jit(pixels.cost)(x, canvas)
-  assert cost.shape == x.shape
-  for c in range(channels):
-    log_masses = np.asarray(jax.jit(pixels.log_masses)(canvas, x[:, :c]))
-    np.testing.assert_allclose(
-        cost[:, c], -log_masses[np.arange(200), values[:, c]], rtol=1e-5, atol=1e-5)
+  canvas = mixture_canvas(pixels, 3, 50, spread, log_scale)
+  x = np.random.default_rng(1).integers(0, 256, (50, 2)) / np.float32(255)
+  for c in range(3):
+    np.testing.assert_allclose(all_masses(pixels, canvas, x[:, :c]).sum(0), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize('channels, grey_levels, mixtures, spread, log_scale', [
@@ -84,13 +78,18 @@ def test_mixture_cost_agrees_with_float64(channels, grey_levels, mixtures, sprea
   np.testing.assert_allclose(jax.jit(pixels.cost)(x, canvas), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_mixture_is_a_distribution_over_whole_pixels():
-  pixels = LogisticMixturePixels(4, 2)
-  canvas = mixture_canvas(pixels, 3, 20, 0.3, -1.5)
-  x = np.indices((4, 4, 4)).reshape(3, 64, 1).transpose(1, 2, 0) / np.float32(3)
-  cost = jax.jit(pixels.cost)(
-      np.broadcast_to(x, (64, 20, 3)), np.broadcast_to(canvas, (64, *canvas.shape)))
-  np.testing.assert_allclose(jnp.exp(-cost.sum(-1)).sum(0), 1, atol=1e-5)
+def test_draws_have_the_masses_of_their_values():
+  pixels, n = LogisticMixturePixels(4, 2), 100_000
+  canvas = mixture_canvas(pixels, 2, 1, 0.4, -1.5, seed=2)
+  uniforms = jax.random.uniform(jax.random.key(0), (n, 3), minval=1e-6, maxval=1 - 1e-6)
+  drawn = np.asarray(jax.jit(pixels.draw)(jnp.broadcast_to(canvas, (n, canvas.size)), uniforms))
+  assert drawn.dtype == np.float32 and pixels.uniforms(2) == 3
+  x = np.indices((4, 4)).reshape(2, 16).T
+  cost = jax.jit(pixels.cost)(x / np.float32(3), jnp.broadcast_to(canvas, (16, canvas.size)))
+  masses = np.exp(-cost.sum(-1))
+  np.testing.assert_allclose(masses.sum(), 1, atol=1e-5)
+  found = (drawn[:, None] == x).all(-1).mean(0)
+  assert (abs(found - masses) < 5 * np.sqrt(masses / n)).all() and (masses > 0.02).sum() > 6
 
 
 def test_mixture_gradients_are_finite_at_extreme_canvases():
@@ -107,8 +106,7 @@ def test_mixture_gradients_are_finite_at_extreme_canvases():
 def test_mixture_mean_is_the_expectation():
   pixels = LogisticMixturePixels()
   canvas = mixture_canvas(pixels, 1, 200, 0.7, -3)
-  masses = np.exp(jax.jit(pixels.log_masses)(canvas, np.zeros((200, 0), np.float32)))
-  expected = masses @ (np.arange(256) / 255)
+  expected = all_masses(pixels, canvas, np.zeros((200, 0), np.float32)).T @ (np.arange(256) / 255)
   assert expected.min() < 0.05 and expected.max() > 0.95  # where means leave [0, 1], too
   np.testing.assert_allclose(jax.jit(pixels.mean)(canvas)[:, 0], expected, atol=2e-4)
 
@@ -123,9 +121,8 @@ def test_mixture_mean_follows_the_earlier_channels():
   np.testing.assert_allclose(jax.jit(pixels.mean)(canvas), expected, atol=2e-3)
 
 
-@pytest.mark.parametrize('channels', [1, 3])
-def test_mixture_components_start_apart(channels):
-  pixels = LogisticMixturePixels(256, 7)
+def test_mixture_components_start_apart():
+  pixels, channels = LogisticMixturePixels(256, 7), 3
   canvas = pixels.initial_canvas(channels)
   assert canvas.shape == (pixels.canvas_channels(channels),)
   x = np.linspace(0, 1, 52, dtype=np.float32)[:, None].repeat(channels, 1)

@@ -15,15 +15,13 @@ P = DiagonalGaussian(jnp.array([0.0, 0.5]), jnp.array([0.1, -0.3]))
 
 def test_kl_agrees_with_monte_carlo():
   z = Q.at(jax.random.normal(jax.random.key(0), (400_000, 2)))
+  expected = scipy.stats.norm.logpdf(z[:9], Q.mean, np.exp(Q.log_sigma))
+  np.testing.assert_allclose(Q.log_prob(z[:9]), expected, rtol=1e-5)
   ratio = Q.log_prob(z) - P.log_prob(z)
   error = ratio.std(0) / math.sqrt(len(z))
-  np.testing.assert_array_less(
-      abs(ratio.mean(0) - latents.kl_divergence(Q, P)), 4 * error)
-
-
-def test_kl_is_zero_only_where_the_two_agree():
+  kl = latents.kl_divergence(Q, P)
+  assert (abs(ratio.mean(0) - kl) < 4 * error).all() and (kl > 0.01).all()
   np.testing.assert_allclose(latents.kl_divergence(Q, Q), 0, atol=1e-6)
-  assert (latents.kl_divergence(Q, P) > 0.01).all()
 
 
 @pytest.mark.parametrize('sigma', [0.01, 0.3, 5.0, 300.0])
@@ -87,9 +85,3 @@ def test_gradients_of_bin_masses_are_difference_quotients():
   for found, (m, s) in zip(gradients, ((1e-5, 0), (0, 1e-5)), strict=True):
     expected = (exact(mean + m, log_sigma + s) - exact(mean - m, log_sigma - s)) / 2e-5
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4)
-
-
-def test_log_prob_is_scipys():
-  z = np.array([0.1, 2.0])
-  expected = scipy.stats.norm.logpdf(z, Q.mean, np.exp(Q.log_sigma))
-  np.testing.assert_allclose(Q.log_prob(z), expected, rtol=1e-5)

@@ -29,7 +29,7 @@ def test_gradients_are_the_plain_paths(size, k):
   grid = winograd.Grid(*size, k)
 
   def convolve(x, kernel):
-    return grid.leave(grid.convolve([(grid.transform(grid.enter(x)), grid.prepare(kernel))]))
+    return grid.to_maps(grid.convolve([(grid.transform(grid.from_maps(x)), grid.prepare(kernel))]))
 
   fast = value_and_gradients(convolve, x, kernel, g)
   with jax.enable_x64(True):
@@ -55,13 +55,13 @@ def test_sums_of_strided_and_plain_convolutions(size, k, stride):
 
   def values_and_gradients(grid, operands, cotangents):
     def convolve(image, h, strided, same, other):
-      read = lambda x: grid.transform(grid.enter(x))
+      read = lambda x: grid.transform(grid.from_maps(x))
       shared = read(h)
       both = grid.convolve([
           (read(layers.space_to_depth(image, (stride, stride))),
            grid.prepare(layers.strided_kernel(strided, stride))),
           (shared, grid.prepare(same))])
-      return grid.leave(both), grid.leave(grid.convolve([(shared, grid.prepare(other))]))
+      return grid.to_maps(both), grid.to_maps(grid.convolve([(shared, grid.prepare(other))]))
 
     values, transposed = jax.vjp(convolve, *operands)
     return *values, *transposed(cotangents)
@@ -75,20 +75,13 @@ def test_sums_of_strided_and_plain_convolutions(size, k, stride):
     assert relative_error(value, np.asarray(reference, np.float64)) < 2e-5
 
 
-def test_grid_layout_is_undone():
-  grid = winograd.Grid(13, 6, 5)
-  x = jax.random.normal(jax.random.key(0), (2, 13, 6, 3))
-  np.testing.assert_array_equal(grid.leave(grid.enter(x)), x)
-  assert grid.enter(x).shape == grid.zeros(2, 3).shape
-
-
 def test_what_lies_beyond_the_map_is_not_read():
   grid = winograd.Grid(7, 7, 5)
   kernel = grid.prepare(jnp.ones((5, 5, 1, 1)))
-  inside = grid.enter(jnp.ones((1, 7, 7, 1)))
+  inside = grid.from_maps(jnp.ones((1, 7, 7, 1)))
   beyond = 1 - inside
   assert beyond.max() == 1
-  run = lambda x: grid.leave(grid.convolve([(grid.transform(x), kernel)]))
+  run = lambda x: grid.to_maps(grid.convolve([(grid.transform(x), kernel)]))
   np.testing.assert_array_equal(run(inside), run(inside + 1e6 * beyond))
 
 

@@ -1,11 +1,10 @@
-"""Pictures of canvases: no part of the recurrence, and better than the canvas once trained."""
+"""The post-filter: outside the recurrence, and the identity before training."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from conv_draw.progressive import objective, post_filter
@@ -14,61 +13,56 @@ from tests.progressive.small import KEY, T, inferred, photos, stirred
 
 
 @functools.cache
-def weights(features=8, stride=4, iterations=3):
-  """`post_filter.Weights` as they begin."""
+def weights(iterations=3):
+  """Initial `post_filter.Weights`."""
   keys = iter(jax.random.split(jax.random.key(0), 30))
   param = lambda name, init, shape: init(next(keys), shape)
-  made = post_filter.create(param, 3, features, iterations, stride)
+  made = post_filter.create(param, 3, 8, iterations, 4)
   return made._replace(size=jnp.full(iterations, 0.1))
 
 
 @functools.cache
-def restore():
+def filtered():
   return jax.jit(post_filter.apply)
 
 
 @functools.cache
 def squared_errors(**change):
-  """[T, B] of the prefixes of all photos, of the model with those settings."""
+  """[T, B] of the truncation points of all photos, of the model with other settings."""
   model, params = stirred()
   return jax.jit(model.clone(**change).apply)(params, KEY, photos()).squared_error
 
 
 def stirred_weights():
-  """That change what they see, each place and iteration in a way of its own."""
+  """Weights whose filter differs between positions and iterations."""
   keys = iter(jax.random.split(jax.random.key(3), 30))
   return jax.tree.map(
       lambda w: w + 0.02 * jax.random.normal(next(keys), w.shape), weights())
 
 
-def test_begins_by_changing_nothing():
+def test_new_filters_and_images_of_no_iterations_change_nothing():
   r = np.random.default_rng(0).random((2, 9, 14, 3), np.float32)
-  np.testing.assert_array_equal(restore()(weights(), r, np.array([1, 3])), r)
-
-
-def test_what_has_not_begun_stays_as_it_is():
-  r = np.random.default_rng(0).random((2, 9, 14, 3), np.float32)
-  shown = restore()(stirred_weights(), r, np.array([0, 2]))
+  np.testing.assert_array_equal(filtered()(weights(), r, np.array([1, 3])), r)
+  shown = filtered()(stirred_weights(), r, np.array([0, 2]))
   np.testing.assert_array_equal(shown[0], r[0])
   assert abs(shown[1] - r[1]).max() > 0.01
 
 
-def test_flat_pictures_are_alike_everywhere_but_for_places_in_cells():
-  shown = restore()(stirred_weights(), np.full((1, 20, 20, 3), 0.3, np.float32), np.array([1]))[0]
+def test_flat_pictures_depend_on_the_position_in_a_cell_alone():
+  shown = filtered()(stirred_weights(), np.full((1, 20, 20, 3), 0.3, np.float32), np.array([1]))[0]
   np.testing.assert_allclose(shown[8:12, 8:12], shown[8:12, 12:16], atol=1e-5)
   assert shown[8:12, 8:12].std(0).max() > 1e-4
 
 
-def test_errors_of_all_sizes_are_seen_alike():
-  """In units of what the errors of an iteration are like."""
+def test_the_filter_scales_with_the_errors_of_an_iteration():
   r = np.random.default_rng(0).random((1, 16, 16, 3), np.float32) - 0.5
   w, t = stirred_weights(), np.array([2])
-  change = restore()(w, r, t) - r
-  smaller = restore()(w._replace(size=w.size / 8), r / 8, t) - r / 8
+  change = filtered()(w, r, t) - r
+  smaller = filtered()(w._replace(size=w.size / 8), r / 8, t) - r / 8
   np.testing.assert_allclose(8 * smaller, change, atol=1e-5)
 
 
-def test_the_error_of_a_prefix_is_that_of_what_is_shown():
+def test_squared_errors_are_those_of_the_pictures():
   model, params = stirred()
   images = photos()[:3]
   errors, plain = squared_errors()[:, :3], squared_errors(filter_features=0)[:, :3]
@@ -80,8 +74,7 @@ def test_the_error_of_a_prefix_is_that_of_what_is_shown():
     np.testing.assert_allclose(errors[t - 1], error, rtol=1e-4)
 
 
-def test_some_prefixes_stand_for_all():
-  """Each image has its own, of all parts of the iterations, with the errors that all have."""
+def test_random_truncation_points_are_stratified_and_have_the_errors_of_all():
   model, params = stirred()
   some = jax.jit(functools.partial(model.apply, some=2))
   after, before = squared_errors(), squared_errors(filter_features=0)
@@ -93,7 +86,7 @@ def test_some_prefixes_stand_for_all():
     np.testing.assert_allclose(errors, after[at, images], rtol=1e-4)
     np.testing.assert_allclose(canvases, before, rtol=1e-5)
     times += [np.bincount(part, minlength=T) for part in at]
-  # T = 7 prefixes, half of the images' draws from either half of them.
+  # T = 7 truncation points: one draw of an image is from either half.
   share = len(images) * 6 * 2 / T
   assert (times[0, 4:] == 0).all() and (times[1, :3] == 0).all()
   np.testing.assert_allclose(times.sum(0), share, atol=4 * share**0.5)
@@ -102,7 +95,7 @@ def test_some_prefixes_stand_for_all():
 
 
 @pytest.mark.parametrize('part', ['all', 'post_filter'])
-def test_the_recurrence_does_not_learn_from_what_is_shown(part):
+def test_the_recurrence_gets_no_gradient_from_the_pictures(part):
   model, params = stirred()
 
   def cost(params):
@@ -120,33 +113,8 @@ def test_the_recurrence_does_not_learn_from_what_is_shown(part):
     else:
       np.testing.assert_array_equal(with_it, without)
       assert part == 'all' or size(with_it) == 0, name
-  # Nor do bins widen: no gradient tells them of the error that they would leave.
+  # Quantisation steps are not trained: their gradient would lack the distortion.
   assert size(gradients['posterior_log_sigma'][1]) == 0
   assert size(gradients['restoration_kernel_3'][0]) > 0
   assert size(gradients['restoration_size'][0]) == 0
   assert part != 'all' or size(gradients['decoder_canvas'][0]) > 0
-
-
-def test_steps_between_cells_are_smoothed():
-  """A few updates, and pictures of steps between cells are nearer to what they were made of."""
-  rng = np.random.default_rng(0)
-  ramps = (np.arange(16)[:, None, None] * rng.normal(0, 0.02, (64, 1, 1, 1, 3))
-           + np.arange(16)[:, None] * rng.normal(0, 0.02, (64, 1, 1, 1, 3)))[:, 0]
-  x = np.float32(0.5 + ramps - ramps.mean((1, 2), keepdims=True))
-  r = x.reshape(64, 4, 4, 4, 4, 3).mean((2, 4)).repeat(4, 1).repeat(4, 2)  # flat cells
-  t = np.full(64, 2)
-  optimizer = optax.adam(2e-3)
-
-  @jax.jit
-  def update(w, state):
-    error = lambda w: ((post_filter.apply(w, r, t) - x) ** 2).mean()
-    value, gradient = jax.value_and_grad(error)(w)
-    updates, state = optimizer.update(gradient, state)
-    return optax.apply_updates(w, updates), state, value
-
-  w = weights()
-  state, errors = optimizer.init(w), []
-  for _ in range(60):
-    w, state, error = update(w, state)
-    errors.append(float(error))
-  assert errors[-1] < 0.5 * errors[0]
