@@ -79,7 +79,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(config, tmp_path, kind):
   if kind == 'local':
     result = evaluate.evaluate(resumed)
     assert result.kl_nats.shape == (0, 1) and result.nats == result.reconstruction_nats
-    assert 'Local pixels' in table.describe(config)
+    assert 'Local autoregressive' in table.describe(config)
 
 
 def test_a_finished_run_does_nothing_and_can_be_prolonged(config, workdir):
