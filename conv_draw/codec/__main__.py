@@ -32,11 +32,11 @@ from conv_draw.machine import streams
 PROGRAM = 'conv_draw.codec'
 WORKDIR = flags.DEFINE(
     command_line.Path(), 'workdir', None, 'The run whose model is used. Default: encode: '
-    'conv_draw/pretrained/photos_lossless with --lossless, photos_lossy without; decode: the one '
-    'of these that coded the file.')
+    'conv_draw/pretrained/photos_lossless with --lossless, photos_lossy without; decode: the '
+    'packaged model that coded the file.')
 MODEL = flags.DEFINE_string(
     'model', None, 'In place of --workdir: a model that comes with the package, of `list`.')
-LOSSLESS = flags.DEFINE_bool('lossless', False, 'encode: store the pixels too.')
+LOSSLESS = flags.DEFINE_bool('lossless', False, 'encode: store the pixels exactly.')
 NO_VERIFY = flags.DEFINE_bool(
     'no_verify', False, 'encode --lossless: do not decode what is written to compare it, which '
     'takes longer than encoding.')
@@ -60,7 +60,8 @@ TILE = flags.DEFINE_integer(
     lower_bound=0, upper_bound=limits.MAX_SIDE)
 PARTIAL = flags.DEFINE_bool('partial', False, 'decode, info: accept a file cut anywhere.')
 TEMPERATURE = flags.DEFINE_float(
-    'temperature', 0.0, 'decode: of the prior that generates missing groups; 0 = its mean.',
+    'temperature', 0.0, 'decode: of the prior that generates missing groups. 0: its mean or, with '
+    'the models of lossy files, without these groups.',
     lower_bound=0, upper_bound=10)
 JSON = flags.DEFINE_bool(
     'json', False, 'encode, decode, info, view: print JSON, of each file an object in one line.')

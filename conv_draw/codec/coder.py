@@ -123,7 +123,7 @@ class Coder:
 
     Args:
       image: [H, W, C] uint8 of 0..grey_levels-1, of NumPy or JAX.
-      lossless: store the pixels behind the latents.
+      lossless: store the pixels exactly, behind the latents if the model has any.
       groups: how many groups of latents to store, 0..T; None: all.
       bits_per_dim: store as many groups as fit into this rate, the file's overhead included, and
         at least one.

@@ -1,9 +1,9 @@
 """Latent optimisation: an encoder's effort, of which a decoder knows nothing.
 
-RDOQ chooses one latent at a time. The gradient of the cost of the truncation point says what else a
-latent does, to the canvas and to the priors of later latents. Posterior means are shifted against
-it before they are quantised, again and again, and a cell keeps the shifts with which it and the
-cells around it cost least.
+RDOQ chooses one latent at a time, and ignores its effect on the canvas of later iterations and on
+their priors. The optimiser minimises the nats of the latents plus the weighted squared error at one
+truncation point. Each update shifts the posterior means along the negative gradient, and they are
+quantised. Each cell continues from its shifts of lowest cost, summed over the cells within `RADIUS`.
 """
 
 import functools

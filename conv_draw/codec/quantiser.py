@@ -25,8 +25,8 @@ class Quantiser:
   """Quantises the latents of layer i at iteration t; z is (symbol + dither) steps.
 
   Of a batch of tiles, the first `count` are coded; the others are padding. `at` are the indices of
-  the latents of a coding pass, int64 [n]. Latents that are returned are those of all tiles, of the
-  passes so far.
+  the latents of a coding pass, int64 [n]. `latents` and `generated` return an array for the whole
+  batch with the values of all coding passes so far, 0 elsewhere.
 
   Attributes:
     passes: `at` of each coding pass.

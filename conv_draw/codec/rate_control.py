@@ -83,9 +83,9 @@ def best_file(target: Target, trials: Trials) -> list:
 def search(target: Target, trials: Trials) -> tuple[int, list]:
   """(offset, segments) of the best picture within a size, or of the smallest file of a quality.
 
-  With a number of groups, the coarser the offset, the smaller the file and the worse the picture:
-  so for each number some offset meets the target. `COARSE_OFFSETS` bracket it; what the number
-  would give is interpolated between them, and the most promising number is taken.
+  For a number of groups, a coarser offset gives a smaller file and a worse picture: so some offset
+  meets the target. The search encodes the image at the `COARSE_OFFSETS`, interpolates the result at
+  the target for each candidate number of groups, and refines the offset of the best number.
   """
   limit, psnr = target.limit, target.psnr
   meets = lambda one: one.size <= limit if psnr is None else one.psnr_db >= psnr

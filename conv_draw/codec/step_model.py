@@ -28,8 +28,9 @@ class StepModel(Protocol):
     iterations: T; channels: C; pixels: p(x | canvas); posterior: as of `ConvDraw`.
     all_layers: `layers.Layer`s, the one nearest the pixels first.
     coding_passes: of an iteration in the first layer: 1, or 2 with a checkerboard.
-    embedded: whether the canvas after any iteration is a picture, trained for its rate: a file then
-      has that many truncation points, and can be coded with an offset of its quantisation steps.
+    embedded: whether training optimises the reconstruction after every iteration. The decoder then
+      leaves out missing groups instead of generating them, and the encoder can offset the
+      quantisation steps.
   """
 
   iterations: int

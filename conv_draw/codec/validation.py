@@ -22,7 +22,7 @@ from conv_draw.progressive.model import Progressive
 
 
 def check_model(model):
-  """A model that codes: with latents, or an integer network alone."""
+  """Checks that a model codes: it has latents, or is an integer network alone."""
   codes = isinstance(model, ConvDraw | Progressive) or (
       isinstance(model, LocalDraw) and model.draw is None
       and isinstance(model.head, IntegerPixels) and model.head.whole)
@@ -37,7 +37,7 @@ def check_model(model):
 
 
 def check_posterior(coder, wanted, quantised):
-  """A posterior of those `wanted`; `quantised` are the ones of single images."""
+  """Checks that the model's posterior is in `wanted`; `quantised` are those of single images."""
   if coder.lossless_only:
     if wanted != quantised:
       raise UserError(
@@ -51,7 +51,7 @@ def check_posterior(coder, wanted, quantised):
 
 def check_request(coder, source, lossless, groups, bits_per_dim, psnr, tile_side, effort,
                   qp_offset):
-  """Arguments of `Coder.encode` that go together, and with the model."""
+  """Checks that the arguments of `Coder.encode` go together, and with the model."""
   name, model = coder.name, coder.model
   limited = [x for x in (groups, bits_per_dim, psnr) if x is not None]
   if lossless and limited:
@@ -82,7 +82,7 @@ def check_request(coder, source, lossless, groups, bits_per_dim, psnr, tile_side
 
 
 def image(coder, source, image, lossless):
-  """An image that the model takes: [H, W, C] uint8."""
+  """The image as [H, W, C] uint8, if the model takes it."""
   image = np.asarray(arguments.images(image, 'HWC', coder.model.pixels.grey_levels, source))
   _check_shape(coder, source, image.shape)
   if lossless:
@@ -91,7 +91,7 @@ def image(coder, source, image, lossless):
 
 
 def archive(coder, source, images, names):
-  """Images that the model archives, and their names: ([N, H, W, C] uint8, [str])."""
+  """([N, H, W, C] uint8, names) of images, if the model archives them."""
   images = np.asarray(arguments.images(images, 'NHWC', coder.model.pixels.grey_levels, source))
   names = arguments.strings(names, 'names')
   if len(names) != len(images):
@@ -105,7 +105,7 @@ def archive(coder, source, images, names):
 
 
 def _check_shape(coder, source, shape):
-  """(H, W, C) of an image that the model takes."""
+  """Checks that the model takes images of (H, W, C)."""
   height, width, channels = shape
   if channels > coder.model.channels:
     raise UserError(
@@ -121,7 +121,7 @@ def _check_shape(coder, source, shape):
 
 
 def _check_values(coder, source, images):
-  """Pixels that have a probability: two values under a model of binary pixels."""
+  """Checks that pixels have a probability: two values under a model of binary pixels."""
   pixels = coder.model.pixels
   if isinstance(pixels, BernoulliPixels) and not (
       np.isin(images, (0, pixels.grey_levels - 1)).all()):
@@ -131,7 +131,7 @@ def _check_values(coder, source, images):
 
 
 def check_tile(coder, source, size, most):
-  """Tiles of (H, W) that the model takes, of at most so many pixels."""
+  """Checks that the model takes tiles of (H, W), of at most so many pixels."""
   height, width = size
   if not coder.fits(size):
     raise UserError(
@@ -144,7 +144,7 @@ def check_tile(coder, source, size, most):
 
 
 def check_size(source, image, segments, size, limit):
-  """A file of `size` bytes that keeps the limit."""
+  """Checks that a file of `size` bytes keeps the limit."""
   if size > limit:
     least = np.ceil(8 * size / image.size * 1e4) / 1e4  # rounded up: this rate is enough
     what = 'its first group of latents' if segments else 'nothing but a header'
@@ -154,7 +154,7 @@ def check_size(source, image, segments, size, limit):
 
 
 def check_something_stored(coder, source, segments, tiling):
-  """Segments from which an image can be decoded, in less than hours."""
+  """Checks that an image can be decoded from the segments, in less than hours."""
   if coder.lossless_only and not segments:
     raise UserError(f'{source} ends before its pixels, and there is nothing else: get it again')
   if not segments and tiling.count > tiling.batch:
@@ -164,7 +164,7 @@ def check_something_stored(coder, source, segments, tiling):
 
 
 def check_header(coder, source, header):
-  """The header of a file or archive of this model."""
+  """Checks that the header of a file or archive is of this model."""
   if header.fingerprint != coder.fingerprint:
     raise UserError(
         f'{source} was written with another model, {header.name} ({header.fingerprint.hex()}); '
@@ -179,7 +179,7 @@ def check_header(coder, source, header):
 
 
 def check_groups(coder, source, header):
-  """A header with as many groups as the model has iterations."""
+  """Checks that a header has as many groups as the model has iterations."""
   if header.groups != coder.model.iterations:
     raise UserError(f'{source} has {header.groups} groups, its model {coder.model.iterations}')
 

@@ -1,6 +1,6 @@
 """Every data set as a random-access table of uint8 images.
 
-A training batch is a pure function of (seed, step): a resumed run needs only its step. tfds,
+A training batch is a pure function of (seed, reverts, step), which a checkpoint holds. tfds,
 scikit-learn and Pillow are imported only when a data set needs them.
 """
 

@@ -269,8 +269,8 @@ class ConvDraw(image_model.ImageModel, nn.Module):
   def _log_sigma(self, w):
     """[T, Z] log standard deviations of q_t, of an input-independent variance.
 
-    They are not trained with scalar quantisation, whose straight-through gradient has the nats that
-    larger quantisation steps save but not the error that they add.
+    With scalar quantisation they are constants: the straight-through gradient would have the nats
+    that a larger quantisation step saves, without the quantisation error that it adds.
     """
     log_sigma = w.posterior_log_sigma
     if self.posterior == 'rounded':

@@ -3,7 +3,7 @@
 The latents of an image therefore do not depend on the batch around it.
 
 All random numbers of an image come from `jax.random.fold_in(its key, number)`. This table lists all
-these numbers; no two purposes share a number. Of a model of T iterations:
+these numbers. With one key, no two purposes share a number. Of a model of T iterations:
 
   0 .. T-1   the latents of iteration t, in the layer nearest the pixels
   T          `binarisation`

@@ -1,4 +1,4 @@
-"""The training loop: batch, update, metrics, spike check, evaluation, checkpoint."""
+"""The training loop: batch, update, metrics, spike check, checkpoint, evaluation."""
 
 import functools
 import math

@@ -213,7 +213,7 @@ def check_continues(config: Config, workdir: str) -> None:
 def may_change(key: str) -> bool:
   """Whether a run may be continued with another value of a setting.
 
-  A setting of another version is treated as the others of its section.
+  A setting of another version follows the rule of the settings of its section.
   """
   section = key.split('.')[0] + '.'
   rows = [s for s in settings.SETTINGS if s.key == key] or [

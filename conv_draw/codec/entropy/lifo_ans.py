@@ -1,8 +1,8 @@
 """LIFO ANS for bits-back coding, in which decoding random bits samples.
 
-`AnsStack` has the put methods of `range_coder.Writer` and the take methods of `range_coder.Reader`.
-Parameters are used as they are, without the grid: symbols come back under bit-identical parameters
-alone, that is, on the machine that put them.
+`AnsStack` puts and takes pixels and bits as `range_coder.Writer` and `Reader` do, and integers
+within bounds. Parameters are used as they are, without the grid: symbols come back under
+bit-identical parameters alone, that is, on the machine that put them.
 """
 
 import constriction

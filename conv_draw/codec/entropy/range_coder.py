@@ -2,7 +2,7 @@
 
 `Writer` codes any number of arrays into one stream, under parameters that it rounds to the
 `parameter_grid`, with side information where that is ambiguous; `Reader` takes them in the same
-order. `lifo_ans.AnsStack` has the same put and take methods.
+order. `lifo_ans.AnsStack` has the same methods for pixels and bits, and takes bounded integers.
 
 Errors: ValueError for arguments that no model should produce (a mean that is not finite, arrays of
 different lengths); UserError for bytes that no `Writer` wrote. Damage that looks like another

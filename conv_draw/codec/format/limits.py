@@ -1,4 +1,4 @@
-"""What a header and names may say, however valid their checksums."""
+"""Limits of the values in headers and of names, whatever the checksums say."""
 
 import unicodedata
 
