@@ -3,7 +3,7 @@
 RDOQ chooses one latent at a time, and ignores its effect on the canvas of later iterations and on
 their priors. The optimiser minimises the nats of the latents plus the weighted squared error at one
 truncation point. Each update shifts the posterior means along the negative gradient, and they are
-quantised. Each cell continues from its shifts of lowest cost, summed over the cells within `RADIUS`.
+quantised. Each cell continues from its shifts of lowest cost, a sum over the cells within `RADIUS`.
 """
 
 import functools
