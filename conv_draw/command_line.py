@@ -10,13 +10,16 @@ from typing import Any
 from absl import app, flags, logging
 
 from conv_draw.errors import Preempted, UserError, reason, remedy, said
-from conv_draw.machine import ending, preemption, quiet, streams
+from conv_draw.machine import compilation_cache, ending, preemption, quiet, streams
 
 # What mistakes in --config and --config.KEY raise, besides flags.Error.
 MISTAKES = (AttributeError, ImportError, KeyError, OSError, SyntaxError, TypeError, ValueError)
 CLOSED = 141  # the status when nobody reads stdout any more, as after SIGPIPE
 HELP = ('help', 'helpshort', 'helpfull', 'helpxml')
 NO_MEMORY = 'RESOURCE_EXHAUSTED'  # XLA's status
+CACHE = flags.DEFINE_string(
+    'compilation_cache', None, 'The folder of compiled programs, which later commands load; "off": '
+    "none. Default: $CONV_DRAW_CACHE, else conv_draw in the user's cache directory.")
 
 
 class Path(flags.ArgumentParser):
@@ -43,11 +46,17 @@ def start(program: str, main: Callable[[list[str]], Any],
   streams.complete()
   preemption.leave_at_once(program)
   _help_is_about(sys.modules[main.__module__])
+  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[CACHE.name])
+
+  def run(argv):
+    compilation_cache.enable(CACHE.value)
+    return main(argv)
+
   for stream in (sys.stdout, sys.stderr):
     stream.reconfigure(errors='backslashreplace')
   try:
     try:
-      app.run(main, flags_parser=parse or parse_flags(program))
+      app.run(run, flags_parser=parse or parse_flags(program))
     finally:
       sys.stdout.flush()
   except BrokenPipeError:
