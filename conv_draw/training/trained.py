@@ -17,6 +17,7 @@ from conv_draw.machine.files import write_file
 from conv_draw.model import arguments
 from conv_draw.model.conv_draw import ConvDraw
 from conv_draw.model.vae import Vae
+from conv_draw.progressive.model import Progressive
 from conv_draw.workdir import config as config_lib
 from conv_draw.workdir import metrics, published
 
@@ -83,6 +84,9 @@ def named(name: str) -> Run:
 
 def _params_like(model, images):
   """The structure, shapes and types of a model's parameters."""
+  if isinstance(model, ConvDraw | Progressive):  # without tracing the iterations
+    return jax.eval_shape(
+        lambda key: model.init(key, images.shape[:2], method='prepare'), jax.random.key(0))
   return jax.eval_shape(lambda key: model.init(
       key, key, jnp.zeros((1, *images.shape), jnp.uint8)), jax.random.key(0))
 
