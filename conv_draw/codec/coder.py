@@ -74,7 +74,7 @@ class Coder:
 
   @classmethod
   def load(cls, workdir: str) -> Self:
-    """The coder of a run; of one with local pixels above a canvas, the canvas and its latents.
+    """The coder of a run; with local autoregressive pixels above a canvas, of the canvas alone.
 
     Raises:
       UserError: no run there, or a model that codes nothing.
@@ -87,7 +87,7 @@ class Coder:
     if not config.model.steps and config.local.numbers != 'whole':
       raise UserError(
           f'{workdir} has model.steps=0 and local.numbers={config.local.numbers}: '
-          'without latents, the codec needs whole numbers')
+          'without latents, the codec needs local.numbers=whole')
     run = trained.load(config, workdir)
     model, params = run.model, run.params
     if isinstance(model, LocalDraw) and model.draw:

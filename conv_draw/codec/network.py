@@ -187,5 +187,5 @@ def _flat(mean_and_sigma, name):
   if not (np.isfinite(mean).all() and np.isfinite(sigma).all()):
     raise UserError(
         f"the model's {name} is not finite for this image: it cannot be coded; train on, or use "
-        'images like those that the model has seen')
+        'images like those of its training set')
   return mean, sigma

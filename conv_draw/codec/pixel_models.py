@@ -8,7 +8,7 @@ from conv_draw.codec.entropy.parameter_grid import Tolerance
 from conv_draw.model.pixels import BernoulliPixels
 
 # How far another machine's canvas may be off, times sqrt(T), as the canvas is a sum over T
-# iterations: five times the root mean square of what was seen or more (FORMAT.md).
+# iterations: at least five times the measured root mean square (FORMAT.md).
 MEAN_ERROR = 1.2e-6  # of means in [0, 1]
 LOG2_SCALE_ERROR = 6e-6
 LOGIT_ERROR = 1e-5  # relative to 1 + |logit|

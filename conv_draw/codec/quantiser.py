@@ -15,7 +15,7 @@ from conv_draw.model import latents
 from conv_draw.progressive import rdoq
 
 # How far another machine's priors may be off, relative to the scale and the mean, and log2 of the
-# scale: some six times the root mean square of what was seen (FORMAT.md).
+# scale: some six times the measured root mean square (FORMAT.md).
 MEAN_ERROR, LOG2_SCALE_ERROR = 1e-5, 6e-6
 
 _best_bin = jax.jit(rdoq.best_bin)

@@ -23,7 +23,7 @@ from conv_draw.errors import UserError
 RangeDecoder = constriction.stream.queue.RangeDecoder
 RangeEncoder = constriction.stream.queue.RangeEncoder
 
-# By default: about the most by which float32 networks were seen to differ (FORMAT.md).
+# By default: about the largest measured difference of float32 networks (FORMAT.md).
 TOLERANCE = 5e-6
 
 BIT = Uniform(2)
@@ -90,7 +90,7 @@ class Writer:
     return _shortest(encoder)
 
   def words(self):
-    """How many words of 32 bits are settled."""
+    """The number of 32-bit words that are final."""
     return self._encoder.num_words()
 
   def encode(self, symbols, model, *parameters):

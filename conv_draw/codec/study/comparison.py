@@ -68,11 +68,11 @@ def compare(coder, images, protocols=PROTOCOLS, effort=0, progress=print):
     ([`Point`], [`Speed`]).
   Raises:
     UserError: a sheet of them would be larger than the classical codecs hold; or effort with a
-      model that has no pixels in whole numbers.
+      model that is not an integer network.
   """
   if effort and not coder.head:
     raise UserError(
-        f'the model {coder.name} has no whole-number pixels to be fitted to images: --effort=0')
+        f'the model {coder.name} has no integer network to be tuned to images: --effort=0')
   parts_of = _parts(images, protocols)
   points, speeds = [], []
   for protocol, parts in parts_of.items():
@@ -168,7 +168,7 @@ def interpolated(points, rate, measure='psnr_db'):
 
 
 def curve(points, measure='psnr_db'):
-  """[(rate, measure)] of the best kind of setting, at the rate of every point of use."""
+  """[(rate, measure)] of the best kind of setting, at the rate of every point on a curve."""
   rates = sorted({p.bits_per_dim for found in _curves(points, measure) for p in found})
   return [(rate, interpolated(points, rate, measure)) for rate in rates]
 
@@ -219,22 +219,22 @@ def _ours(coder, protocol, parts, images, most_effort):
       points.append(_point(protocol, OURS + with_effort, 'lossless', True, size, None, shown))
       continue
     for qp_offset in QP_OFFSETS if coder.model.embedded else (0,):
-      shown_so = coded if not qp_offset else [
+      at_offset = coded if not qp_offset else [
           coder.encode(part, qp_offset=qp_offset, tile_side=tile_side) for part in parts]
-      prefixes = [coder.decode_prefixes(file.header, file.segments) for file in shown_so]
+      truncated = [coder.decode_prefixes(file.header, file.segments) for file in at_offset]
       for groups in range(coder.model.iterations + 1):
-        size = sum(len(container.write(file.header, file.segments[:groups])) for file in shown_so)
+        size = sum(len(container.write(file.header, file.segments[:groups])) for file in at_offset)
         decoded = [pictures.to_bytes(image, levels) for image in _images(
-            protocol, [images[groups] for images in prefixes], images)]
+            protocol, [images[groups] for images in truncated], images)]
         setting = f'{groups} groups' + f', offset {qp_offset}' * (qp_offset > 0)
-        if not qp_offset or _is_of_use(points, size, decoded, shown):
+        if not qp_offset or _improves(points, size, decoded, shown):
           points.append(_point(protocol, OURS, setting, False, size, decoded, shown))
     if protocol == 'sheet':
       points += _full_variance(coder, coded, points, images, shown)
   return points, speeds
 
 
-def _is_of_use(points, size, decoded, shown):
+def _improves(points, size, decoded, shown):
   """Whether no point is as small and as good."""
   bits_per_dim, psnr_db = _rate(size, shown), _psnr(decoded, shown)
   return all(p.lossless or p.bits_per_dim > bits_per_dim or p.psnr_db < psnr_db for p in points)
