@@ -145,7 +145,7 @@ SETTINGS = (
     Setting('train.steps', 100_000, AT_LEAST_1, SHOWN, 'updates of the parameters'),
     Setting('train.batch_size', 64, AT_LEAST_1, STAYS, 'images per step, over all devices'),
     Setting('train.optimizer', 'adam', ('adam', 'muon'), STAYS,
-            'muon: for hidden layers of local autoregressive pixels, else for LSTMs; Adam for the rest'),
+            'muon: for the LSTMs or the hidden layers of local pixel models; Adam for the rest'),
     Setting('train.learning_rate', 5e-4, NOT_NEGATIVE, SHOWN, 'of Adam and of Muon'),
     Setting('train.schedule', 'constant', ('constant', 'cosine'), STAYS,
             'of the learning rate; cosine: decay to 0 at the last step'),
