@@ -388,8 +388,9 @@ def test_impossible_arguments():
     encode_bits(np.array([0, 2]), zeros)
   with pytest.raises(ValueError, match='logits is not finite'):
     encode_bits(np.array([0, 1]), [0.0, math.nan])
-  with pytest.raises(ValueError, match='levels'):
-    encode_pixels(np.array([0, 0]), zeros, ones, grey_levels=1)
+  for levels in (1, 2**16 + 1):
+    with pytest.raises(ValueError, match='levels'):
+      encode_pixels(np.array([0, 0]), zeros, ones, grey_levels=levels)
   for tolerance in (-1.0, math.nan, Tolerance(np.array([1.0, -1.0])), Tolerance(0.1, 2.0)):
     with pytest.raises(ValueError, match='tolerances'):
       encode_integers(np.array([0, 0]), zeros, ones, tolerance)
