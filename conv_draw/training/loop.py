@@ -1,7 +1,6 @@
 """The training loop: batch, update, metrics, spike check, checkpoint, evaluation."""
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -117,9 +116,9 @@ def _read(unread, leave, monitor, interval, config, io):
       line = interval.close()
       with hosts.together():
         io.metrics.write(done, 'train', line)
+      rate = f'{line["images_per_second"]:.1f}' if 'images_per_second' in line else 'n/a'
       io.progress.tell(
-          done, f'{line["bits_per_dim"]:.4f} bits/dim  {line["nats"]:.2f} nats  '
-          f'{line.get("images_per_second", math.nan):.1f} images/s')
+          done, f'{line["bits_per_dim"]:.4f} bits/dim  {line["nats"]:.2f} nats  {rate} images/s')
   return None
 
 

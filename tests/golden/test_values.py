@@ -25,7 +25,8 @@ def compare(group, name, found):
               if key.startswith(prefix)}
   found = {key.removeprefix(prefix): value for key, value in summary(
       {prefix + what: value for what, value in found.items()}).items()}
-  assert found.keys() == expected.keys() and expected
+  assert expected, f'record it: python -m tests.golden.record values {prefix.split("/")[0]}'
+  assert found.keys() == expected.keys()
   for what, values in expected.items():
     scale = np.abs(values).max(initial=0)
     np.testing.assert_allclose(
