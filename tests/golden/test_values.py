@@ -25,7 +25,7 @@ def compare(group, name, found):
               if key.startswith(prefix)}
   found = {key.removeprefix(prefix): value for key, value in summary(
       {prefix + what: value for what, value in found.items()}).items()}
-  assert expected, f'record it: python -m tests.golden.record values {prefix.split("/")[0]}'
+  assert expected, f'record it: python -m tests.golden.record values {name}'
   assert found.keys() == expected.keys()
   for what, values in expected.items():
     scale = np.abs(values).max(initial=0)
