@@ -128,7 +128,7 @@ def _initialised(config, images, state):
     state = _with_params(state, hosts.arrays_from_primary(
         hosts.on_primary(computed) or state.params['params']))
   if config.train.start_from:
-    state = _started_from(config.train.start_from, state)
+    state = _started_from(config, state)
   return state
 
 
@@ -138,11 +138,21 @@ def _with_params(state, params):
   return state.replace(params=params, ema_params=None if state.ema_params is None else params)
 
 
-def _started_from(workdir, state):
-  """`state` with the parameters of another run, except for modules that the run lacks."""
+def _started_from(config, state):
+  """`state` with the parameters of the run `train.start_from`, except for modules that it lacks.
+
+  Of convolutional DRAW with more iterations than that run, W of (7) is scaled by the ratio of the
+  numbers of iterations: the canvas is a sum over them.
+  """
+  workdir = config.train.start_from
+
   def read():
-    params = trained.read(config_lib.load(workdir), workdir).params
+    theirs = config_lib.load(workdir)
+    params = trained.read(theirs, workdir).params
     mine = state.params['params']
+    if config.model.kind == theirs.model.kind == 'draw' and theirs.model.steps < config.model.steps:
+      scale = np.float32(theirs.model.steps / config.model.steps)
+      params = {'params': {**params['params'], 'write': scale * params['params']['write']}}
     if 'draw' in mine and 'draw' not in params['params']:  # a canvas for new local pixels
       params = {'params': {**mine, 'draw': params['params']}}
     new = {name for name in mine if name.startswith('restoration')}  # a new post-filter

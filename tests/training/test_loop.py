@@ -196,6 +196,16 @@ def test_local_pixels_start_from_a_trained_draw(config, tmp_path):
   jax.tree.map(close, same.params, second.params)
 
 
+def test_more_iterations_start_with_the_same_canvas_in_smaller_increments(config, tmp_path):
+  config.train.update(steps=2, learning_rate=0.1)
+  first = loop.train(config, str(tmp_path / 'first')).params['params']
+  config.model.steps *= 2
+  config.train.update(start_from=str(tmp_path / 'first'), learning_rate=0.0)
+  second = loop.train(config, str(tmp_path / 'second')).params['params']
+  for name, value in second.items():
+    np.testing.assert_allclose(value, first[name] * (0.5 if name == 'write' else 1), rtol=1e-6)
+
+
 @pytest.mark.parametrize('when', ['evaluating', 'done'])
 def test_sigterm_is_answered_wherever_the_loop_is(config, workdir, monkeypatch, when):
   config.train.update(steps=6, checkpoint_every=4, evaluate_every=3)
