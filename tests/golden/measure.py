@@ -34,7 +34,7 @@ EXPERIMENTS = sorted(
 MODELS = published.names()
 CODERS = {  # of single images -> arguments of `Coder.encode`
     'photos_lossless': (dict(lossless=True),),
-    'photos_lossy': ({}, dict(groups=9, contrast=40)),
+    'photos_lossy': ({}, dict(groups=9, qp_offset=40)),
     'cifar10_codec': ({}, dict(lossless=True)),
     'cifar10_lossless': (dict(lossless=True),),
     'cifar10_lossy': ({},),

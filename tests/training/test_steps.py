@@ -12,7 +12,8 @@ from conv_draw.build import from_config
 from conv_draw.errors import UserError
 from conv_draw.machine import devices
 from conv_draw.model import objective
-from conv_draw.model.conv_draw import Inference, image_keys
+from conv_draw.model.conv_draw import Inference
+from conv_draw.model.noise import image_keys
 from conv_draw.training import steps
 from tests.tiny import local
 
@@ -105,7 +106,7 @@ def test_all_samples_of_an_image_see_one_binarisation(config, bound):
 
   pixels = BernoulliPixels()
   model = types.SimpleNamespace(
-      channels=1, pixels=pixels, iterations=1, apply=apply,
+      channels=1, pixels=pixels, iterations=1, apply=apply, check_images=lambda images: None,
       reconstruction_nats=lambda images, inference: pixels.cost(
           images / 255, inference.canvas).sum((1, 2, 3)))
   optimizer = optax.sgd(0.0)

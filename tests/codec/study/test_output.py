@@ -46,17 +46,17 @@ def test_each_measure_is_that_of_the_settings_best_for_it():
   assert '| 0.2 | 33.00 |' in table and '| 0.2 | 0.980 |' in table and 'Speed' not in table
 
 
-def test_what_is_larger_and_no_better_is_of_no_use():
+def test_larger_and_no_better_points_are_left_out():
   shown = [np.full((8, 8, 3), 100, np.uint8)] * 2
   decoded = [np.full((8, 8, 3), 102, np.uint8)] * 2  # 42.1 dB
   points = [comparison.Point(
       'single', comparison.OURS, '', False, 8 * 50 / 384, psnr_db, 0.0, 0.5, None)
       for psnr_db in (40.0, 42.0)]
-  assert comparison._is_of_use(points, 50, decoded, shown)
+  assert comparison._improves(points, 50, decoded, shown)
   points[0] = points[0]._replace(psnr_db=43.0)
-  assert comparison._is_of_use(points, 49, decoded, shown)
-  assert not comparison._is_of_use(points, 50, decoded, shown)
-  assert not comparison._is_of_use(points, 51, decoded, shown)
+  assert comparison._improves(points, 49, decoded, shown)
+  assert not comparison._improves(points, 50, decoded, shown)
+  assert not comparison._improves(points, 51, decoded, shown)
 
 
 def test_pictures_of_several_sizes_show_what_all_have_in_the_middle(tmp_path):
