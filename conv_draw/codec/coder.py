@@ -125,9 +125,9 @@ class Coder:
       image: [H, W, C] uint8 of 0..grey_levels-1, of NumPy or JAX.
       lossless: store the pixels exactly, behind the latents if the model has any.
       groups: how many groups of latents to store, 0..T; None: all.
-      bits_per_dim: store as many groups as fit into this rate, the file's overhead included, and
-        at least one.
-      psnr: store as few groups as have this quality in dB, or all.
+      bits_per_dim: the best picture of at most this rate, the file's overhead included; at least
+        one group.
+      psnr: the smallest file of this quality in dB; all groups if it is not reached.
       tile_side: at most, in pixels; 0: code the image whole; None: whole if it is small.
       verify: decode a lossless file and compare it with the image; lossy files are always decoded.
       effort: 1 or 2, for smaller or better files: lossless, by `parameter_tuning` of an integer

@@ -1,4 +1,4 @@
-"""Rate control: how many groups of latents a file stores, and at which quantiser-step offset."""
+"""Rate control: how many groups of latents a file stores, and at which quantisation-step offset."""
 
 import math
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The context of the entropy model: the inputs of p_t besides h^d_{t-1}.
 
 p_t depends on the stored part of the same transform coefficient (`ContextState`), in this cell and
-in the cells around. Each iteration codes its cells as a checkerboard in two passes: the prior of
+in the cells around, and on the activity here, around, and in the whole image. Each iteration codes its cells as a checkerboard in two passes: the prior of
 the non-anchor cells also depends on z_t of the adjacent anchor cells.
 """
 

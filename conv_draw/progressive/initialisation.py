@@ -1,8 +1,8 @@
 """Initial values of the transforms: the KLT of the data and a reverse water-filling allocation.
 
 Each iteration refines coefficients in the order of reverse water-filling at its distortion-rate
-slope: refinements that remove the most error per nat come first. The next quantisation step of a
-coefficient is a third of its last, so that the new bins lie within the old.
+slope: refinements that remove the most error per nat come first. A refinement divides the
+quantisation step of a coefficient by a power of 3, so that the new bins lie within the old.
 """
 
 import math

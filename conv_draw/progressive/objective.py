@@ -24,8 +24,8 @@ def multi_rate(inference: Any, betas: np.ndarray, axis_name: str | None = None) 
     axis_name: of `jax.pmap`, over whose devices the batch is divided equally, B images on each;
       None: the B images are the batch.
   Returns:
-    [B] nats: relative costs, averaged over t, times the mean cost, so that their mean over images
-      is that of the costs themselves. The means have no gradients. With post-filtered pictures, the
+    [B] nats: an image's relative cost, averaged over t, times the mean cost over images and t. The
+      mean over images is therefore the mean cost. The means have no gradients. With post-filtered pictures, the
       squared error of each, relative to the mean squared error of canvases of the same iteration
       before the filter, is added to the relative cost.
   """

@@ -60,7 +60,7 @@ class LossMonitor:
     return recent[-1] > limit and 2 * sum(mean > limit for mean in recent) > len(recent)
 
   def _is_last_attempt(self, config):
-    """Whether the next spike ends the run; then a spike of noise must not count as one."""
+    """Whether the next spike ends the run; `is_spike` then asks for more evidence."""
     return 0 < config.spikes.max_reverts <= self.reverts_in_a_row
 
   def add_healthy(self, step: int, loss: float, config: config_dict.ConfigDict) -> None:

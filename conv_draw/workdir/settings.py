@@ -168,8 +168,8 @@ SETTINGS = (
     Setting('spikes.window', 100, AT_LEAST_1, SHOWN,
             'number of healthy losses that the next is compared with; more for small batches'),
     Setting('spikes.threshold', 10.0, ANY, SHOWN,
-            'robust standard deviations above their median (batches below 16: of means over 16 '
-            'images)'),
+            'robust standard deviations above their median (batches below 16: of means over at '
+            'least 16 images)'),
     Setting('spikes.trust_after', 50, NOT_NEGATIVE, SHOWN,
             'number of healthy losses that validate a checkpoint'),
     Setting('spikes.max_reverts', 5, NOT_NEGATIVE, SHOWN,
