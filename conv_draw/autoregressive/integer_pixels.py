@@ -3,8 +3,9 @@
 p(x) = prod_i p(x_i | x_N(i)) as in `local_pixels`, by a network whose numbers are integers, held in
 float32. Factors of its products have 8 bits, and weights 8 significant bits, which bfloat16 holds
 exactly. Every partial sum is a multiple of its column's unit, a power of two, and stays below 2^24
-units: float32 holds it exactly, in any order of summation and on any device. The outputs are integers, too, from which `integer_mixture`
-computes frequencies by tables. Encoder and decoder therefore agree by arithmetic.
+units: float32 holds it exactly, in any order of summation and on any device. The outputs are
+integers, too, from which `integer_mixture` computes frequencies by tables. Encoder and decoder
+therefore agree by arithmetic.
 
 Training uses the same numbers: first as floats in the integers' ranges (`whole=False`,
 range-constrained pre-training), then rounded, with straight-through gradients (Bengio et al.,

@@ -42,7 +42,7 @@ NO_VERIFY = flags.DEFINE_bool(
     'takes longer than encoding.')
 EFFORT = flags.DEFINE_integer(
     'effort', 0, 'encode: 1 or 2, for smaller or better files. --lossless: tune biases of the '
-    'integer network to each image; 1 takes seconds, 2 some three times as long. Lossy: optimise the '
+    'integer network to each image; 1 takes seconds, 2 three times as long. Lossy: optimise the '
     'latents of each image; 1 takes a minute, 2 longer.',
     lower_bound=0, upper_bound=2)
 BITS_PER_DIM = flags.DEFINE_float(

@@ -1,8 +1,9 @@
 """The context of the entropy model: the inputs of p_t besides h^d_{t-1}.
 
 p_t depends on the stored part of the same transform coefficient (`ContextState`), in this cell and
-in the cells around, and on the activity here, around, and in the whole image. Each iteration codes its cells as a checkerboard in two passes: the prior of
-the non-anchor cells also depends on z_t of the adjacent anchor cells.
+in the cells around, and on the activity here, around, and in the whole image. Each iteration codes
+its cells as a checkerboard in two passes: the prior of the non-anchor cells also depends on z_t of
+the adjacent anchor cells.
 """
 
 import math
@@ -28,7 +29,7 @@ INACTIVE = -6.0  # log sigma, in bins, of the prior of inactive latents, whose m
 class ContextState(NamedTuple):
   """The context state of the entropy model, a summary of the latents of earlier iterations.
 
-  It consists of integers times quantisation steps, and so is the same on every machine.
+  `coefficients` are integers times quantisation steps: the same on every machine.
   """
 
   coefficients: jax.Array  # [B, h, w, D] sums of step * z by coefficient, in grey levels
