@@ -26,8 +26,8 @@ def multi_rate(inference: Any, betas: np.ndarray, axis_name: str | None = None) 
   Returns:
     [B] nats: an image's relative cost, averaged over t, times the mean cost over images and t. The
       mean over images is therefore the mean cost. The means have no gradients. With post-filtered
-      pictures, the squared error of each, relative to the mean squared error of canvases of the same
-      iteration before the filter, is added to the relative cost.
+      pictures, the squared error of each, relative to the mean squared error of canvases of the
+      same iteration before the filter, is added to the relative cost.
   """
   def means_over_batch(values):  # [T, B] -> [T, 1]
     means = jax.lax.stop_gradient(values.mean(1, keepdims=True))
