@@ -85,10 +85,10 @@ def test_nothing_stored_is_not_optimised():
 
 
 def test_progress_goes_up_while_latents_are_optimised():
-  told = []
+  shown = []
   coder().encode(
-      photos()[0], groups=GROUPS, effort=1, progress=lambda done, total: told.append(done / total))
-  assert told == sorted(told) and told[-1] == 1 and len(set(told)) > optimisation.UPDATES[1]
+      photos()[0], groups=GROUPS, effort=1, progress=lambda done, total: shown.append(done / total))
+  assert shown == sorted(shown) and shown[-1] == 1 and len(set(shown)) > optimisation.UPDATES[1]
 
 
 def test_other_models_are_not_optimised():

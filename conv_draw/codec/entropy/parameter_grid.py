@@ -162,28 +162,6 @@ def _likeliest(mean, support):
   return integer, np.minimum(above, below)
 
 
-def round_gaussians(mean, scale, support=INTEGERS):
-  """Rounds Gaussians to the tables.
-
-  Scales are kept within [2^-8, 2^12] (pixels: from 2^-4), means within 2^24 of 0 or, with bounds,
-  within their width outside of them.
-
-  Args:
-    mean, scale: [n] finite floats, in units of the grid, scale >= 0.
-    support: a `Support`.
-
-  Returns:
-    `GridGaussians`. Rounding costs 0.003 bits per symbol on average (relative entropy), at most
-    0.015.
-
-  Raises:
-    ValueError: if a parameter is not finite, a scale negative, or the shapes are not one [n].
-  """
-  mean, scale = parameters(mean, scale)
-  j = nearest(scale_position(scale, support))
-  return merge_certain(GridGaussians(j, nearest(mean_position(mean, j, support))), support)
-
-
 def logit_index(logits):
   return np.searchsorted(LOGIT_EDGES, logits, side='right').astype(np.int64)
 

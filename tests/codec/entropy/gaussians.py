@@ -44,13 +44,36 @@ def at_boundaries(n, seed=0):
   return beside(mean), beside(scale)
 
 
+def round_gaussians(mean, scale, support=grid.INTEGERS):
+  """Rounds Gaussians to the tables.
+
+  Scales are kept within [2^-8, 2^12] (pixels: from 2^-4), means within 2^24 of 0 or, with bounds,
+  within their width outside of them.
+
+  Args:
+    mean, scale: [n] finite floats, in units of the grid, scale >= 0.
+    support: a `Support`.
+
+  Returns:
+    `GridGaussians`. Rounding costs 0.003 bits per symbol on average (relative entropy), at most
+    0.015.
+
+  Raises:
+    ValueError: if a parameter is not finite, a scale negative, or the shapes are not one [n].
+  """
+  mean, scale = grid.parameters(mean, scale)
+  j = grid.nearest(grid.scale_position(scale, support))
+  i = grid.nearest(grid.mean_position(mean, j, support))
+  return grid.merge_certain(grid.GridGaussians(j, i), support)
+
+
 def code_length_bits(symbols, mean, scale):
   """The ideal code length of integers [n], in bits: the sum of -log2 P.
 
   P is the rounded Gaussian's mass, scaled to leave 2^-24 for every value, and escapes have the cost
   of their code.
   """
-  rounded = grid.round_gaussians(mean, scale)
+  rounded = round_gaussians(mean, scale)
   symbols = grid.integers(symbols, len(rounded.j), -SYMBOL_LIMIT, SYMBOL_LIMIT)
   gaussians, bits = distributions.UnboundedGaussians(rounded), 0.0
   relative = symbols - gaussians.nearest
@@ -61,7 +84,7 @@ def code_length_bits(symbols, mean, scale):
 
 def pixel_code_length_bits(values, mean, scale, grey_levels=256):
   """Likewise for pixels [n]."""
-  rounded = grid.round_gaussians(mean, scale, grid.pixel_support(grey_levels))
+  rounded = round_gaussians(mean, scale, grid.pixel_support(grey_levels))
   values = grid.integers(values, len(rounded.j), 0, grey_levels - 1, 'pixels')
   return _gaussian_bits(values, *rounded.values(), 0, grey_levels - 1)
 

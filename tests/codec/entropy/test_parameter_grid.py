@@ -8,7 +8,7 @@ from scipy.special import log_ndtr
 
 from conv_draw.codec.entropy import parameter_grid as grid
 from conv_draw.codec.entropy.parameter_grid import Support
-from tests.codec.entropy.gaussians import all_scales
+from tests.codec.entropy.gaussians import all_scales, round_gaussians
 
 
 def test_tables_are_powers_to_the_last_bit_but_one():
@@ -24,7 +24,7 @@ def test_probabilities_of_logits_do_not_hang_on_the_last_bits_of_exp():
 
 def test_rounding_is_to_the_nearest_of_its_tables_and_repeatable():
   _, mean, scale = all_scales(2000)
-  rounded = grid.round_gaussians(mean, scale)
+  rounded = round_gaussians(mean, scale)
   new_mean, new_scale = rounded.values()
   certain = (rounded.j == grid.FINEST) & (new_mean == np.rint(new_mean))
   within = ~certain & (scale > 2**-8)
@@ -32,15 +32,15 @@ def test_rounding_is_to_the_nearest_of_its_tables_and_repeatable():
   assert (abs(np.log2(new_scale / scale))[within] <= 1 / 16 + 1e-12).all()
   assert (abs(new_mean - mean) <= step / 2)[within].all()
   assert (step <= new_scale / 4).all()
-  np.testing.assert_array_equal(grid.round_gaussians(new_mean, new_scale), rounded)
+  np.testing.assert_array_equal(round_gaussians(new_mean, new_scale), rounded)
 
 
 def test_extremes_are_clamped():
-  rounded = grid.round_gaussians([0.0, 1e300, -1e300, 0.5], [0.0, 1e300, 1e-300, 0.0])
+  rounded = round_gaussians([0.0, 1e300, -1e300, 0.5], [0.0, 1e300, 1e-300, 0.0])
   mean, scale = rounded.values()
   np.testing.assert_array_equal(mean, [0, 2**24, -(2**24), 0.5])
   np.testing.assert_array_equal(scale, [2**-8, 2**12, 2**-8, 2**-8])
-  mean, scale = grid.round_gaussians([-1e9, 1e9], [0.0, 3.0], Support(0, 255, -32)).values()
+  mean, scale = round_gaussians([-1e9, 1e9], [0.0, 3.0], Support(0, 255, -32)).values()
   np.testing.assert_array_equal(mean, [0, 255])  # certain, both of them
   np.testing.assert_array_equal(scale, [2**-4, 2**-4])
 
@@ -51,7 +51,7 @@ def relative_entropy(mean, scale):
   below, above = ((x + side - mean[:, None]) / scale[:, None] for side in (-0.5, 0.5))
   p = np.exp(log_ndtr(np.minimum(above, -below))) - np.exp(log_ndtr(np.minimum(below, -above)))
   p = abs(p)
-  new_mean, new_scale = (v[:, None] for v in grid.round_gaussians(mean, scale).values())
+  new_mean, new_scale = (v[:, None] for v in round_gaussians(mean, scale).values())
   below, above = ((x + side - new_mean) / new_scale for side in (-0.5, 0.5))
   flip = below > 0
   below, above = np.where(flip, -above, below), np.where(flip, -below, above)

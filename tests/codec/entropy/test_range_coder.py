@@ -131,7 +131,7 @@ def test_errors_of_many_steps_are_corrected_too():
 def test_corrections_cost_little_more_than_their_surprise(tolerance):
   symbols, mean, scale = sample(50_000, 5.0)
   absolute = Tolerance(tolerance * scale, tolerance)
-  step = grid.STEPS[grid.round_gaussians(mean, scale).j - grid.FINEST]
+  step = grid.STEPS[gaussians.round_gaussians(mean, scale).j - grid.FINEST]
   p = (2 * tolerance * scale / step + 2 * 8 * tolerance).mean()
   bits = 8 * (len(encode_integers(symbols, mean, scale, absolute))
               - len(encode_integers(symbols, mean, scale, 0)))
