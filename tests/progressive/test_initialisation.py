@@ -71,13 +71,15 @@ def test_cells_are_the_whole_ones():
 
 
 def test_a_model_without_a_post_filter_gets_a_new_one(monkeypatch):
-  state = parameters(small())
+  config = small()
+  config.train.start_from = 'earlier'
+  state = parameters(config)
   theirs = {name: np.ones(x.shape) for name, x in state.params['params'].items()
             if not name.startswith('restoration')}
-  monkeypatch.setattr(start.config_lib, 'load', lambda workdir: None)
+  monkeypatch.setattr(start.config_lib, 'load', lambda workdir: config)
   monkeypatch.setattr(
       start.trained, 'read', lambda config, workdir: Trained({'params': theirs}))
-  found = start._started_from('earlier', state).params['params']
+  found = start._started_from(config, state).params['params']
   assert found.keys() == state.params['params'].keys() > theirs.keys()
   for name, value in found.items():
     assert (value == (name in theirs)).all(), name
