@@ -3,7 +3,7 @@
 import concurrent.futures
 
 import numpy as np
-from scipy import ndimage
+import scipy  # imports scipy.ndimage when it is used: decoding needs PSNR alone
 
 from conv_draw.machine import startup
 
@@ -63,7 +63,7 @@ def ms_ssim(image: np.ndarray, decoded: np.ndarray) -> float:
 def _maps(a, b):
   """(SSIM, its contrast and structure term alone) around every pixel, [h, w, C]."""
   c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-  blur = lambda x: ndimage.gaussian_filter(x, (SIGMA, SIGMA, 0), radius=(RADIUS, RADIUS, 0))
+  blur = lambda x: scipy.ndimage.gaussian_filter(x, (SIGMA, SIGMA, 0), radius=(RADIUS, RADIUS, 0))
   mean_a, mean_b = blur(a), blur(b)
   variance_a, variance_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
   covariance = blur(a * b) - mean_a * mean_b

@@ -288,7 +288,7 @@ class Seen(NamedTuple):
 def rounded(params: dict) -> dict:
   """The rounded parameters of an `IntegerPixels`, as its layers use them; idempotent."""
   layers = dict(params['params'])
-  for name in {key.rpartition('_')[0] for key in layers}:
+  for name in sorted({key.rpartition('_')[0] for key in layers}):
     unit = tables.NATURAL if name == 'last' else UNIT
     kernel, bias = layers[f'{name}_kernel'], layers[f'{name}_bias']
     kernel, bias = _round_layer(kernel * (unit / UNIT), bias * unit)
@@ -304,7 +304,7 @@ def check_exact(params: dict) -> None:
   weight.
   """
   layers = {name: np.asarray(value, np.float64) for name, value in params['params'].items()}
-  for name in {key.rpartition('_')[0] for key in layers}:
+  for name in sorted({key.rpartition('_')[0] for key in layers}):
     unit = tables.NATURAL if name == 'last' else UNIT
     kernel, bias = layers[f'{name}_kernel'] * (unit / UNIT), layers[f'{name}_bias'] * unit
     significant = np.asarray(jnp.asarray(kernel, jnp.bfloat16), np.float64)

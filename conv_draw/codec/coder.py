@@ -154,16 +154,12 @@ class Coder:
         1 if self.lossless_only else len(network.offsets(self.model)))
     passes = target.max_encodings + (verify or not lossless)
     parts = (_part_of(progress, number, passes) for number in range(passes))
-    size_of = lambda segments: len(container.write(header, segments))
     if lossless:
       segments = self._encode_lossless(header, tiling, image, effort, next(parts))
     else:
-      segments = rate_control.best_file(target, rate_control.Trials(
-          lambda count, offset, optimisation: lossy.encode(
-              self._network_of(tiling), tiling, image, container.ends(header)[:count], SEED, False,
-              offset, next(parts), optimisation),
-          functools.partial(self._psnrs, image, header, tiling), size_of))
-    validation.check_size(source, image, segments, size_of(segments), limit)
+      segments = rate_control.best_file(target, self._trials(header, tiling, image, parts))
+    validation.check_size(
+        source, image, segments, len(container.write(header, segments)), limit)
     validation.check_something_stored(self, source, segments, tiling)
     decoded = image
     if verify or not lossless:
@@ -330,16 +326,40 @@ class Coder:
         self._network_of(tiling), tiling, segments, container.ends(header), header.channels,
         header.seed, counts)
 
-  def _psnrs(self, image, header, tiling, segments, counts):
-    """[PSNR in dB] at the truncation points `counts`, in constant memory."""
+  def _trials(self, header, tiling, image, parts):
+    """The `rate_control.Trials` of an image; the progress of each encoding is one of `parts`."""
+    network_, ends = self._network_of(tiling), container.ends(header)
     peak = header.grey_levels - 1
-    if not self.model.embedded:
-      return [quality.psnr_db(image, self._decode(header, tiling, segments[:count]), peak)
-              for count in counts]
-    errors = dict.fromkeys(counts, 0.0)
-    for count, tiles, numbers in self._decode_truncated(header, tiling, segments, counts):
-      errors[count] += tiling.squared_error(image, tiles, numbers)
-    return [quality.psnr_of(errors[count] / image.size, peak) for count in counts]
+
+    def encode(groups, qp_offset, optimisation, *shown):
+      return lossy.encode(network_, tiling, image, ends[:groups], SEED, False, qp_offset,
+                          next(parts), optimisation, *shown)
+
+    def psnrs(segments, counts):
+      if not self.model.embedded:
+        return [quality.psnr_db(image, self._decode(header, tiling, segments[:count]), peak)
+                for count in counts]
+      errors = dict.fromkeys(counts, 0.0)
+      for count, tiles, numbers in self._decode_truncated(header, tiling, segments, counts):
+        errors[count] += tiling.squared_error(image, tiles, numbers)
+      return [quality.psnr_of(errors[count] / image.size, peak) for count in counts]
+
+    def encode_measured(groups, qp_offset, optimisation, counts, enough=math.inf):
+      if not self.model.embedded:
+        segments = encode(groups, qp_offset, optimisation)
+        return segments, psnrs(segments, counts)
+      errors = dict.fromkeys(counts, 0.0)
+      psnr = lambda count: quality.psnr_of(errors[count] / image.size, peak)
+
+      def decoded(count, tiles, numbers):
+        errors[count] += tiling.squared_error(image, tiles, numbers)
+        return psnr(count) >= enough
+
+      segments = encode(groups, qp_offset, optimisation, counts, decoded)
+      return segments, [psnr(count) for count in counts if count <= len(segments)]
+
+    return rate_control.Trials(
+        encode, encode_measured, psnrs, lambda segments: len(container.write(header, segments)))
 
 
 def _part_of(progress, number, count):

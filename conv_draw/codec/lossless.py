@@ -136,6 +136,8 @@ class TileCodec:
 
   def parameters(self, offsets):
     """The parameters for an image with those offsets of the biases, int [biases]."""
+    if not np.any(offsets):
+      return self.params
     with fixed_numerics():
       return self._tuned(self.params, jnp.asarray(offsets, jnp.float32))
 

@@ -15,7 +15,7 @@ from conv_draw.codec.quantiser import Quantiser
 
 
 def encode(network, tiling, image, ends, seed=0, lossless=False, qp_offset=0, progress=None,
-           optimisation=None):
+           optimisation=None, counts=(), decoded=None):
   """[`container.Segment`]: all groups of latents, and behind them the pixels if `lossless`.
 
   Args:
@@ -29,6 +29,9 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, qp_offset=0, pr
     qp_offset: one of `network.offsets`, which the first segment stores.
     progress: called with how much of the work is done, and how much there is.
     optimisation: `latent_optimisation.Optimisation` of the latents of a lossy file, or None.
+    counts, decoded: `decoded` is called with what `decode_truncated` would yield for `counts`: in
+      an embedded model, the encoder has the decoder's states. If it returns True, of an image of
+      one chunk, later groups are neither coded nor computed.
   """
   iterations = max(ends, default=0)
   writers = [range_coder.Writer() for _ in range(len(ends) + lossless)]
@@ -61,13 +64,18 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, qp_offset=0, pr
       state = network.update(t, state, zs)
       if shifts is None:
         report(t + 1, iterations)
+      if t + 1 in counts:
+        tiles = _mean_tiles(network, network.canvas(state), image.shape[2], qp_offset)
+        if decoded(t + 1, tiles, numbers) and len(numbers) == tiling.count:
+          ends = [end for end in ends if end <= t + 1]
+          break
     if lossless:
       valid = tiling.valid(numbers)
       pixel_models.encode(writers[-1], network, network.canvas(state), tiles[: len(valid)], valid)
   kinds = [(container.LATENTS, end) for end in ends]
   kinds += [(container.PIXELS, container.PIXELS_INDEX)] * lossless
   return [container.Segment(*kind, writer.to_bytes())
-          for kind, writer in zip(kinds, writers, strict=True)]
+          for kind, writer in zip(kinds, writers, strict=False)]
 
 
 def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, progress=None):

@@ -77,6 +77,8 @@ class Network:
         jax.jit(lambda prepared, images, scale: model.observe(
             prepared, _scaled(model.unit_interval(images), scale))), prepared)
     self._canvas = functools.partial(jax.jit(model.canvas), prepared)
+    self._positions = functools.partial(
+        jax.jit(model.positions, static_argnums=2), prepared)
     self._initial = functools.partial(jax.jit(model.start, static_argnums=1), prepared, batch)
     layers = range(len(self.shapes))
     bins = model.posterior in ('uniform', 'rounded')
@@ -132,7 +134,7 @@ class Network:
   def coding_passes(self, i, t):
     """The latents of layer i that each coding pass of iteration t codes: lists of int64 [n / B]."""
     with fixed_numerics():
-      positions = self.model.positions(self.prepared, t, i)
+      positions = self._positions(t, i)
     if positions is None:
       return [np.arange(math.prod(self.shapes[i]))]
     return [np.flatnonzero(of_pass) for of_pass in np.asarray(positions)]

@@ -47,6 +47,9 @@ class Trials(NamedTuple):
   """How to encode an image and to measure its file."""
 
   encode: Callable  # (groups, qp_offset, `Optimisation` or None) -> segments
+  # The same and counts, a PSNR -> (segments, PSNR in dB at these truncation points), in one pass,
+  # which may end at the first of them with that PSNR
+  encode_measured: Callable
   psnrs: Callable  # (segments, counts) -> PSNR in dB at each of these truncation points
   size_of: Callable  # segments -> bytes of their file
 
@@ -69,10 +72,12 @@ def best_file(target: Target, trials: Trials) -> list:
     qp_offset, segments = search(target, trials)
   else:
     qp_offset = target.qp_offset or 0
-    segments = trials.encode(target.groups, qp_offset, None)
-    if target.psnr is not None:
-      counts = range(1, len(segments) + 1)
-      segments = segments[: enough(target.psnr, trials.psnrs(segments, counts))]
+    if target.psnr is None:
+      segments = trials.encode(target.groups, qp_offset, None)
+    else:
+      segments, psnrs = trials.encode_measured(
+          target.groups, qp_offset, None, range(1, target.groups + 1), target.psnr)
+      segments = segments[: enough(target.psnr, psnrs)]
     if target.limit < math.inf:
       segments = segments[: fitting(target.limit, trials.size_of, segments)]
   if target.effort and segments and trials.size_of(segments) <= target.limit:
@@ -92,15 +97,18 @@ def search(target: Target, trials: Trials) -> tuple[int, list]:
   tried = {}  # number of groups -> [`Tried`], from the finest offset to the coarsest
   encoded, most, least = {}, target.groups, 1
   for qp_offset in COARSE_OFFSETS:
-    segments = encoded[qp_offset] = trials.encode(most, qp_offset, None)
+    if psnr is None:
+      segments = trials.encode(most, qp_offset, None)
+    else:
+      counts = range(least, most + 1)
+      segments, psnrs = trials.encode_measured(most, qp_offset, None, counts)
+    encoded[qp_offset] = segments
     sizes = [trials.size_of(segments[:count]) for count in range(len(segments) + 1)]
     if psnr is None:  # the last number that fits, and the next one
       fits = max((n for n, size in enumerate(sizes) if size <= limit), default=0)
       counts = range(max(fits, 1), min(fits + 1, len(segments)) + 1)
-    else:
-      counts = range(least, len(segments) + 1)
-    found = [Tried(qp_offset, sizes[n], q)
-             for n, q in zip(counts, trials.psnrs(segments, counts), strict=True)]
+      psnrs = trials.psnrs(segments, counts)
+    found = [Tried(qp_offset, sizes[n], q) for n, q in zip(counts, psnrs, strict=True)]
     for count, one in zip(counts, found, strict=True):
       tried.setdefault(count, []).append(one)
     if qp_offset == COARSE_OFFSETS[0]:  # a coarser offset takes a few more groups, and no fewer
@@ -121,8 +129,9 @@ def search(target: Target, trials: Trials) -> tuple[int, list]:
     closer = qp_offset + (-step if psnr is None else step)
     if closer < COARSE_OFFSETS[0]:
       break
-    segments = trials.encode(best, closer, None)
-    [quality] = trials.psnrs(segments, [best]) if psnr is not None else [None]
+    segments, [quality] = (
+        (trials.encode(best, closer, None), [None]) if psnr is None else
+        trials.encode_measured(best, closer, None, [best]))
     if meets(Tried(closer, trials.size_of(segments), quality)):
       qp_offset, result = closer, segments
   return qp_offset, result
@@ -157,7 +166,7 @@ def _optimised(target, trials, plain, qp_offset):
   least, whatever its size. `plain` itself if no better one is found.
   """
   limit, psnr, count = target.limit, target.psnr, len(plain)
-  best, extra = plain, (0,)
+  best, best_psnr, extra = plain, -math.inf, (0,)
   if target.searched:
     extra = EXTRA_FOR_SIZE if psnr is None else EXTRA_FOR_QUALITY
   for more in extra:
@@ -169,15 +178,19 @@ def _optimised(target, trials, plain, qp_offset):
       max_nats = most / trials.size_of(start)
       if psnr is not None:
         max_error = 10 ** ((trials.psnrs(start, [count])[0] - psnr) / 10)
-    optimised = trials.encode(count, offset, Optimisation(target.effort, max_nats, max_error))
+    optimised, [quality] = trials.encode_measured(
+        count, offset, Optimisation(target.effort, max_nats, max_error), [count])
     size = trials.size_of(optimised)
     if psnr is not None:
-      if trials.psnrs(optimised, [count])[0] >= psnr and size < trials.size_of(plain):
+      if quality >= psnr and size < trials.size_of(plain):
         return optimised
     elif limit == math.inf:
       return optimised
     elif size <= limit:
-      best = max(best, optimised, key=lambda one: trials.psnrs(one, [count])[0])
+      if best is plain:
+        [best_psnr] = trials.psnrs(plain, [count])
+      if quality > best_psnr:
+        best, best_psnr = optimised, quality
       if size > USED_UP * limit:
         break
   return best

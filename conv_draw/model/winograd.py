@@ -230,7 +230,8 @@ def _apply(matrix, x, axis):
 def _combine(matrix, slabs):
   """[sum_j matrix[i, j] slabs[j] for every i]; a slab None is zero.
 
-  Zero entries cost nothing; 1 and -1 cost no multiplication.
+  Zero entries cost nothing; 1 and -1 cost no multiplication. The operations are those of `jax.lax`,
+  which are traced in half the time of `jax.numpy`'s.
   """
   sums = []
   for row in matrix:
@@ -240,9 +241,9 @@ def _combine(matrix, slabs):
         if weight == 1:
           term = slab
         elif weight == -1:
-          term = -slab
+          term = jax.lax.neg(slab)
         else:
-          term = slab * np.asarray(weight, slab.dtype)
-        total = term if total is None else total + term
+          term = jax.lax.mul(slab, np.asarray(weight, slab.dtype))
+        total = term if total is None else jax.lax.add(total, term)
     sums.append(total)
   return sums

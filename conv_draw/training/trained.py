@@ -86,9 +86,9 @@ def _params_like(model, images):
   """The structure, shapes and types of a model's parameters."""
   if isinstance(model, ConvDraw | Progressive):  # without tracing the iterations
     return jax.eval_shape(
-        lambda key: model.init(key, images.shape[:2], method='prepare'), jax.random.key(0))
-  return jax.eval_shape(lambda key: model.init(
-      key, key, jnp.zeros((1, *images.shape), jnp.uint8)), jax.random.key(0))
+        lambda: model.init(jax.random.key(0), images.shape[:2], method='prepare'))
+  return jax.eval_shape(lambda: model.init(
+      jax.random.key(0), jax.random.key(0), jnp.zeros((1, *images.shape), jnp.uint8)))
 
 
 def of_state(config, workdir, model, state, images) -> Run:

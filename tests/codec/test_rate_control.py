@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conv_draw.codec import files, network, rate_control
+from conv_draw.codec import files, network, rate_control, tiling
 from conv_draw.codec.coder import Coder
 from conv_draw.codec.entropy import range_coder
 from conv_draw.codec.entropy.distributions import Uniform
@@ -110,6 +110,14 @@ def test_a_quality_is_met_by_as_few_groups_as_possible():
     coder().encode(photos()[0], psnr=30, groups=2)
 
 
+def test_a_quality_is_met_by_all_tiles_together(monkeypatch):
+  monkeypatch.setattr(tiling, 'max_pixels', lambda stride: 64)  # one tile at a time
+  whole = coder().encode(photos()[0], tile_side=8)
+  wanted = psnr_db(photos()[0], coder().decode_prefixes(whole.header, whole.segments)[2])
+  coded = coder().encode(photos()[0], tile_side=8, psnr=wanted, qp_offset=0)
+  assert coded.segments == whole.segments[:2]
+
+
 def test_without_a_limit_the_command_stores_a_usual_quality(tmp_path, monkeypatch):
   """And `Coder.encode` all groups."""
   monkeypatch.setattr(Coder, 'load', lambda workdir: coder())
@@ -178,9 +186,16 @@ def search(**wanted):
     encodings.append((count, qp_offset))
     return [qp_offset] * count
 
+  def psnrs(segments, counts):
+    return [quality(count, segments[0]) for count in counts]
+
+  def encode_measured(*settings):
+    segments = encode(*settings[:3])
+    return segments, psnrs(segments, settings[3])
+
   found, segments = rate_control.search(
       rate_control.Target(GROUPS, **wanted), rate_control.Trials(
-          encode, lambda segments, counts: [quality(count, segments[0]) for count in counts],
+          encode, encode_measured, psnrs,
           lambda segments: size(len(segments), segments[0]) if segments else 25))
   assert set(segments) == {found}
   return found, len(segments)

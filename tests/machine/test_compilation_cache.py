@@ -59,6 +59,25 @@ def test_programs_are_loaded_again_whatever_happens_to_the_cache(tmp_path):
   assert not result(start(tmp_path))
 
 
+@pytest.mark.parametrize('name', ['lossless_effort_1', 'lossy_groups_2'])
+def test_a_command_that_is_repeated_compiles_nothing(tmp_path, name):
+  # Python's hashes of strings, and so the order of sets, are of one process alone.
+  program = (
+      'import sys; from conv_draw.machine import compilation_cache\n'
+      'from conv_draw.codec import __main__ as codec\n'
+      'compilation_cache.MIN_SECONDS = 0; codec.start()')
+  file = os.path.join(ROOT, 'tests', 'golden', 'files', f'{name}.cdraw')
+  environment = {k: v for k, v in os.environ.items() if not k.startswith('JAX_')}
+  cache = tmp_path / 'cache'
+  kept = []
+  for seed in '12':
+    subprocess.run(
+        [sys.executable, '-c', program, 'decode', file, tmp_path / f'{seed}.png'], check=True,
+        cwd=ROOT, env={**environment, 'CONV_DRAW_CACHE': str(cache), 'PYTHONHASHSEED': seed})
+    kept.append(entries(cache))
+  assert kept[0] and kept[0] == kept[1]
+
+
 @pytest.mark.parametrize('arguments, options', [
     (['{tmp}/file/below'], {}), (['{tmp}'], {'before': NO_SPACE}), (['off'], {}),
     ([], {'HOME': None, 'XDG_CACHE_HOME': '/dev/null'}), ([], {'CONV_DRAW_CACHE': 'off'}),
