@@ -67,15 +67,20 @@ def wavefronts(image_size: Sequence[int], horizon: int) -> tuple[int, int]:
   return width + (horizon + 1) * (height - 1), min(height, -(-width // (horizon + 1)))
 
 
-def on_wavefront(number: ArrayLike, image_size: Sequence[int], horizon: int) -> tuple:
+def on_wavefront(number: ArrayLike, image_size: Sequence[ArrayLike], horizon: int,
+                 most: int | None = None) -> tuple:
   """The pixels with x + (h + 1) y = `number`.
 
+  Args:
+    most: n, which an `image_size` that is traced needs; at least that of `wavefronts`.
   Returns:
     int (rows, columns) [n], with n the largest number of pixels on a wavefront. Where this one has
     fewer, the column is -1.
   """
   height, width = image_size
-  step, most = horizon + 1, wavefronts(image_size, horizon)[1]
+  step = horizon + 1
+  if most is None:
+    most = wavefronts(image_size, horizon)[1]
   first = jnp.maximum(-((width - 1 - number) // step), 0)  # the first row with x < W
   rows = first + jnp.arange(most)
   columns = number - step * rows

@@ -297,6 +297,10 @@ class Coder:
   def _network_of(self, tiling):
     return self._network(tiling.tile_size, tiling.batch)
 
+  def _tile_codec_of(self, tiling, header):
+    size = lossless.padded_size(tiling.tile_size)
+    return self._tile_codec(size, tiling.batch, header.channels)
+
   def _archive_network(self, header, source):
     tiling = tiling_lib.tiling((header.height, header.width), 0, self._max_pixels)
     validation.check_tile(self, source, tiling.tile_size, self._max_pixels)
@@ -308,14 +312,14 @@ class Coder:
       return lossy.encode(
           self._network_of(tiling), tiling, image, container.ends(header), SEED, True,
           progress=progress)
-    codec = self._tile_codec(tiling.tile_size, tiling.batch, header.channels)
+    codec = self._tile_codec_of(tiling, header)
     data = lossless.encode(codec, tiling, image, effort, progress)
     return [container.Segment(container.PIXELS, container.PIXELS_INDEX, data)]
 
   def _decode(self, header, tiling, segments, temperature=0.0, progress=None):
     """[H, W, C] uint8 of a file's segments, or of the first of them."""
     if self.lossless_only:
-      codec = self._tile_codec(tiling.tile_size, tiling.batch, header.channels)
+      codec = self._tile_codec_of(tiling, header)
       return lossless.decode(codec, tiling, segments[-1].payload, header.channels, progress)
     return lossy.decode(
         self._network_of(tiling), tiling, segments, container.ends(header), header.channels,

@@ -1,8 +1,9 @@
 """An image to bytes and back by the integer network: exact on every machine (FORMAT.md).
 
-The pixels of a wavefront are coded at once, of all tiles side by side, in calls that are compiled
-once for each size of tile. The encoder knows all pixels and evaluates the network in large calls;
-the decoder evaluates it wavefront by wavefront.
+The pixels of a wavefront are coded at once, of all tiles side by side. The encoder knows all pixels
+and evaluates the network in large calls; the decoder evaluates it wavefront by wavefront. The
+programs are compiled for arrays of a few sizes, into which tiles of other sizes are padded: the
+numbers are whole, so that a file does not depend on it.
 """
 
 import concurrent.futures
@@ -78,8 +79,8 @@ def decode(codec, tiling, data, channels, progress=None):
 
   def one(numbers):
     data = [parts[number] for number in numbers]
-    data += [codec.empty_tile] * (tiling.batch - len(data))
-    return codec.decode(params, data, tiling.sizes(numbers))
+    data += [codec.empty_tile(tiling.tile_size)] * (tiling.batch - len(data))
+    return codec.decode(params, data, tiling.tile_size, tiling.sizes(numbers))
 
   for numbers, tiles in _in_threads(tiling, one, progress):
     tiling.paste(image, tiles, numbers)
@@ -107,8 +108,14 @@ def coders_of(size, radius):
   return max(1, min(most, size[0] * size[1] // PIXELS_PER_CODER))
 
 
+def padded_size(size):
+  """(H, W) of the arrays for tiles of a size: each side is at most 12 % longer, or has 8 pixels."""
+  return tuple(-(-n // unit) * unit
+               for n, unit in ((n, max(8, (1 << (n - 1).bit_length()) // 16)) for n in size))
+
+
 class TileCodec:
-  """An `IntegerPixels` with its parameters, for B tiles of up to (H, W) at a time.
+  """An `IntegerPixels` with its parameters, for B tiles at a time of up to (H, W) each.
 
   Several threads may encode and decode with it at once.
 
@@ -118,11 +125,14 @@ class TileCodec:
   """
 
   def __init__(self, head, params, size, batch, channels):
-    """Codes the first `channels` of each pixel: the others, if any, are equal to the first."""
+    """Codes the first `channels` of each pixel: the others, if any, are equal to the first.
+
+    Args:
+      size: (H, W), a `padded_size`.
+    """
     assert head.whole and channels in (1, head.channels)
     self.size, self.batch, self._channels = size, batch, channels
     self.head = head.clone(rounded=True)
-    self._total, _ = local_pixels.wavefronts(size, head.horizon)
     self._coders = coders_of(size, head.horizon)
     self._compiled, self._compiling = {}, threading.Lock()
     with fixed_numerics():
@@ -130,7 +140,6 @@ class TileCodec:
           {'params': jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params['params'])})
       integer_pixels.check_exact(self.params)
       self._tuned = jax.jit(parameter_tuning.tuned)
-      self.empty_tile = rans_lib.to_bytes(rans_lib.empty(1, self._coders, 0))[0]
     self.biases = sum(
         self.params['params'][name].size for name in parameter_tuning.biases(self.params))
 
@@ -141,44 +150,61 @@ class TileCodec:
     with fixed_numerics():
       return self._tuned(self.params, jnp.asarray(offsets, jnp.float32))
 
+  def empty_tile(self, size):
+    """The bytes of a tile of (h, w) without an image."""
+    coders = coders_of(size, self.head.horizon)
+    with fixed_numerics():
+      return rans_lib.to_bytes(rans_lib.empty(1, coders, 0), coders)[0]
+
   def encode(self, params, images, sizes):
     """A list of B bytes.
 
     Args:
       params: of `parameters`.
-      images: uint8 [B, H, W, channels].
+      images: uint8 [B, h, w, channels].
       sizes: int32 [B, 2], (height, width) of the image in each tile.
     """
     with fixed_numerics():
-      b, c = self.batch, self._channels
+      (b, *size, c), (height, width) = images.shape, self.size
+      radius = self.head.horizon
+      total, coders = local_pixels.wavefronts(size, radius)[0], coders_of(size, radius)
+      images = np.pad(
+          images, ((0, 0), (0, height - size[0]), (0, width - size[1]), (0, 0)))
       valid = valid_mask(self.size, sizes)
       shown = np.where(valid[..., None], images, np.int32(local_pixels.OUTSIDE))
       shown = jnp.asarray(np.broadcast_to(shown, (*shown.shape[:3], self.head.channels)))
       starts, frequencies = self._run(
           'intervals', functools.partial(_intervals, self.head, c), params, shown)
-      rans = rans_lib.empty(b, self._coders, self.size[0] * self.size[1] * c)
-      for last in range(self._total, 0, -WAVEFRONTS):
+      rans = rans_lib.empty(b, self._coders, height * width * c)
+      for last in range(total, 0, -WAVEFRONTS):
         rans = self._run(
-            'put', functools.partial(_put, self.head), rans, starts, frequencies, sizes,
-            np.int32(max(last - WAVEFRONTS, 0)), np.int32(last), donated=0)
-      return rans_lib.to_bytes(rans)
+            'put', functools.partial(_put, self.head), rans, starts, frequencies,
+            np.int32(size), sizes, np.int32(coders), np.int32(max(last - WAVEFRONTS, 0)),
+            np.int32(last), donated=0)
+      return rans_lib.to_bytes(rans, coders)
 
-  def decode(self, params, data, sizes):
-    """Undoes `encode`, with 0 beyond the sizes. Raises UserError for damaged data."""
+  def decode(self, params, data, size, sizes):
+    """Undoes `encode`, for tiles of `size`, (h, w), with 0 beyond the `sizes` of their images.
+
+    Raises:
+      UserError: damaged data.
+    """
     with fixed_numerics():
-      h = self.head.horizon
-      rans = rans_lib.from_bytes(data, self._coders)
+      radius = self.head.horizon
+      total, coders = local_pixels.wavefronts(size, radius)[0], coders_of(size, radius)
+      rans = rans_lib.from_bytes(data, coders, self._coders)
       unknown = np.full((self.batch, *self.size, self.head.channels), local_pixels.OUTSIDE,
                         np.float32)
       images = jnp.where(valid_mask(self.size, sizes)[..., None], 0.0, unknown)
-      images = local_pixels.surrounded(images, h)
-      for first in range(0, self._total, WAVEFRONTS):
-        last = min(first + WAVEFRONTS, self._total)
+      images = local_pixels.surrounded(images, radius)
+      for first in range(0, total, WAVEFRONTS):
         rans, images = self._run(
             'take', functools.partial(_take, self.head, self._channels), params, rans, images,
-            sizes, np.int32(first), np.int32(last), donated=(1, 2))
-      rans_lib.finish(rans, data)
-      return np.maximum(images[:, h:-h, h:-h, : self._channels], 0).astype(np.uint8)
+            np.int32(size), sizes, np.int32(coders), np.int32(first),
+            np.int32(min(first + WAVEFRONTS, total)), donated=(1, 2))
+      rans_lib.finish(rans, data, coders)
+      images = images[:, radius : radius + size[0], radius : radius + size[1], : self._channels]
+      return np.maximum(images, 0).astype(np.uint8)
 
   def _run(self, name, function, *args, donated=()):
     """The result of a function, compiled once for arguments of these shapes, by one thread."""
@@ -204,74 +230,98 @@ def _intervals(head, c, params, images):
   return both[..., :c], both[..., c:]
 
 
-def _schedule(head, size, sizes, coders, number):
-  """The pixels of a wavefront in steps of one pixel for each of L = `coders`.
+def _schedule(head, size, sizes, most, number):
+  """The pixels of a wavefront.
 
+  Args:
+    size, sizes: int (h, w) of the tiles, and int [B, 2] of the image in each.
+    most: n, pixels on a wavefront at most.
+    number: of the wavefront.
   Returns:
-    int rows, columns [steps, L], and bool [steps, B, L], whether tiles have such a pixel.
+    int rows, columns [n], and bool [B, n], whether tiles have such a pixel.
   """
-  rows, columns = local_pixels.on_wavefront(number, size, head.horizon)
-  missing = -len(rows) % coders
-  rows, columns = (jnp.pad(a, (0, missing), constant_values=-1).reshape(-1, coders)
-                   for a in (rows, columns))
-  there = (columns >= 0)[:, None] & (rows[:, None] < sizes[None, :, 0, None]) & (
-      columns[:, None] < sizes[None, :, 1, None])
-  return jnp.maximum(rows, 0), jnp.maximum(columns, 0), there
+  rows, columns = local_pixels.on_wavefront(number, size, head.horizon, most)
+  there = (columns >= 0) & (rows < sizes[:, :1]) & (columns < sizes[:, 1:])
+  return rows, jnp.maximum(columns, 0), there
 
 
-def _put(head, rans, starts, frequencies, sizes, first, last):
+def _steps(head, size, coders):
+  """How many steps of one pixel for each of L = `coders` a wavefront takes at most; traced."""
+  most = jnp.minimum(size[0], -(-size[1] // (head.horizon + 1)))
+  return -(-most // coders)
+
+
+def _in_step(x, step, coders, lanes):
+  """The values [..., L] of the pixels of a step, among `lanes`, of [..., n + lanes] pixels."""
+  return jax.lax.dynamic_slice_in_dim(x, step * coders, lanes, axis=-1)
+
+
+def _with_lanes(x, lanes):
+  return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, lanes)])
+
+
+def _put(head, rans, starts, frequencies, size, sizes, coders, first, last):
   """Puts wavefronts last-1 .. first of all tiles."""
   _, height, width, c = starts.shape
+  _, most = local_pixels.wavefronts((height, width), head.horizon)
+  lanes, steps = rans.states.shape[1], _steps(head, size, coders)
 
   def one(i, rans):
-    rows, columns, there = _schedule(
-        head, (height, width), sizes, rans.states.shape[1], last - 1 - i)
-    start, frequency = (a[:, rows, columns] for a in (starts, frequencies))
-    steps = len(rows)
+    rows, columns, there = _schedule(head, size, sizes, most, last - 1 - i)
+    start, frequency = (  # [c, B, n + lanes]
+        _with_lanes(jnp.moveaxis(a[:, rows, columns], 2, 0), lanes)
+        for a in (starts, frequencies))
+    there = _with_lanes(there, lanes)
 
     def step(j, rans):
       channel, k = c - 1 - j // steps, steps - 1 - j % steps
-      return rans_lib.put(rans, start[:, k, :, channel], frequency[:, k, :, channel], there[k])
+      among = lambda a: _in_step(a, k, coders, lanes)
+      return rans_lib.put(rans, among(start[channel]), among(frequency[channel]),
+                          among(there) & (jnp.arange(lanes) < coders))
 
     return jax.lax.fori_loop(0, c * steps, step, rans)
 
   return jax.lax.fori_loop(0, last - first, one, rans)
 
 
-def _take(head, c, params, rans, images, sizes, first, last):
+def _take(head, c, params, rans, images, size, sizes, coders, first, last):
   """Takes wavefronts first .. last-1 of all tiles into `images`, which are surrounded."""
-  b = len(images)
-  size = tuple(n - 2 * head.horizon for n in images.shape[1:3])
-  count = rans.states.shape[1]
+  b, lanes = rans.states.shape
+  _, most = local_pixels.wavefronts(
+      [n - 2 * head.horizon for n in images.shape[1:3]], head.horizon)
 
   def one(number, carry):
     rans, images = carry
-    rows, columns, there = _schedule(head, size, sizes, count, number)
-    everywhere = lambda a: jnp.broadcast_to(a.reshape(-1), (b, a.size))
-    at = everywhere(rows), everywhere(columns)
+    rows, columns, there = _schedule(head, size, sizes, most, number)
+    at = [jnp.broadcast_to(a, (b, most)) for a in (rows, columns)]
     mixture = head.apply(params, images, *at, surrounded=True, method='mixture_at')
+    expected = _with_lanes(there, lanes)
 
     def know(channel):
       nonlocal rans
-      # [K, B, steps, coders] -> [steps, K, B, coders]
-      by_step = jax.tree.map(
-          lambda a: jnp.moveaxis(a.reshape(len(a), b, *rows.shape), 2, 0), channel)
+      all_pixels = jax.tree.map(  # [K, B, n + lanes]
+          lambda a: _with_lanes(a.reshape(len(a), b, most), lanes), channel)
 
-      def step(rans, this):
-        channel, there = this
-        flat = integer_mixture.Channel(*(a.reshape(len(a), -1) for a in channel))
-        values = flat.find(rans_lib.symbol_points(rans).reshape(-1))
-        start, frequency = (a.reshape(b, count) for a in flat.interval(values))
-        return rans_lib.take(rans, start, frequency, there), values.reshape(b, count)
+      def step(k, carry):
+        rans, values = carry
+        among = lambda a: _in_step(a, k, coders, lanes)
+        flat = integer_mixture.Channel(*(among(a).reshape(len(a), -1) for a in all_pixels))
+        found = flat.find(rans_lib.symbol_points(rans).reshape(-1))
+        start, frequency = (a.reshape(b, lanes) for a in flat.interval(found))
+        rans = rans_lib.take(rans, start, frequency,
+                             among(expected) & (jnp.arange(lanes) < coders))
+        # The next step overwrites what the lanes beyond the coders have written.
+        return rans, jax.lax.dynamic_update_slice_in_dim(
+            values, found.reshape(b, lanes), k * coders, axis=1)
 
-      rans, values = jax.lax.scan(step, rans, (by_step, there))
-      return jnp.moveaxis(values, 0, 1).reshape(-1)  # [B steps coders]
+      values = jnp.zeros((b, most + lanes), jnp.int32)
+      rans, values = jax.lax.fori_loop(0, _steps(head, size, coders), step, (rans, values))
+      return values[:, :most].reshape(-1)
 
-    values = jnp.stack(integer_mixture.channels(mixture, c, know), -1).reshape(b, -1, c)
-    values = jnp.broadcast_to(values, (*values.shape[:2], head.channels))
-    known = jnp.moveaxis(there, 1, 0).reshape(b, -1)
+    values = jnp.stack(integer_mixture.channels(mixture, c, know), -1).reshape(b, most, c)
+    values = jnp.broadcast_to(values, (b, most, head.channels))
     rows, columns = at
     return rans, local_pixels.put(
-        images, rows, jnp.where(known, columns, -1), values, head.horizon)
+        images, rows, jnp.where(there, columns, -1), values, head.horizon)
 
   return jax.lax.fori_loop(first, last, one, (rans, images))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
+from conv_draw.autoregressive.local_draw import LocalDraw
 from conv_draw.build import from_config
 from conv_draw.data import identity, sets
 from conv_draw.errors import UserError, reason
@@ -87,8 +88,9 @@ def _params_like(model, images):
   if isinstance(model, ConvDraw | Progressive):  # without tracing the iterations
     return jax.eval_shape(
         lambda: model.init(jax.random.key(0), images.shape[:2], method='prepare'))
+  few = {'places': 1} if isinstance(model, LocalDraw) else {}
   return jax.eval_shape(lambda: model.init(
-      jax.random.key(0), jax.random.key(0), jnp.zeros((1, *images.shape), jnp.uint8)))
+      jax.random.key(0), jax.random.key(0), jnp.zeros((1, *images.shape), jnp.uint8), **few))
 
 
 def of_state(config, workdir, model, state, images) -> Run:

@@ -11,6 +11,7 @@ from tests.autoregressive.test_integer_pixels import COLOUR, GREY, params_of
 
 @functools.cache
 def codec(head, size, batch):
+  size = lossless.padded_size(size)
   return TileCodec(head, params_of(head), size, batch, head.channels)
 
 
@@ -23,8 +24,8 @@ def encode(codec, images, sizes):
   return codec.encode(codec.parameters(np.zeros(codec.biases)), images, sizes)
 
 
-def decode(codec, data, sizes):
-  return codec.decode(codec.parameters(np.zeros(codec.biases)), data, sizes)
+def decode(codec, data, size, sizes):
+  return codec.decode(codec.parameters(np.zeros(codec.biases)), data, size, sizes)
 
 
 def table_bits(head, images):
@@ -44,7 +45,7 @@ def test_decodes_what_was_encoded_at_the_ideal_length(head, size, monkeypatch):
   images = smooth(head, size)
   images[1] = np.random.default_rng(1).integers(0, 256, images[1].shape)
   data = encode(codec(head, size, 2), images, whole(images))
-  np.testing.assert_array_equal(decode(codec(head, size, 2), data, whole(images)), images)
+  np.testing.assert_array_equal(decode(codec(head, size, 2), data, size, whole(images)), images)
   for part, bits in zip(data, table_bits(head, images), strict=True):
     assert bits <= 8 * len(part) <= bits + 8 * 4 + 16
 
@@ -53,10 +54,32 @@ def test_interleaved_coders_share_one_stream(monkeypatch):
   coders = 3
   monkeypatch.setattr(lossless, 'coders_of', lambda size, radius: coders)
   images = smooth(COLOUR, (12, 9))
-  coder = TileCodec(COLOUR, params_of(COLOUR), (12, 9), 2, 3)
+  coder = TileCodec(COLOUR, params_of(COLOUR), (16, 16), 2, 3)
   data = encode(coder, images, whole(images))
-  np.testing.assert_array_equal(decode(coder, data, whole(images)), images)
+  np.testing.assert_array_equal(decode(coder, data, (12, 9), whole(images)), images)
   assert sum(map(len, data)) * 8 < table_bits(COLOUR, images).sum() + 2 * (32 * coders + 16)
+
+
+@pytest.mark.parametrize('pixels_per_coder', [7, 4096])
+def test_tiles_of_any_size_have_the_same_bytes_in_the_same_programs(pixels_per_coder, monkeypatch):
+  monkeypatch.setattr(lossless, 'PIXELS_PER_CODER', pixels_per_coder)
+  padded = TileCodec(COLOUR, params_of(COLOUR), (16, 16), 2, 3)
+  for size in ((16, 16), (13, 15), (16, 3)):
+    images = smooth(COLOUR, size)
+    data = encode(padded, images, whole(images))
+    np.testing.assert_array_equal(decode(padded, data, size, whole(images)), images)
+    if size == (13, 15):
+      exact = TileCodec(COLOUR, params_of(COLOUR), size, 2, 3)
+      assert encode(exact, images, whole(images)) == data
+  by_name = [name for name, _ in padded._compiled]  # 'take' once for each length of stream
+  assert by_name.count('intervals') == by_name.count('put') == 1
+
+
+def test_sizes_are_padded_by_little():
+  for size in ((1, 8), (481, 321), (257, 129), (512, 768), (513, 1000), (4000, 3000)):
+    for n, padded in zip(size, lossless.padded_size(size), strict=True):
+      assert n <= padded <= max(8, 1.13 * n)
+  assert lossless.padded_size((481, 321)) == lossless.padded_size((500, 350))
 
 
 def test_what_is_no_stream_is_refused():
@@ -73,13 +96,13 @@ def test_what_is_no_stream_is_refused():
     else:
       part += bytes(2)
     with pytest.raises(UserError):
-      decode(codec(COLOUR, (6, 7), 2), [bytes(part) for part in bad], whole(images))
+      decode(codec(COLOUR, (6, 7), 2), [bytes(part) for part in bad], (6, 7), whole(images))
 
 
 def test_of_a_tile_only_what_there_is_is_coded():
   images, sizes = smooth(COLOUR, (6, 7)), np.array([[3, 7], [6, 2]])
   data = encode(codec(COLOUR, (6, 7), 2), images, sizes)
-  decoded = decode(codec(COLOUR, (6, 7), 2), data, sizes)
+  decoded = decode(codec(COLOUR, (6, 7), 2), data, (6, 7), sizes)
   for tile, image, size in zip(decoded, images, sizes, strict=True):
     there = tuple(slice(n) for n in size)
     np.testing.assert_array_equal(tile[there], image[there])
@@ -91,6 +114,6 @@ def test_of_a_tile_only_what_there_is_is_coded():
 
 def test_of_equal_channels_one_is_coded():
   grey = smooth(COLOUR, (6, 7))[..., :1]
-  one = TileCodec(COLOUR, params_of(COLOUR), (6, 7), 2, 1)
+  one = TileCodec(COLOUR, params_of(COLOUR), (8, 8), 2, 1)
   data = encode(one, grey, whole(grey))
-  np.testing.assert_array_equal(decode(one, data, whole(grey)), grey)
+  np.testing.assert_array_equal(decode(one, data, (6, 7), whole(grey)), grey)

@@ -31,7 +31,7 @@ class Rans(NamedTuple):
 def empty(batch, coders, most):
   """`Rans` without symbols, to which at most `most` symbols an image can be put."""
   return Rans(jnp.full((batch, coders), LOWEST, jnp.uint32), jnp.zeros((batch, most), jnp.uint32),
-               jnp.full(batch, most, jnp.int32))
+              jnp.full(batch, most, jnp.int32))
 
 
 def put(rans, start, frequency, there):
@@ -67,15 +67,22 @@ def take(rans, start, frequency, there):
   return Rans(states, words, position + hungry.sum(1, dtype=jnp.int32))
 
 
-def to_bytes(rans):
-  """For each image the bytes that `from_bytes` reads: its states and words, little-endian."""
+def to_bytes(rans, coders):
+  """For each image the bytes that `from_bytes` reads: its states and words, little-endian.
+
+  Args:
+    coders: how many of the L are stored, the first ones; the others have put nothing.
+  """
   states, words, position = (np.asarray(x) for x in rans)
-  return [state.astype('<u4').tobytes() + word[first:].astype('<u2').tobytes()
+  return [state[:coders].astype('<u4').tobytes() + word[first:].astype('<u2').tobytes()
           for state, word, first in zip(states, words, position, strict=True)]
 
 
-def from_bytes(data, coders):
-  """`Rans` to take from; `data` is a list of B bytes. Raises UserError for damaged data."""
+def from_bytes(data, coders, most):
+  """`Rans` of L = `most` coders to take from, of which the first `coders` are stored.
+
+  `data` is a list of B bytes. Raises UserError for damaged data.
+  """
   states, words = [], []
   for part in data:
     if len(part) < 4 * coders or len(part) % 2:
@@ -85,16 +92,16 @@ def from_bytes(data, coders):
     if states[-1].min() < LOWEST:
       raise Undecodable('a coder is below its range')
   # Compiled for few lengths; one word more, so that there is one.
-  most = max(len(word) for word in words) + 1
-  most = 1 << (most - 1).bit_length()
-  padded = [np.pad(word.astype(np.uint32), (0, most - len(word))) for word in words]
-  return Rans(jnp.asarray(np.stack(states).astype(np.uint32)), jnp.asarray(np.stack(padded)),
-               jnp.zeros(len(data), jnp.int32))
+  length = 1 << max(len(word) for word in words).bit_length()
+  padded = [np.pad(word.astype(np.uint32), (0, length - len(word))) for word in words]
+  states = np.pad(states, ((0, 0), (0, most - coders)), constant_values=LOWEST)
+  return Rans(jnp.asarray(states.astype(np.uint32)), jnp.asarray(np.stack(padded)),
+              jnp.zeros(len(data), jnp.int32))
 
 
-def finish(rans, data):
+def finish(rans, data, coders):
   """Raises UserError unless everything that was put has been taken."""
   states, _, position = (np.asarray(x) for x in rans)
-  words = [(len(part) - 4 * states.shape[1]) // 2 for part in data]
+  words = [(len(part) - 4 * coders) // 2 for part in data]
   if (states != LOWEST).any() or position.tolist() != words:
     raise Undecodable('its coders do not end where they began')
