@@ -206,26 +206,28 @@ class Coder:
         segments = segments[:-1]
 
   def decode_prefixes(
-      self, header: container.Header, segments: list[container.Segment]) -> list[np.ndarray]:
-    """The images of a file at truncation points 0, 1, ... segments: [H, W, C] uint8 each.
+      self, header: container.Header, segments: list[container.Segment],
+      counts: Sequence[int] | None = None) -> list[np.ndarray]:
+    """The images of a file at truncation points: [H, W, C] uint8 each.
 
     A lossy file of an embedded model takes the time of its last truncation point alone. Without
     latents there is the whole image alone.
 
     Args:
       header, segments: as of `Encoded`.
+      counts: of segments, ascending; None: 0, 1, ... all.
     """
     tiling = self._tiling(header)
-    counts = range(len(segments) + 1)
+    counts = range(len(segments) + 1) if counts is None else counts
     if self.lossless_only:
       return [self._decode(header, tiling, segments)]
     if header.mode == container.LOSSLESS or not self.model.embedded:
       return [self._decode(header, tiling, segments[:count]) for count in counts]
     size = header.height, header.width, header.channels
-    images = [np.zeros(size, np.uint8) for _ in counts]
+    images = {count: np.zeros(size, np.uint8) for count in counts}
     for count, tiles, numbers in self._decode_truncated(header, tiling, segments, counts):
       tiling.paste(images[count], tiles, numbers)
-    return images
+    return list(images.values())
 
   def archive(
       self, images: arguments.Array, names: Sequence[str], source: str = 'the archive',

@@ -2,6 +2,8 @@
 
 import os
 
+import numpy as np
+
 from conv_draw import quality
 from conv_draw.codec import output_paths
 from conv_draw.codec.format import container, reading
@@ -9,6 +11,8 @@ from conv_draw.report import elements, pictures
 
 EXTENSION = '.html'
 SIDE = 640  # pixels, of the pictures on the page at most
+# Truncation points that are shown: all if they have no more pixels than this, else fewer.
+MAX_PIXELS, LEAST_FRAMES = 2**23, 6
 
 
 def view(path, load, target=None, overwrite=False):
@@ -39,12 +43,12 @@ def _body(path, coder, header, segments):
   sizes = [first, *(total for _, _, total in parts)]
   names = ['nothing but the header', *(label for label, _, _ in parts)]
   dims = header.width * header.height * header.channels
-  images = coder.decode_prefixes(header, segments)
+  shown = _shown(header, len(segments))
+  images = coder.decode_prefixes(header, segments, shown)
   whole = images[-1]
   psnrs = [quality.psnr_db(whole, image, header.grey_levels - 1) for image in images]
   frames = []
-  # Without latents there is only all of it.
-  some = range(len(segments) + 1)[-len(images) :]
+  some = shown[-len(images) :]  # without latents there is only all of it
   for count, image, psnr in zip(some, images, psnrs, strict=True):
     size = sizes[count]
     near = '' if count == len(segments) else f', {psnr:.2f} dB from the whole file'
@@ -72,3 +76,9 @@ def _body(path, coder, header, segments):
   yield elements.table(('segment', 'bytes', 'file so far', 'bits/dim'), [
       (label, f'{size:,}', f'{total:,}', f'{8 * total / dims:.4f}')
       for label, size, total in parts])
+
+
+def _shown(header, count):
+  """The truncation points of `count` segments that the page shows, ascending."""
+  frames = max(LEAST_FRAMES, MAX_PIXELS // (header.width * header.height))
+  return sorted({round(number) for number in np.linspace(0, count, min(frames, count + 1))})

@@ -13,7 +13,7 @@ from PIL import Image
 
 from conv_draw import ConvDraw, GaussianPixels
 from conv_draw.codec import coder as coder_lib
-from conv_draw.codec import files
+from conv_draw.codec import files, viewer
 from conv_draw.codec.format import container
 from conv_draw.errors import UserError
 from tests.codec.test_lossy import SIZE, trained
@@ -349,6 +349,19 @@ def test_a_file_has_a_page(tmp_path, coder, lossless, capsysbinary):
   assert (tmp_path / 'b.html').read_text() == text
   [line] = files.view(tmp_path / 'a.cdraw', '-', 'tiny')
   assert capsysbinary.readouterr().out == text.encode() and line.note
+
+
+def test_the_page_of_a_large_picture_shows_some_truncation_points(tmp_path, coder, monkeypatch):
+  monkeypatch.setattr(viewer, 'MAX_PIXELS', 1)
+  monkeypatch.setattr(viewer, 'LEAST_FRAMES', 3)
+  encode(picture(tmp_path / 'a.png'), tmp_path / 'a.cdraw')
+  list(files.view(tmp_path / 'a.cdraw', workdir='tiny'))
+  text = (tmp_path / 'a.html').read_text()
+  frames = json.loads(re.search(r'<output.*?json">(.*?)</script>', text)[1])[0]
+  assert len(frames) == 3
+  decoded = coder.decode((tmp_path / 'a.cdraw').read_bytes())[0]
+  last = base64.b64decode(frames[-1]['src'].partition(',')[2])
+  np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(last))), decoded)
 
 
 def test_of_several_files_progress_says_which_one(tmp_path, monkeypatch):
