@@ -10,6 +10,9 @@ images/s; 300 steps in 3 minutes give 6.07 bits/dim on 1,000 test images, still 
   python launch.py --config=experiments/cifar10.py --workdir=runs/cifar10_try \\
       --config.model.features=32 --config.model.steps=6 --config.train.batch_size=16 \\
       --config.train.learning_rate=1e-3 --config.train.steps=300 --config.evaluate.max_images=1000
+
+Muon (--config.train.optimizer=muon, 1.5e-2) took small models to the loss of Adam in a third to an
+eighth of the steps (cifar10_small.py; F = 24 and 32, T = 4). At this size it has not been tried.
 """
 
 from conv_draw.workdir import sweeps

@@ -3,7 +3,8 @@
   python launch.py --config=experiments/imagenet64.py
 
 As imagenet32.py, with downsampled_imagenet/64x64 (`python -m conv_draw.prepare_imagenet` with
---size=64). Hardware: several data-centre GPUs or a TPU; not yet run.
+--size=64). Hardware: several data-centre GPUs or a TPU; not yet run. What Muon may save:
+cifar10.py.
 """
 
 from conv_draw.workdir import sweeps
