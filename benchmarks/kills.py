@@ -34,6 +34,7 @@ def start(workdir):
   log = open(f'{workdir}.log', 'a')
   return subprocess.Popen(
       [sys.executable, 'launch.py', '--config=experiments/digits.py', f'--workdir={workdir}',
+       '--config.train.optimizer=adam', '--config.train.learning_rate=2e-3',
        f'--config.train.steps={STEPS.value}', f'--config.train.checkpoint_every={EVERY}',
        f'--config.train.log_every={EVERY}', '--config.figures.samples=4'],
       stdout=log, stderr=log, start_new_session=True)

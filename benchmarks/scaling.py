@@ -121,7 +121,7 @@ def check():
   import numpy as np
 
   from experiments import digits
-  config = digits.get_config()
+  config = digits.with_adam(digits.get_config())
   shape = image_shape(config)
   config.train.batch_size = 32
   config.model.steps, config.model.features = 3, 8

@@ -170,7 +170,7 @@ class Trainer:
 
 
 def configuration(batch_size, every, trust_after):
-  config = digits.get_config()
+  config = digits.with_adam(digits.get_config())
   config.model.update(steps=2, features=4, latents=2)
   config.train.update(
       steps=STEPS, batch_size=batch_size, checkpoint_every=every, log_every=20, warmup_steps=0,

@@ -1,6 +1,6 @@
-"""Times one training step: forward, backward and Adam, as `launch.py` runs it.
+"""Times one training step: forward, backward and update, as `launch.py` runs it.
 
-  python -m benchmarks.train_step --config=experiments/digits.py
+  python -m benchmarks.train_step --config=experiments/digits.py --config.train.optimizer=adam
   python -m benchmarks.train_step --config=experiments/omniglot.py --config.model.features=32 \\
       --config.model.steps=8 --config.train.batch_size=32 --peer=benchmarks/torch_conv_draw.py
 

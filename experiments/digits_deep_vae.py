@@ -9,7 +9,7 @@ from experiments import digits
 
 
 def get_config():
-  config = digits.get_config()
+  config = digits.with_adam(digits.get_config())
   config.model.kind = 'vae'
   config.model.kernel = 3
   config.model.features = 32

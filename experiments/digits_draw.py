@@ -9,7 +9,7 @@ from experiments import digits
 
 
 def get_config():
-  config = digits.get_config()
+  config = digits.with_adam(digits.get_config())
   config.model.stride = 0
   config.model.features = 256
   config.model.latents = 32

@@ -10,7 +10,7 @@ from experiments import digits
 
 
 def get_config():
-  config = digits.get_config()
+  config = digits.with_adam(digits.get_config())
   config.model.upper_features = (64,)
   config.model.upper_latents = (16,)
   config.model.upper_strides = (0,)

@@ -10,7 +10,7 @@ from experiments import digits
 
 
 def get_config():
-  config = digits.get_config()
+  config = digits.with_adam(digits.get_config())
   config.model.kind = 'vae'
   config.model.stride = 0
   config.model.features = 200

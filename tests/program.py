@@ -15,7 +15,8 @@ if importlib.metadata.version('jaxlib').startswith('0.10.'):
   QUICK += ' --xla_cpu_use_fusion_emitters=false'  # unknown to later versions
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TINY = (
-    '--config=experiments/digits.py', '--config.model.features=4', '--config.model.steps=3',
+    '--config=experiments/digits.py', '--config.train.optimizer=adam',
+    '--config.train.learning_rate=2e-3', '--config.model.features=4', '--config.model.steps=3',
     '--config.model.latents=2', '--config.train.batch_size=8', '--config.train.log_every=1',
     '--config.train.checkpoint_every=4', '--config.train.steps=12',
     '--config.evaluate.max_images=20', '--config.figures.samples=4')

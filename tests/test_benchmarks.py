@@ -35,7 +35,7 @@ def test_benchmark_prints_one_line_of_json_with_the_ratio(tmp_path):
   out = subprocess.run(
       [sys.executable, '-m', 'benchmarks.train_step', '--config=experiments/digits.py',
        '--config.model.features=4', '--config.model.steps=2', '--config.train.batch_size=4',
-       '--repeats=1', '--rounds=1', '--parts', f'--peer={peer}'],
+       '--config.train.optimizer=adam', '--repeats=1', '--rounds=1', '--parts', f'--peer={peer}'],
       cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
   figures = json.loads(out.strip().splitlines()[-1])
   assert figures['peer_images_per_second'] == 50.0

@@ -9,7 +9,8 @@ def tiny(config):
   config.model.update(steps=5 if progressive else 3, features=4, latents=2)
   if progressive:
     config.progressive.post_filter = min(config.progressive.post_filter, 4)
-  config.train.update(steps=12, batch_size=8, checkpoint_every=4, log_every=2)
+  config.train.update(
+      steps=12, batch_size=8, checkpoint_every=4, log_every=2, optimizer='adam', learning_rate=2e-3)
   config.spikes.update(window=20, trust_after=3)
   config.evaluate.update(batch_size=16, max_images=24)
   config.figures.update(samples=4, reconstructions=3)
