@@ -241,7 +241,7 @@ def _schedule(head, size, sizes, most, number):
     int rows, columns [n], and bool [B, n], whether tiles have such a pixel.
   """
   rows, columns = local_pixels.on_wavefront(number, size, head.horizon, most)
-  there = (columns >= 0) & (rows < sizes[:, :1]) & (columns < sizes[:, 1:])
+  there = (columns >= 0)[None] & (rows[None] < sizes[:, :1]) & (columns[None] < sizes[:, 1:])
   return rows, jnp.maximum(columns, 0), there
 
 
@@ -277,7 +277,7 @@ def _put(head, rans, starts, frequencies, size, sizes, coders, first, last):
       channel, k = c - 1 - j // steps, steps - 1 - j % steps
       among = lambda a: _in_step(a, k, coders, lanes)
       return rans_lib.put(rans, among(start[channel]), among(frequency[channel]),
-                          among(there) & (jnp.arange(lanes) < coders))
+                          among(there) & (jnp.arange(lanes) < coders)[None])
 
     return jax.lax.fori_loop(0, c * steps, step, rans)
 
@@ -309,7 +309,7 @@ def _take(head, c, params, rans, images, size, sizes, coders, first, last):
         found = flat.find(rans_lib.symbol_points(rans).reshape(-1))
         start, frequency = (a.reshape(b, lanes) for a in flat.interval(found))
         rans = rans_lib.take(rans, start, frequency,
-                             among(expected) & (jnp.arange(lanes) < coders))
+                             among(expected) & (jnp.arange(lanes) < coders)[None])
         # The next step overwrites what the lanes beyond the coders have written.
         return rans, jax.lax.dynamic_update_slice_in_dim(
             values, found.reshape(b, lanes), k * coders, axis=1)
