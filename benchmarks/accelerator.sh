@@ -1,8 +1,8 @@
 #!/bin/bash
 # Everything that is to be measured on an accelerator, in one call of at most LIMIT seconds.
 #
-#   LIMIT=840 DATA_DIR=DIR benchmarks/accelerator.sh OUT          # on a machine with a GPU
-#   PLATFORM=cpu LIMIT=600 benchmarks/accelerator.sh OUT          # rehearsal: all parts, tiny sizes
+#   LIMIT=840 DATA_DIR=DIR benchmarks/accelerator.sh OUT                # on a machine with a GPU
+#   PLATFORM=cpu LIMIT=900 DATA_DIR=DIR benchmarks/accelerator.sh OUT   # rehearsal, at tiny sizes
 #
 # OUT/figures.txt gets the figures of a part when the part ends, and OUT/PART.log its whole output,
 # so that what is cut off loses its last part alone. The parts: (a) results equal the CPU's; (b) the

@@ -341,24 +341,32 @@ class Coder:
       return lossy.encode(network_, tiling, image, ends[:groups], SEED, False, qp_offset,
                           next(parts), optimisation, *shown)
 
+    def measure(counts):
+      """(a function that takes what `decode_truncated` yields, a count's PSNR by then)."""
+      errors = dict.fromkeys(counts, 0.0)
+
+      def add(count, tiles, numbers):
+        errors[count] += tiling.squared_error(image, tiles, numbers)
+
+      return add, lambda count: quality.psnr_of(errors[count] / image.size, peak)
+
     def psnrs(segments, counts):
       if not self.model.embedded:
         return [quality.psnr_db(image, self._decode(header, tiling, segments[:count]), peak)
                 for count in counts]
-      errors = dict.fromkeys(counts, 0.0)
-      for count, tiles, numbers in self._decode_truncated(header, tiling, segments, counts):
-        errors[count] += tiling.squared_error(image, tiles, numbers)
-      return [quality.psnr_of(errors[count] / image.size, peak) for count in counts]
+      add, psnr = measure(counts)
+      for decoded in self._decode_truncated(header, tiling, segments, counts):
+        add(*decoded)
+      return [psnr(count) for count in counts]
 
     def encode_measured(groups, qp_offset, optimisation, counts, enough=math.inf):
       if not self.model.embedded:
         segments = encode(groups, qp_offset, optimisation)
         return segments, psnrs(segments, counts)
-      errors = dict.fromkeys(counts, 0.0)
-      psnr = lambda count: quality.psnr_of(errors[count] / image.size, peak)
+      add, psnr = measure(counts)
 
-      def decoded(count, tiles, numbers):
-        errors[count] += tiling.squared_error(image, tiles, numbers)
+      def decoded(count, *tiles):
+        add(count, *tiles)
         return psnr(count) >= enough
 
       segments = encode(groups, qp_offset, optimisation, counts, decoded)

@@ -65,9 +65,10 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, qp_offset=0, pr
       if shifts is None:
         report(t + 1, iterations)
       if t + 1 in counts:
-        tiles = _mean_tiles(network, network.canvas(state), image.shape[2], qp_offset)
-        if decoded(t + 1, tiles, numbers) and len(numbers) == tiling.count:
+        picture = _mean_tiles(network, network.canvas(state), image.shape[2], qp_offset)
+        if decoded(t + 1, picture, numbers) and len(numbers) == tiling.count:
           ends = [end for end in ends if end <= t + 1]
+          del writers[len(ends) :]
           break
     if lossless:
       valid = tiling.valid(numbers)
@@ -75,7 +76,7 @@ def encode(network, tiling, image, ends, seed=0, lossless=False, qp_offset=0, pr
   kinds = [(container.LATENTS, end) for end in ends]
   kinds += [(container.PIXELS, container.PIXELS_INDEX)] * lossless
   return [container.Segment(*kind, writer.to_bytes())
-          for kind, writer in zip(kinds, writers, strict=False)]
+          for kind, writer in zip(kinds, writers, strict=True)]
 
 
 def decode(network, tiling, segments, ends, channels, seed=0, temperature=0.0, progress=None):
