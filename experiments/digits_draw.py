@@ -2,14 +2,15 @@
 
   python launch.py --config=experiments/digits_draw.py
 
-Under 3 minutes on two busy CPU cores: 2.656 +- 0.024 bits/dim on the test split.
+On one busy CPU core: 2.516 +- 0.026 bits/dim on the test split, after 1,500 steps; Adam at 2e-3 has
+2.656 +- 0.024 after 5,000.
 """
 
 from experiments import digits
 
 
 def get_config():
-  config = digits.with_adam(digits.get_config())
+  config = digits.get_config()
   config.model.stride = 0
   config.model.features = 256
   config.model.latents = 32

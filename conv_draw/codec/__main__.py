@@ -41,9 +41,9 @@ NO_VERIFY = flags.DEFINE_bool(
     'no_verify', False, 'encode --lossless: do not decode what is written to compare it, which '
     'takes longer than encoding.')
 EFFORT = flags.DEFINE_integer(
-    'effort', 0, 'encode: 1 or 2, for smaller or better files. --lossless: tune biases of the '
-    'integer network to each image; 1 takes seconds, 2 three times as long. Lossy: optimise the '
-    'latents of each image; 1 takes a minute, 2 longer.',
+    'effort', 0, 'encode: 1 or 2, for smaller or better files. --lossless: tune the parameters '
+    'of the integer network to each image; 1 takes a quarter of a minute, 2 minutes. Lossy: '
+    'optimise the latents of each image; 1 takes a minute, 2 longer.',
     lower_bound=0, upper_bound=2)
 BITS_PER_DIM = flags.DEFINE_float(
     'bits_per_dim', None, 'encode: store as many groups of latents as fit into this rate.',

@@ -300,7 +300,7 @@ class Coder:
     return self._network(tiling.tile_size, tiling.batch)
 
   def _tile_codec_of(self, tiling, header):
-    size = lossless.padded_size(tiling.tile_size)
+    size = tiling_lib.padded_size(tiling.tile_size)
     return self._tile_codec(size, tiling.batch, header.channels)
 
   def _archive_network(self, header, source):

@@ -37,19 +37,22 @@ def encode(codec, tiling, image, effort, progress=None):
     tiling: `tiling.Tiling` of the image.
     image: [H, W, C] uint8.
     effort: 0 for the parameters as they are; 1 or 2 to try `parameter_tuning`.
-    progress: called with how many tiles have been coded, and how many there are.
+    progress: called with how much of the work is done, and how much there is.
   """
-  untuned = np.zeros(codec.biases, int)
   if not effort:
-    return _encode(codec, tiling, image, untuned, progress)
+    return _encode(codec, tiling, image, parameter_tuning.UNCHANGED, progress)
+  part = lambda number: progress and (
+      lambda done, total: progress(number * total + done, 3 * total))
   with fixed_numerics():
-    tuned = parameter_tuning.fit(codec.head, codec.params, image, effort)
-  return min(_encode(codec, tiling, image, tuned, None),
-             _encode(codec, tiling, image, untuned, progress), key=len)
+    tuned = parameter_tuning.fit(codec.head, codec.params, image, effort, part(0))
+  return min(_encode(codec, tiling, image, tuned, part(1)),
+             _encode(codec, tiling, image, parameter_tuning.UNCHANGED, part(2)), key=len)
 
 
-def _encode(codec, tiling, image, offsets, progress):
-  params, stored = codec.parameters(offsets), parameter_tuning.to_bytes(offsets)
+def _encode(codec, tiling, image, changes, progress):
+  with fixed_numerics():
+    stored = parameter_tuning.to_bytes(changes)
+  params = codec.parameters(changes)
   parts = [framing.varint(len(stored)), stored]
 
   def one(numbers):
@@ -69,12 +72,14 @@ def decode(codec, tiling, data, channels, progress=None):
   """
   cursor = framing.Cursor(data, 'the pixels')
   try:
-    offsets = cursor.take(cursor.varint())
+    changes = cursor.take(cursor.varint())
     parts = [cursor.take(cursor.varint()) for _ in range(tiling.count)]
   except framing.Cut:
     raise Undecodable('its pixels end too early') from None
   cursor.finish()
-  params = codec.parameters(parameter_tuning.from_bytes(offsets, codec.biases))
+  with fixed_numerics():
+    changes = parameter_tuning.from_bytes(changes, codec.params)
+  params = codec.parameters(changes)
   image = np.zeros((*tiling.size, channels), np.uint8)
 
   def one(numbers):
@@ -108,12 +113,6 @@ def coders_of(size, radius):
   return max(1, min(most, size[0] * size[1] // PIXELS_PER_CODER))
 
 
-def padded_size(size):
-  """(H, W) of the arrays for tiles of a size: each side is at most 12 % longer, or has 8 pixels."""
-  return tuple(-(-n // unit) * unit
-               for n, unit in ((n, max(8, (1 << (n - 1).bit_length()) // 16)) for n in size))
-
-
 class TileCodec:
   """An `IntegerPixels` with its parameters, for B tiles at a time of up to (H, W) each.
 
@@ -121,14 +120,13 @@ class TileCodec:
 
   Attributes:
     head, params: `IntegerPixels` and its parameters, both rounded.
-    biases: how many there are.
   """
 
   def __init__(self, head, params, size, batch, channels):
     """Codes the first `channels` of each pixel: the others, if any, are equal to the first.
 
     Args:
-      size: (H, W), a `padded_size`.
+      size: (H, W), a `tiling.padded_size`.
     """
     assert head.whole and channels in (1, head.channels)
     self.size, self.batch, self._channels = size, batch, channels
@@ -140,15 +138,14 @@ class TileCodec:
           {'params': jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params['params'])})
       integer_pixels.check_exact(self.params)
       self._tuned = jax.jit(parameter_tuning.tuned)
-    self.biases = sum(
-        self.params['params'][name].size for name in parameter_tuning.biases(self.params))
 
-  def parameters(self, offsets):
-    """The parameters for an image with those offsets of the biases, int [biases]."""
-    if not np.any(offsets):
+  def parameters(self, changes):
+    """The parameters with an image's `parameter_tuning.Changes`."""
+    if not changes.numbers:
       return self.params
     with fixed_numerics():
-      return self._tuned(self.params, jnp.asarray(offsets, jnp.float32))
+      numbers = {name: np.float32(value) for name, value in changes.numbers.items()}
+      return self._tuned(self.params, numbers)
 
   def empty_tile(self, size):
     """The bytes of a tile of (h, w) without an image."""

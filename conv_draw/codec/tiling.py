@@ -103,3 +103,9 @@ def tiling(size, tile_side, max_pixels=MAX_PIXELS):
 def default_tile_side(size, max_pixels=MAX_PIXELS):
   """0 for images that can be coded whole, else the side of the largest square tiles."""
   return 0 if size[0] * size[1] <= max_pixels else math.isqrt(max_pixels)
+
+
+def padded_size(size):
+  """(H, W) of the arrays for tiles of a size: each side is at most 12 % longer, or has 8 pixels."""
+  return tuple(-(-n // unit) * unit
+               for n, unit in ((n, max(8, (1 << (n - 1).bit_length()) // 16)) for n in size))

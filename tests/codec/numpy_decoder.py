@@ -1,6 +1,6 @@
 """The lossless decoder again, in NumPy and whole numbers alone: no JAX, no floats but weights.
 
-A hundred lines that know nothing of the program but its tables and its container. What they decode
+It knows nothing of the program but its tables and its container. What they decode
 is decoded by arithmetic that every machine agrees on.
 """
 
@@ -148,10 +148,58 @@ def decode_tile(network, data, size, shape, coders):
   return image
 
 
-def decode(network, payload, size, tile_size, coders):
+class Stream:
+  """A single rANS coder."""
+
+  def __init__(self, data):
+    self.state = int.from_bytes(data[:4], 'little')
+    self.words = iter(np.frombuffer(data, '<u2', offset=4).tolist())
+
+  def take(self, starts):
+    """The value whose interval comes next, given where those of all values begin."""
+    place = self.state & 0xFFFF
+    value = int(np.searchsorted(starts, place, 'right')) - 1
+    self.state = int(starts[value + 1] - starts[value]) * (self.state >> 16) + place - int(
+        starts[value])
+    if self.state < 2**16:
+      self.state = self.state << 16 | next(self.words)
+    return value
+
+
+def changed(params, data):
+  """The parameters with the changes that an image's file stores."""
+  if not data:
+    return params
+  kind, rank = data[:2]
+  assert kind == 8
+  layers, groups = dict(params['params']), []
+  for layer in sorted(name[: -len('_kernel')] for name in layers if name.endswith('_kernel')):
+    inputs, outputs = layers[f'{layer}_kernel'].shape
+    groups += [(layer, 'bias', outputs), (layer, 'in', inputs)]
+    groups += [(layer, 'left', inputs)] * rank + [(layer, 'out', outputs)]
+    groups += [(layer, 'right', outputs)] * rank
+  stream, found = Stream(data[2 + len(groups) :]), {}
+  for (layer, kind, size), scale in zip(groups, data[2:], strict=False):
+    starts = [(4080 * int(below(v, np.array([128 * 16]), 2 * scale)[0]) >> 14) + v
+              for v in range(257)]
+    found.setdefault((layer, kind), []).append([stream.take(starts) - 128 for _ in range(size)])
+  assert stream.state == 2**16 and next(stream.words, None) is None
+  for (layer, kind), numbers in found.items():
+    if kind == 'bias':
+      layers[f'{layer}_bias'] = layers[f'{layer}_bias'] + np.float32(numbers[0]) / 128
+    elif kind == 'in':
+      of = lambda kind, layer=layer: np.array(found.get((layer, kind), [[0]]))
+      gains = (32 + of('in')[0])[:, None] * (32 + of('out')[0])
+      sum_ = of('left').T @ of('right') / 1024
+      kernel = layers[f'{layer}_kernel'] * np.float32(gains) / np.float32(1024)
+      layers[f'{layer}_kernel'] = kernel + np.float32(sum_)
+  return {'params': layers}
+
+
+def decode(head, params, payload, size, tile_size, coders):
   """The payload of an image's segment of pixels: uint8 [H, W, C]."""
-  cursor, image = framing.Cursor(payload, 'it'), np.zeros((*size, network.c), np.uint8)
-  assert not cursor.varint()  # no change to the model
+  cursor, image = framing.Cursor(payload, 'it'), np.zeros((*size, head.channels), np.uint8)
+  network = Network(head, changed(params, cursor.take(cursor.varint())))
   for top in range(0, size[0], tile_size[0]):
     for left in range(0, size[1], tile_size[1]):
       shape = min(tile_size[0], size[0] - top), min(tile_size[1], size[1] - left)

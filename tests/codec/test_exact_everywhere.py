@@ -44,9 +44,9 @@ def file():
 def test_whole_numbers_in_numpy_decode_it():
   """No JAX, no compiler, no floats: the same arithmetic written again."""
   tile_size = tiling_lib.tiling(SIZE, TILE).tile_size
-  network = numpy_decoder.Network(COLOUR, jax.tree.map(np.asarray, params_of(COLOUR)))
+  params = jax.tree.map(np.asarray, params_of(COLOUR))
   decoded = numpy_decoder.decode(
-      network, file().segments[-1].payload, SIZE, tile_size,
+      COLOUR, params, file().segments[-1].payload, SIZE, tile_size,
       lossless.coders_of(tile_size, COLOUR.horizon))
   np.testing.assert_array_equal(decoded, image())
 

@@ -1,27 +1,108 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from conv_draw.autoregressive import integer_pixels
 from conv_draw.codec import parameter_tuning
+from conv_draw.codec.parameter_tuning import Changes
 from conv_draw.errors import UserError
+from tests.autoregressive.test_integer_pixels import COLOUR, params_of
+from tests.codec import numpy_decoder
 from tests.codec.test_exact_everywhere import coder, image
 
 
-def test_rices_code_holds_any_offsets():
-  rng = np.random.default_rng(0)
+def changes(rank, scale, seed=0):
+  rng = np.random.default_rng(seed)
+  return Changes(rank, {
+      name: np.clip(np.rint(rng.laplace(0, scale, shape)), -127, 127).astype(int)
+      for name, shape in parameter_tuning.shapes(params(), rank).items()})
+
+
+def params():
+  return params_of(COLOUR)
+
+
+def tuned(of):
+  return jax.jit(parameter_tuning.tuned)(
+      params(), {name: np.float32(value) for name, value in of.numbers.items()})
+
+
+def same(a, b):
+  assert a.rank == b.rank
+  jax.tree.map(np.testing.assert_array_equal, a.numbers, b.numbers)
+
+
+@pytest.mark.parametrize('rank', [0, 1, 3])
+def test_stored_changes_come_back(rank):
   for scale in (0, 0.3, 2, 20, 500):
-    offsets = np.clip(np.rint(rng.laplace(0, scale, 300)), -127, 127).astype(int)
-    data = parameter_tuning.to_bytes(offsets)
-    np.testing.assert_array_equal(parameter_tuning.from_bytes(data, 300), offsets)
-    assert len(data) * 8 <= 16 + 300 * (2.5 + np.log2(1 + 2 * scale)) * (scale > 0)
-    for bad in (data[:-1], data + b'\0') if data else ():
+    made = changes(rank, scale)
+    data = parameter_tuning.to_bytes(made)
+    same(parameter_tuning.from_bytes(data, params()), made)
+    count = sum(value.size for value in made.numbers.values())
+    groups = sum(len(parameter_tuning._groups(name, value))
+                 for name, value in made.numbers.items())
+    assert len(data) <= 8 + groups + count * (1.7 + np.log2(1 + 2 * scale)) / 8
+    for bad in (data[:-1], data[:-2], data + b'\0', data + b'\0\0', data[:1], data[:5],
+                bytes([9]) + data[1:], bytes([8, 200]) + data[2:], data[:2] + b'\xff' + data[3:]):
       with pytest.raises(UserError):
-        parameter_tuning.from_bytes(bad, 300)
-  for seed in range(100):  # never anything else than a change or an error
-    data = np.random.default_rng(seed).bytes(40)
+        parameter_tuning.from_bytes(bad, params())
+  assert parameter_tuning.to_bytes(parameter_tuning.UNCHANGED) == b''
+  same(parameter_tuning.from_bytes(b'', params()), parameter_tuning.UNCHANGED)
+
+
+def test_damaged_data_are_changes_or_an_error():
+  for seed in range(60):
+    rng = np.random.default_rng(seed)
+    data = bytes([rng.integers(0, 9)]) + rng.bytes(60)
     try:
-      assert parameter_tuning.to_bytes(parameter_tuning.from_bytes(data, 20)) == data
+      found = parameter_tuning.from_bytes(data, params())
     except UserError:
-      pass
+      continue
+    assert set(found.numbers) == set(parameter_tuning.shapes(params(), found.rank))
+
+
+def test_rices_code_of_earlier_versions_is_read():
+  names = [n for n in parameter_tuning.shapes(params(), 0) if n.endswith('_bias')]
+  sizes = [parameter_tuning.shapes(params(), 0)[n][0] for n in names]
+  offsets = np.random.default_rng(0).integers(-9, 10, sum(sizes))
+  low = 2
+  folded = np.where(offsets < 0, -2 * offsets - 1, 2 * offsets).tolist()
+  bits = ''.join('1' * (n >> low) + '0' + f'{n & 3:02b}' for n in folded)
+  data = bytes([low]) + np.packbits([int(bit) for bit in bits]).tobytes()
+  found = parameter_tuning.from_bytes(data, params())
+  np.testing.assert_array_equal(np.concatenate([found.numbers[n] for n in names]), offsets)
+  assert not any(value.any() for name, value in found.numbers.items() if name not in names)
+  for bad in (data[:-1], data + b'\0', bytes([7]) + data[1:]):
+    with pytest.raises(UserError):
+      parameter_tuning.from_bytes(bad, params())
+
+
+def test_no_change_changes_nothing():
+  jax.tree.map(
+      np.testing.assert_array_equal, tuned(changes(2, 0)), integer_pixels.rounded(params()))
+
+
+@pytest.mark.parametrize('scale', [1, 30, 500])
+def test_changed_parameters_are_exact_and_those_of_the_numpy_decoder(scale):
+  made = changes(3, scale)
+  found = tuned(made)
+  integer_pixels.check_exact(found)
+  data = parameter_tuning.to_bytes(made)
+  again = numpy_decoder.changed(jax.tree.map(np.asarray, params()), data)
+  a, b = (numpy_decoder.Network(COLOUR, p) for p in (jax.tree.map(np.asarray, found), again))
+  for one, other in zip([*a.layers, a.last], [*b.layers, b.last], strict=True):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_the_rate_of_the_numbers_counts_in_small_images():
+  """Gains that cost more bytes than they save are not made."""
+  rows = jnp.zeros((2, 5))
+  assert parameter_tuning._nats({'first_left': rows}) == 0
+  assert 0 < parameter_tuning._nats({'first_left': rows.at[0, 0].set(1)}) < (
+      parameter_tuning._nats({'first_left': rows + 1}))
+  assert parameter_tuning.rank_for(64 * 64 * 3) == 0 < parameter_tuning.rank_for(768 * 512 * 3) < (
+      parameter_tuning.rank_for(4000 * 3000 * 3))
 
 
 def test_a_model_that_is_fitted_to_an_image_takes_fewer_bytes():

@@ -42,3 +42,10 @@ def test_memory_is_bounded():
       assert tiling.batch * np.prod(tiling.tile_size) <= most
       assert tiling.count == 1 or np.prod(size) > most
   assert tiling_lib.tiling((320, 320), 32).batch == 100
+
+
+def test_sizes_are_padded_by_little():
+  for size in ((1, 8), (481, 321), (257, 129), (512, 768), (513, 1000), (4000, 3000)):
+    for n, padded in zip(size, tiling_lib.padded_size(size), strict=True):
+      assert n <= padded <= max(8, 1.13 * n)
+  assert tiling_lib.padded_size((481, 321)) == tiling_lib.padded_size((500, 350))

@@ -17,11 +17,13 @@ import json
 import os
 import sys
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 from sklearn import datasets
 
+from conv_draw.codec import parameter_tuning
 from conv_draw.codec.coder import Coder
 from conv_draw.codec.format import container
 from conv_draw.errors import UserError
@@ -41,11 +43,12 @@ class Row(NamedTuple):
   picture: str  # of `PICTURES`
   how: dict  # arguments of `Coder.encode`
   keep: float = 1.0  # this share of the file's bytes is kept; cut/ holds those that are less
+  rank: int | None = None  # of low-rank changes, which only larger pictures have by themselves
 
 
 # Name -> (sample image of scikit-learn, rows, columns, grey). To the noisy one, noise is added: it
-# is so unlike photographs that it pays, small as it is, for the change of the model that --effort
-# stores.
+# is so unlike photographs that it pays, small as it is, for the changes of the model that --effort
+# stores: lossless_effort_1 and 2 are of a version that changed biases alone.
 PICTURES = {
     'rgb': ('china.jpg', slice(120, 168), slice(300, 364), False),
     'grey': ('china.jpg', slice(120, 168), slice(300, 364), True),
@@ -66,6 +69,8 @@ ROWS = (
     Row('lossless_tiles', 'photos_lossless', 'rgb_odd', dict(lossless=True, tile_side=40)),
     Row('lossless_effort_1', 'photos_lossless', 'rgb_noisy', dict(lossless=True, effort=1)),
     Row('lossless_effort_2', 'photos_lossless', 'rgb_noisy', dict(lossless=True, effort=2)),
+    Row('lossless_gains', 'photos_lossless', 'rgb_noisy', dict(lossless=True, effort=1)),
+    Row('lossless_low_rank', 'photos_lossless', 'rgb_noisy', dict(lossless=True, effort=1), rank=2),
     Row('lossy_rgb', 'photos_lossy', 'rgb', {}),
     Row('lossy_grey', 'photos_lossy', 'grey', {}),
     Row('lossy_rgb_1x1', 'photos_lossy', 'rgb_1x1', {}),
@@ -144,7 +149,11 @@ def record_files():
       continue
     coder = coders.setdefault(row.model, Coder.load(published.path(row.model)))
     image = picture(row.picture)
-    coded = coder.encode(image, **row.how)
+    rank = parameter_tuning.rank_for
+    if row.rank is not None:
+      rank = lambda size, rank=row.rank: rank
+    with mock.patch.object(parameter_tuning, 'rank_for', rank):
+      coded = coder.encode(image, **row.how)
     data = coded.data[: int(row.keep * len(coded.data))]
     decoded = coder.decode(data, partial=row.keep < 1)[0]
     lossless = np.array_equal(decoded, image)
