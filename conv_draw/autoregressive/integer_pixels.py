@@ -296,25 +296,29 @@ def rounded(params: dict) -> dict:
   return {'params': layers}
 
 
-def check_exact(params: dict) -> None:
-  """Asserts that float32 holds every partial sum of `rounded` parameters exactly, in any order.
+def inexact(params: dict) -> str | None:
+  """Why float32 might not hold every partial sum of `rounded` parameters exactly; None if it does.
 
   The weights and the bias of a column, and the 1/2 that rounding adds, must be integer multiples of
-  a power of two, and sums with inputs up to INPUT_MAX less than 2^24 of it. bfloat16 must hold each
-  weight.
+  a power of two, and sums with inputs up to INPUT_MAX less than 2^24 of it, in any order of
+  addition. bfloat16 must hold each weight.
   """
   layers = {name: np.asarray(value, np.float64) for name, value in params['params'].items()}
   for name in sorted({key.rpartition('_')[0] for key in layers}):
     unit = tables.NATURAL if name == 'last' else UNIT
     kernel, bias = layers[f'{name}_kernel'] * (unit / UNIT), layers[f'{name}_bias'] * unit
     significant = np.asarray(jnp.asarray(kernel, jnp.bfloat16), np.float64)
-    assert (kernel == significant).all(), f'{name}: weights have more than 8 significant bits'
+    if (kernel != significant).any():
+      return f'{name}: weights have more than 8 significant bits'
     terms = np.concatenate([kernel, bias[None], np.full((1, len(bias)), 0.5)]) / FINEST
-    assert (terms == np.rint(terms)).all(), f'{name}: numbers finer than 2^-19'
+    if (terms != np.rint(terms)).any():
+      return f'{name}: numbers finer than 2^-19'
     numbers = terms.astype(np.int64)
     unit = np.where(numbers, numbers & -numbers, 2**62).min(0)  # divides the column
     sums = abs(numbers[:-2]).sum(0) * INPUT_MAX + abs(numbers[-2:]).sum(0)
-    assert (sums < 2**24 * unit).all(), f'{name}: partial sums may need more than 24 bits'
+    if (sums >= 2**24 * unit).any():
+      return f'{name}: partial sums may need more than 24 bits'
+  return None
 
 
 def _round_layer(kernel, bias):

@@ -45,8 +45,11 @@ def encode(codec, tiling, image, effort, progress=None):
       lambda done, total: progress(number * total + done, 3 * total))
   with fixed_numerics():
     tuned = parameter_tuning.fit(codec.head, codec.params, image, effort, part(0))
-  return min(_encode(codec, tiling, image, tuned, part(1)),
-             _encode(codec, tiling, image, parameter_tuning.UNCHANGED, part(2)), key=len)
+  untuned = _encode(codec, tiling, image, parameter_tuning.UNCHANGED, part(1))
+  try:
+    return min(_encode(codec, tiling, image, tuned, part(2)), untuned, key=len)
+  except Undecodable:  # sums that are not exact; no photograph has led to it
+    return untuned
 
 
 def _encode(codec, tiling, image, changes, progress):
@@ -136,16 +139,23 @@ class TileCodec:
     with fixed_numerics():
       self.params = jax.jit(integer_pixels.rounded)(
           {'params': jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params['params'])})
-      integer_pixels.check_exact(self.params)
+      assert not integer_pixels.inexact(self.params)
       self._tuned = jax.jit(parameter_tuning.tuned)
 
   def parameters(self, changes):
-    """The parameters with an image's `parameter_tuning.Changes`."""
+    """The parameters with an image's `parameter_tuning.Changes`.
+
+    Raises:
+      UserError: changes after which sums are not exact.
+    """
     if not changes.numbers:
       return self.params
     with fixed_numerics():
       numbers = {name: np.float32(value) for name, value in changes.numbers.items()}
-      return self._tuned(self.params, numbers)
+      tuned = self._tuned(self.params, numbers)
+    if integer_pixels.inexact(tuned):
+      raise Undecodable(parameter_tuning.DAMAGED)
+    return tuned
 
   def empty_tile(self, size):
     """The bytes of a tile of (h, w) without an image."""

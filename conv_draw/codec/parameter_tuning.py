@@ -234,8 +234,11 @@ def _take_all(rans, starts, scales):
 
 def _from_rice(data, params):
   """`Changes` of biases alone, of earlier versions: Rice's code after a byte of its parameter."""
-  low, bits = data[0], np.unpackbits(np.frombuffer(data, np.uint8, offset=1)).tolist()
-  at = 0
+  low, count = data[0], sum(
+      shape[0] for name, shape in shapes(params, 0).items() if name.endswith('_bias'))
+  if 8 * len(data) > count * (2 * LARGEST + 1 + low) + 16:  # before it is unpacked
+    raise Undecodable(DAMAGED)
+  bits, at = np.unpackbits(np.frombuffer(data, np.uint8, offset=1)).tolist(), 0
 
   def folded():
     nonlocal at

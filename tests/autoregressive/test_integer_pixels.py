@@ -1,4 +1,5 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -164,10 +165,9 @@ def test_the_integer_network_reads_no_canvas():
 @HEADS
 def test_a_model_whose_sums_are_not_exact_is_no_model(head):
   once = jax.jit(integer_pixels.rounded)(params_of(head))
-  integer_pixels.check_exact(once)
+  assert not integer_pixels.inexact(once)
   for name, row, factor, reason in (
       ('first_kernel', 0, 1 + 2**-9, 'significant|finer'), ('last_bias', ..., 2.0**24, '24 bits'),
       ('residual_0_kernel', ..., 2.0**-16, 'finer'), ('last_kernel', 0, 2.0**20, '24 bits')):
     layer = once['params'][name].at[row].multiply(factor)
-    with pytest.raises(AssertionError, match=reason):
-      integer_pixels.check_exact({'params': {**once['params'], name: layer}})
+    assert re.search(reason, integer_pixels.inexact({'params': {**once['params'], name: layer}}))

@@ -173,7 +173,12 @@ def changed(params, data):
   kind, rank = data[:2]
   assert kind == 8
   layers, groups = dict(params['params']), []
-  for layer in sorted(name[: -len('_kernel')] for name in layers if name.endswith('_kernel')):
+  for name in sorted(name for name in layers if name.endswith('_kernel')):
+    layer = name[: -len('_kernel')]
+    unit = 64 if layer == 'last' else 32
+    weights, bias, shifts = whole_layer(layers[name], layers[f'{layer}_bias'], unit)
+    layers[name] = np.float32(weights * 2.0**-shifts * (32 / unit))
+    layers[f'{layer}_bias'] = np.float32(bias * 2.0**-shifts / unit)
     inputs, outputs = layers[f'{layer}_kernel'].shape
     groups += [(layer, 'bias', outputs), (layer, 'in', inputs)]
     groups += [(layer, 'left', inputs)] * rank + [(layer, 'out', outputs)]
