@@ -54,9 +54,31 @@ def test_programs_are_loaded_again_whatever_happens_to_the_cache(tmp_path):
   for path in entries(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
   assert not result(start(tmp_path))
+  for path in entries(tmp_path):  # of a full disk, or of a kill between two writes
+    path.write_bytes(b'')
+  [other] = [path.parent / 'jit_other-0-cache' for path in entries(tmp_path)[:1]]
+  other.write_bytes(b'some')
+  assert not result(start(tmp_path)) and result(start(tmp_path))
+  assert not other.exists()
   [machine] = tmp_path.iterdir()  # of another CPU, as in a home directory that is shared
   machine.rename(tmp_path / f'{machine.name[:-1]}0')
   assert not result(start(tmp_path))
+
+
+def test_a_cache_may_be_moved_and_have_any_name(tmp_path):
+  folder = os.fsencode(tmp_path) + b'/a\xff'
+  assert not result(start(CONV_DRAW_CACHE=os.fsdecode(folder)))
+  os.rename(folder, tmp_path / 'moved')
+  assert result(start(tmp_path / 'moved'))
+
+
+@pytest.mark.parametrize('below', ['', '*'])
+def test_a_folder_that_others_can_write_is_not_used(tmp_path, below):
+  cache = tmp_path / 'cache'
+  assert not result(start(cache))
+  for path in cache.glob(below) if below else [cache]:
+    path.chmod(0o777)
+  assert not result(start(cache))
 
 
 @pytest.mark.parametrize('name', ['lossless_effort_1', 'lossy_groups_2'])
@@ -81,10 +103,12 @@ def test_a_command_that_is_repeated_compiles_nothing(tmp_path, name):
 @pytest.mark.parametrize('arguments, options', [
     (['{tmp}/file/below'], {}), (['{tmp}'], {'before': NO_SPACE}), (['off'], {}),
     ([], {'HOME': None, 'XDG_CACHE_HOME': '/dev/null'}), ([], {'CONV_DRAW_CACHE': 'off'}),
-    ([], {'CONV_DRAW_CACHE': '{tmp}/file'})])
+    ([], {'CONV_DRAW_CACHE': '{tmp}/file'}),
+    ([], {'HOME': '~nobody-at-all', 'XDG_CACHE_HOME': 'relative'})])
 def test_without_a_cache_programs_are_compiled(tmp_path, arguments, options):
   (tmp_path / 'file').write_text('')
   place = lambda text: text and text.replace('{tmp}', str(tmp_path))
   options = {name: value if name == 'before' else place(value) for name, value in options.items()}
   assert not result(start(*map(place, arguments), **options))
   assert not any(path.stat().st_size for path in entries(tmp_path))
+  assert not os.path.exists(os.path.join(ROOT, 'relative'))
