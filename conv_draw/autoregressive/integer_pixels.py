@@ -307,7 +307,7 @@ def inexact(params: dict) -> str | None:
   for name in sorted({key.rpartition('_')[0] for key in layers}):
     unit = tables.NATURAL if name == 'last' else UNIT
     kernel, bias = layers[f'{name}_kernel'] * (unit / UNIT), layers[f'{name}_bias'] * unit
-    significant = np.asarray(jnp.asarray(kernel, jnp.bfloat16), np.float64)
+    significant = kernel.astype(jnp.bfloat16).astype(np.float64)
     if (kernel != significant).any():
       return f'{name}: weights have more than 8 significant bits'
     terms = np.concatenate([kernel, bias[None], np.full((1, len(bias)), 0.5)]) / FINEST

@@ -153,8 +153,8 @@ class TileCodec:
     with fixed_numerics():
       numbers = {name: np.float32(value) for name, value in changes.numbers.items()}
       tuned = self._tuned(self.params, numbers)
-    if integer_pixels.inexact(tuned):
-      raise Undecodable(parameter_tuning.DAMAGED)
+      if integer_pixels.inexact(tuned):
+        raise Undecodable(parameter_tuning.DAMAGED)
     return tuned
 
   def empty_tile(self, size):
