@@ -153,7 +153,7 @@ class Coder:
         0 if lossless or groups == 0 else effort,
         1 if self.lossless_only else len(network.offsets(self.model)))
     passes = target.max_encodings + (verify or not lossless)
-    parts = (_part_of(progress, number, passes) for number in range(passes))
+    parts = (tiling_lib.part_of(progress, number, passes) for number in range(passes))
     if lossless:
       segments = self._encode_lossless(header, tiling, image, effort, next(parts))
     else:
@@ -164,7 +164,7 @@ class Coder:
     decoded = image
     if verify or not lossless:
       decoded = self._decode(
-          header, tiling, segments, progress=_part_of(progress, passes - 1, passes))
+          header, tiling, segments, progress=tiling_lib.part_of(progress, passes - 1, passes))
     if lossless and not np.array_equal(decoded, image):
       raise UserError(f'{source} was not coded: its file would not decode to it')
     return Encoded(container.write(header, segments), header, segments, decoded)
@@ -374,8 +374,3 @@ class Coder:
 
     return rate_control.Trials(
         encode, encode_measured, psnrs, lambda segments: len(container.write(header, segments)))
-
-
-def _part_of(progress, number, count):
-  """`progress` of one of `count` passes over an image; None of None."""
-  return progress and (lambda done, total: progress(number * total + done, count * total))

@@ -20,7 +20,7 @@ from conv_draw.codec.entropy import interleaved_rans as rans_lib
 from conv_draw.codec.entropy.range_coder import Undecodable
 from conv_draw.codec.format import framing
 from conv_draw.codec.network import fixed_numerics
-from conv_draw.codec.tiling import valid_mask
+from conv_draw.codec.tiling import part_of, valid_mask
 from conv_draw.machine import startup
 
 assert integer_tables.TOTAL == rans_lib.TOTAL
@@ -41,13 +41,12 @@ def encode(codec, tiling, image, effort, progress=None):
   """
   if not effort:
     return _encode(codec, tiling, image, parameter_tuning.UNCHANGED, progress)
-  part = lambda number: progress and (
-      lambda done, total: progress(number * total + done, 3 * total))
+  fitting, plain, changed = (part_of(progress, number, 3) for number in range(3))
   with fixed_numerics():
-    tuned = parameter_tuning.fit(codec.head, codec.params, image, effort, part(0))
-  untuned = _encode(codec, tiling, image, parameter_tuning.UNCHANGED, part(1))
+    tuned = parameter_tuning.fit(codec.head, codec.params, image, effort, fitting)
+  untuned = _encode(codec, tiling, image, parameter_tuning.UNCHANGED, plain)
   try:
-    return min(_encode(codec, tiling, image, tuned, part(2)), untuned, key=len)
+    return min(_encode(codec, tiling, image, tuned, changed), untuned, key=len)
   except Undecodable:  # sums that are not exact; no photograph has led to it
     return untuned
 

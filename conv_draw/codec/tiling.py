@@ -109,3 +109,8 @@ def padded_size(size):
   """(H, W) of the arrays for tiles of a size: each side is at most 12 % longer, or has 8 pixels."""
   return tuple(-(-n // unit) * unit
                for n, unit in ((n, max(8, (1 << (n - 1).bit_length()) // 16)) for n in size))
+
+
+def part_of(progress, number, count):
+  """`progress` of one of `count` passes over an image; None of None."""
+  return progress and (lambda done, total: progress(number * total + done, count * total))

@@ -1,6 +1,6 @@
 """The lossless decoder again, in NumPy and whole numbers alone: no JAX, no floats but weights.
 
-It knows nothing of the program but its tables and its container. What they decode
+It knows nothing of the program but its tables and its container. What it decodes
 is decoded by arithmetic that every machine agrees on.
 """
 
