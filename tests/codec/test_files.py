@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 
@@ -144,6 +145,24 @@ def test_study(setting):
   assert float(ours[3]['psnr_db']) == np.inf and 'SSIM' in rows[0]
   assert {r['codec'] for r in rows if r['lossless'] == '1'} == {
       'ours', 'PNG', 'WebP', 'JPEG 2000', 'JPEG XL'}
+
+
+def test_study_of_several_runs_is_one_curve_of_lossy_files(setting):
+  directory, _ = setting
+  shutil.copytree(directory / 'bins', directory / 'more', dirs_exist_ok=True)
+  runs, out = (f'{directory}/bins', f'{directory}/more'), directory / 'several'
+  status, _, error = call('-m', 'conv_draw.codec.study', *runs, f'--workdir={runs[0]}')
+  assert status == 2 and '--workdir' in error and not out.exists(), error
+  status, tables, error = call(
+      '-m', 'conv_draw.codec.study', *runs, '--images=2', '--protocol=sheet', f'--out={out}')
+  assert status == 0, error
+  assert 'model bins and more' in tables and 'Lossless, bits/dim' not in tables
+  with open(out / 'study.csv') as f:
+    rows = [row for row in csv.DictReader(f) if row['codec'] == 'ours']
+  assert [row['setting'] for row in rows] == [
+      f'{groups} groups of {name}' for name in ('bins', 'more') for groups in range(3)]
+  # The same model under another name: files of the same images.
+  assert [row['psnr_db'] for row in rows[:3]] == [row['psnr_db'] for row in rows[3:]]
 
 
 def test_study_of_the_packaged_model_asks_for_its_data_in_its_own_words(tmp_path):

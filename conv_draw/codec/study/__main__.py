@@ -3,10 +3,12 @@
   python -m conv_draw.codec.study [--workdir=runs/NAME] [--data_dir=DIR] [--images=100] [--out=DIR]
       [--protocol=sheet] [--ours=FILE] [--overwrite]
   python -m conv_draw.codec.study --images=FOLDER [--workdir=runs/NAME] [--effort=2] [--out=DIR]
+  python -m conv_draw.codec.study RUN RUN [...] [--data_dir=DIR] [--images=100] [--out=DIR]
 
 The images are the first of the test split of the model's data, or all in a folder, each in a file
 of its own. Without --workdir it studies models that come with the package: of CIFAR-10, or, for a
-folder, the two of photographs.
+folder, the two of photographs. Of several runs, such as those of several beta, the lossy files are
+one curve, at each rate that of the run and the number of latent groups that serve best.
 
 Sizes are those of whole files. Two protocols: 'sheet' stores 100 images as one picture, so that
 small images do not pay for a header each (the paper's protocol for the classical codecs; ours codes
@@ -66,20 +68,40 @@ def progress(text):
     print(f'\r{text:60}', end='', file=sys.stderr, flush=True)
 
 
+def _of_each(coders, images, protocols, metric):
+  """([`comparison.Point`], [`comparison.Speed`]) of `comparison.compare` of each model."""
+  if OURS.value:
+    earlier = output.from_csv(os.path.expanduser(OURS.value), metric)
+    points = [point for point in earlier
+              if point.protocol in protocols and point.codec.startswith(comparison.OURS)]
+    return points + [point for coder in coders
+                     for point in comparison.rivals(coder, images, protocols, progress)], []
+  points, speeds = [], []
+  for coder in coders:
+    effort = EFFORT.value if coder.head or len(coders) == 1 else 0
+    more_points, more_speeds = comparison.compare(coder, images, protocols, effort, progress)
+    points += more_points
+    speeds += more_speeds
+  return points, speeds
+
+
 def main(argv):
+  several = argv[1:]
   of_folder = not IMAGES.value.isdecimal()
   models = (files.LOSSY_MODEL, files.LOSSLESS_MODEL) if of_folder else (CIFAR10_MODEL,)
   # The shell leaves the ~ of --workdir=~/run to the program.
-  workdirs = ([os.path.expanduser(WORKDIR.value)] if WORKDIR.value
-              else list(map(published.path, models)))
-  name = 'photos' if of_folder else CIFAR10_MODEL
+  workdirs = several or ([os.path.expanduser(WORKDIR.value)] if WORKDIR.value
+                         else list(map(published.path, models)))
+  name = 'several' if several else 'photos' if of_folder else CIFAR10_MODEL
   run = os.path.expanduser(WORKDIR.value or f'runs/{name}')
   if published.is_one(run):  # nothing is written into what comes with the package
     run = os.path.join('runs', os.path.basename(os.path.abspath(run)))
   out = os.path.expanduser(OUT.value or os.path.join(run, 'study'))
   with command_line.errors_in_one_line(PROGRAM, out):
-    if len(argv) > 1:
-      raise UserError(f'unexpected argument {argv[1]!r}: name a run by --workdir=runs/NAME')
+    if several and (of_folder or WORKDIR.value or OURS.value or EFFORT.value):
+      raise UserError(
+          'runs as arguments go with neither --workdir, --ours, --effort nor a folder of images: '
+          'name one run by --workdir=runs/NAME')
     output.check(out, OVERWRITE.value)
     coders = list(map(coder_lib.Coder.load, workdirs))
     for coder in coders:
@@ -94,18 +116,10 @@ def main(argv):
       what = f'{split.name}: {len(images)} of {len(split)} images'
     shown = [pictures.to_bytes(image, coders[0].model.pixels.grey_levels) for image in images]
     metric = quality.metric(shown)
-    points, speeds = [], []
-    if OURS.value:
-      points += [point for point in output.from_csv(os.path.expanduser(OURS.value), metric)
-                 if point.protocol in protocols and point.codec.startswith(comparison.OURS)]
-    for coder in coders:
-      if OURS.value:
-        points += comparison.rivals(coder, images, protocols, progress)
-        continue
-      effort = EFFORT.value if coder.head or len(coders) == 1 else 0
-      more_points, more_speeds = comparison.compare(coder, images, protocols, effort, progress)
-      points += more_points
-      speeds += more_speeds
+    if several:
+      points, speeds = comparison.compare_lossy(coders, images, protocols, progress)
+    else:
+      points, speeds = _of_each(coders, images, protocols, metric)
     names = output.write(out, points, metric, shown)
     if JSON.value:
       print(json.dumps(output.fields(points, speeds, metric)))

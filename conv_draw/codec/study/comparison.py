@@ -73,9 +73,8 @@ def compare(coder, images, protocols=PROTOCOLS, effort=0, progress=print):
   if effort and not coder.head:
     raise UserError(
         f'the model {coder.name} has no integer network to be tuned to images: --effort=0')
-  parts_of = _parts(images, protocols)
   points, speeds = [], []
-  for protocol, parts in parts_of.items():
+  for protocol, parts in _parts(images, protocols).items():
     progress(f'{protocol}: ours')
     found, speed = _ours(coder, protocol, parts, images, effort)
     points += found
@@ -83,13 +82,31 @@ def compare(coder, images, protocols=PROTOCOLS, effort=0, progress=print):
   return points + rivals(coder, images, protocols, progress), speeds
 
 
-def rivals(coder, images, protocols=PROTOCOLS, progress=print):
+def compare_lossy(coders, images, protocols=PROTOCOLS, progress=print):
+  """`compare` of lossy files alone, of several models: all their points are one curve.
+
+  Of the models of several beta, each is at its best in a range of rates (the paper's figure 3). The
+  settings name the model.
+  """
+  points, speeds = [], []
+  for coder in coders:
+    for protocol, parts in _parts(images, protocols).items():
+      progress(f'{protocol}: {coder.name}')
+      found, speed = _ours(coder, protocol, parts, images, 0, lossless=False)
+      points += [p._replace(setting=f'{p.setting} of {coder.name}') for p in found]
+      speeds += [s._replace(what=f'{s.what}, {coder.name}') for s in speed]
+  return points + rivals(coders[0], images, protocols, progress, lossless=False), speeds
+
+
+def rivals(coder, images, protocols=PROTOCOLS, progress=print, lossless=True):
   """[`Point`] of the classical codecs alone, in the ways in which a coder's model stores images.
 
+  Args:
+    lossless: whether lossless files too.
   Raises:
     UserError: a sheet of the images would be larger than these codecs hold.
   """
-  settings = ([] if coder.lossy_only else classical.lossless()) + (
+  settings = (classical.lossless() if lossless and not coder.lossy_only else []) + (
       [] if coder.lossless_only else classical.lossy())
   levels, points = coder.model.pixels.grey_levels, []
   for protocol, parts in _parts(images, protocols).items():
@@ -192,29 +209,31 @@ def _rising(points, measure):
   return found
 
 
-def _ours(coder, protocol, parts, images, most_effort):
-  """([`Point`] of every number of groups and lossless, [`Speed`])."""
+def _ours(coder, protocol, parts, images, most_effort, lossless=True):
+  """([`Point`] of every number of groups and, if `lossless`, of lossless files, [`Speed`])."""
   tile_side = max(images[0].shape[:2]) if protocol == 'sheet' else None
   levels = coder.model.pixels.grey_levels
   shown = [pictures.to_bytes(image, levels) for image in images]
   for part in {part.shape: part for part in parts}.values():
-    coder.encode(part, not coder.lossy_only, tile_side=tile_side)  # compiles
+    coder.encode(part, lossless and not coder.lossy_only, tile_side=tile_side)  # compiles
   points, speeds = [], []
-  ways = [] if coder.lossy_only else [(True, effort) for effort in range(most_effort + 1)]
-  for lossless, effort in ways if coder.lossless_only else [(False, 0), *ways]:
+  ways = [(True, effort) for effort in range(most_effort + 1)]
+  if coder.lossy_only or not lossless:
+    ways = []
+  for exact, effort in ways if coder.lossless_only else [(False, 0), *ways]:
     with_effort = f', effort {effort}' * (effort > 0)
     started = time.perf_counter()
-    coded = [coder.encode(part, lossless, tile_side=tile_side, verify=False, effort=effort)
+    coded = [coder.encode(part, exact, tile_side=tile_side, verify=False, effort=effort)
              for part in parts]
     encoded = time.perf_counter()
     for part, file in zip(parts, coded, strict=True):
       decoded, _, _ = coder.decode(file.data)
-      assert np.array_equal(decoded, part if lossless else file.decoded)
+      assert np.array_equal(decoded, part if exact else file.decoded)
     speeds.append(Speed(
-        f'{protocol}, {"lossless" if lossless else "lossy"}{with_effort}', len(images),
+        f'{protocol}, {"lossless" if exact else "lossy"}{with_effort}', len(images),
         sum(image.size for image in images) / 1e6, encoded - started,
         time.perf_counter() - encoded, _peak_gib()))
-    if lossless:
+    if exact:
       size = sum(len(file.data) for file in coded)
       points.append(_point(protocol, OURS + with_effort, 'lossless', True, size, None, shown))
       continue
