@@ -20,6 +20,7 @@ from conv_draw.model.vae import Vae
 from conv_draw.progressive import initialisation
 from conv_draw.progressive import objective as multi_rate
 from conv_draw.progressive.model import Progressive
+from conv_draw.progressive.pixels import SquaredErrorPixels
 
 FILTERED_PER_IMAGE = 2  # truncation points of an image that a training step post-filters
 
@@ -80,7 +81,8 @@ def _pixels(likelihood, grey_levels, mixtures):
   """The pixel distribution of that name, `config.model.likelihood`."""
   if likelihood == 'logistic_mixture':
     return LogisticMixturePixels(grey_levels, mixtures)
-  return {'gaussian': GaussianPixels, 'bernoulli': BernoulliPixels}[likelihood](grey_levels)
+  return {'gaussian': GaussianPixels, 'bernoulli': BernoulliPixels,
+          'squared_error': SquaredErrorPixels}[likelihood](grey_levels)
 
 
 def while_training(config) -> dict[str, int]:

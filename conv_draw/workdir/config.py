@@ -84,6 +84,8 @@ def _together(config):
     yield key, config[key] and not quantised, '0 unless model.posterior=rounded or uniform'
   yield 'objective.kl_warmup_steps', o.kl_warmup_steps and o.bound != 'elbo', '0 with bound=iwae'
   if kind == 'local':
+    yield ('model.likelihood', m.likelihood == 'squared_error',
+           'gaussian, logistic_mixture or bernoulli with model.kind=local')
     x, parts = config.local, parts + ['head', 'draw'] * (m.steps > 0)
     yield 'local.auxiliary', x.auxiliary and not m.steps, '0 with model.steps=0'
     yield ('local.numbers', x.numbers != 'real' and (

@@ -31,8 +31,7 @@ GONE = ('model.linear_paths', 'model.price', 'model.image_kernel', 'model.encode
         'objective.progressive')
 
 # Old values -> the settings that replace them.
-VALUES = {'local': 'model.kind=local', 'squared_error': 'model.kind=progressive',
-          'restoration': 'train.part=post_filter'}
+VALUES = {'local': 'model.kind=local', 'restoration': 'train.part=post_filter'}
 
 
 class Config(config_dict.ConfigDict):
@@ -99,8 +98,6 @@ def migrate(stored: dict[str, Any]) -> None:
   elif old.get('model.linear_paths') and model.get('likelihood') == 'squared_error':
     model.update(kind='progressive', likelihood='gaussian')
     stored['progressive'] = {}
-  elif model.get('likelihood') == 'squared_error':
-    raise UserError('model.likelihood=squared_error is of model.kind=progressive alone now')
   kind = model.get('kind')
   gone = [key for key in GONE if old.get(key) and kind != 'progressive']
   if gone:

@@ -67,9 +67,11 @@ SETTINGS = (
     Setting('model.kind', 'draw', ('draw', 'vae', *KINDS), STAYS,
             'vae: no recurrence. Beyond the paper, with a section each: local = local '
             'autoregressive pixels, progressive = one file for every rate'),
-    Setting('model.likelihood', 'gaussian', ('gaussian', 'logistic_mixture', 'bernoulli'), STAYS,
-            'of the pixels; bernoulli is for omniglot. local: of the canvas, and bernoulli means '
-            'binary pixels; progressive: unused, the distortion is squared error'),
+    Setting('model.likelihood', 'gaussian',
+            ('gaussian', 'squared_error', 'logistic_mixture', 'bernoulli'), STAYS,
+            'of the pixels; squared_error: Gaussian of one grey level, for lossy files; bernoulli '
+            'is for omniglot. local: of the canvas, and bernoulli means binary pixels; '
+            'progressive: unused, the distortion is squared error'),
     Setting('model.mixtures', 5, AT_LEAST_1, STAYS, 'logistic_mixture: components'),
     Setting('model.steps', 32, NOT_NEGATIVE, STAYS,
             'draw: T, iterations; 0 = no latents, local autoregressive pixels alone'),

@@ -88,7 +88,7 @@ def test_a_run_of_an_earlier_version_keeps_its_settings(old_progressive, tmp_pat
 
 
 @pytest.mark.parametrize('changed, word', [
-    (dict(linear_paths=False), 'squared_error'),
+    (dict(linear_paths=False), 'price'),
     (dict(likelihood='gaussian'), 'linear_paths'),
     (dict(linear_paths=False, likelihood='gaussian', price=0.0), 'image_kernel'),
     (dict(linear_paths=False, likelihood='gaussian', image_kernel=0), 'price'),
