@@ -168,7 +168,8 @@ def main(argv):
 def run(config):
   config_lib.check(config)
   m = config.model
-  if m.kind == 'vae' or not m.stride or m.upper_features or m.likelihood == 'logistic_mixture':
+  if m.kind == 'vae' or not m.stride or m.upper_features or (
+      m.likelihood not in ('gaussian', 'bernoulli')):
     raise UserError(
         'the work is counted for convolutional DRAW with one layer and the '
         "paper's pixels only: choose such an experiment")

@@ -7,7 +7,7 @@
   python launch.py --config=experiments/cifar10_figure_3.py --workdir=runs/figure_3 \\
       --config.train.start_from=runs/figure_3_second --config.objective.kl_warmup_steps=0 \\
       --config.train.learning_rate=8e-3 --config.train.steps=800 \\
-      --sweep_index=0    # to 5
+      --sweep_index=5    # and then from that of a neighbouring beta: 4, ..., 0; 6, 7
   python -m conv_draw.codec.study runs/figure_3/beta_* --data_dir=DIR --images=1000 \\
       --protocol=sheet
 
@@ -18,7 +18,7 @@ core, beside other work: 12, 12 and 3 to 4 minutes for each beta. docs/lossy.md 
 
 from experiments import cifar10_small
 
-BETAS = (7e-5, 3e-4, 7.5e-4, 1.3e-3, 5e-3, 2e-2)  # for the paper's six rates
+BETAS = (7e-5, 1.2e-4, 3e-4, 7.5e-4, 1.3e-3, 5e-3, 1e-2, 2e-2, 6e-2)
 
 
 def get_config():

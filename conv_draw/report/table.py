@@ -62,8 +62,8 @@ def describe(config):
   extras = [f'{count} layers'] if count > 1 else []
   if o.samples > 1:
     extras.append(f'{o.samples} samples')
-  if m.likelihood == 'logistic_mixture':
-    extras.append('logistic mixture')
+  if m.likelihood in ('logistic_mixture', 'squared_error'):
+    extras.append(m.likelihood.replace('_', ' '))
   if o.beta != 1:
     extras.append(f'beta = {o.beta:g}')
   if m.kind == 'local' and config.local.auxiliary:

@@ -55,6 +55,7 @@ def test_a_stored_config_comes_back_with_its_types(config, tmp_path):
     ('vae', {'train.optimizer': 'muon'}, 'train.optimizer.*adam'),
     ('local', {'model.steps': 0, 'local.auxiliary': 0.1}, 'local.auxiliary'),
     ('local', {'model.steps': 0, 'train.part': 'draw'}, 'train.part'),
+    ('local', {'model.likelihood': 'squared_error'}, 'model.likelihood'),
     ('local', {'local.numbers': 'ranged', 'local.position': True}, 'local.numbers'),
     ('local', {'local.numbers': 'whole', 'local.pixels': 0}, 'local.numbers'),
     ('local', {'local.numbers': 'whole', 'data.name': 'omniglot',
