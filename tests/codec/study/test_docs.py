@@ -31,7 +31,9 @@ def shown(found, codec, rate, measure='psnr_db', digits=2):
 @pytest.mark.parametrize('title, name, metric, measure, digits', [
     ('Kodak, PSNR in dB at bits/dim', 'photos_lossy', 'MS-SSIM', 'psnr_db', 2),
     ('Kodak, MS-SSIM at bits/dim', 'photos_lossy', 'MS-SSIM', 'similarity', 3),
-    ('CIFAR-10, PSNR in dB at bits/dim', 'cifar10_lossy', 'SSIM', 'psnr_db', 2)])
+    ('CIFAR-10, PSNR in dB at bits/dim', 'cifar10_lossy', 'SSIM', 'psnr_db', 2),
+    ('CIFAR-10 by convolutional DRAW, PSNR in dB at bits/dim', 'cifar10_figure_3', 'SSIM',
+     'psnr_db', 2)])
 def test_tables_of_lossy_files(title, name, metric, measure, digits):
   lines = text('docs/lossy.md').splitlines()
   start = next(i for i, line in enumerate(lines) if line.startswith(f'| {title} |'))
