@@ -150,7 +150,7 @@ def test_study(setting):
 def test_study_of_several_runs_is_one_curve_of_lossy_files(setting):
   directory, _ = setting
   shutil.copytree(directory / 'bins', directory / 'more', dirs_exist_ok=True)
-  runs, out = (f'{directory}/bins', f'{directory}/more'), directory / 'several'
+  runs, out = (f'{directory}/bins', f'{directory}/more'), directory / 'curve'
   status, _, error = call('-m', 'conv_draw.codec.study', *runs, f'--workdir={runs[0]}')
   assert status == 2 and '--workdir' in error and not out.exists(), error
   status, tables, error = call(
