@@ -6,14 +6,17 @@
       --config.objective.kl_warmup_steps=0 --config.train.steps=2200
   python launch.py --config=experiments/cifar10_figure_3.py --workdir=runs/figure_3 \\
       --config.train.start_from=runs/figure_3_second --config.objective.kl_warmup_steps=0 \\
-      --config.train.learning_rate=8e-3 --config.train.steps=800 \\
-      --sweep_index=5    # and then from that of a neighbouring beta: 4, ..., 0; 6, 7
+      --config.train.learning_rate=8e-3 --config.train.steps=800 --sweep_index=0
   python -m conv_draw.codec.study runs/figure_3/beta_* --data_dir=DIR --images=1000 \\
       --protocol=sheet
 
+The third command trains beta = 7e-5 and 5e-3 (index 5), and with 600 steps 3e-4, 7.5e-4 and 1.3e-3
+(2 to 4). The others start from runs/figure_3/beta_...: 1.2e-4 (1) from 7e-05, 500 steps; 1e-2 and
+2e-2 (6, 7) from 0.005, 800; 6e-2 (8) from 0.02, 1,000. 7e-5 and 2e-2 are not in the package.
+
 Dithered quantisation from the start (docs/codec.md, "Quantised posteriors"), and the squared error
 as L^x of (12), so that beta sets the slope of rate and distortion. T = 8 and stride 4. On one AVX2
-core, beside other work: 12, 12 and 3 to 4 minutes for each beta. docs/lossy.md has the results.
+core, beside other work: 12, 12 and 3 to 6 minutes for each beta. docs/lossy.md has the results.
 """
 
 from experiments import cifar10_small

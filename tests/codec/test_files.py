@@ -153,6 +153,9 @@ def test_study_of_several_runs_is_one_curve_of_lossy_files(setting):
   runs, out = (f'{directory}/bins', f'{directory}/more'), directory / 'curve'
   status, _, error = call('-m', 'conv_draw.codec.study', *runs, f'--workdir={runs[0]}')
   assert status == 2 and '--workdir' in error and not out.exists(), error
+  status, _, error = call('-m', 'conv_draw.codec.study', runs[0], f'{ROOT}/conv_draw/pretrained/'
+                          'cifar10_lossless', '--images=2', f'--out={out}')
+  assert status == 2 and 'cifar10_lossless writes no lossy files' in error and not out.exists()
   status, tables, error = call(
       '-m', 'conv_draw.codec.study', *runs, '--images=2', '--protocol=sheet', f'--out={out}')
   assert status == 0, error

@@ -87,7 +87,13 @@ def compare_lossy(coders, images, protocols=PROTOCOLS, progress=print):
 
   Of the models of several beta, each is at its best in a range of rates (the paper's figure 3). The
   settings name the model.
+
+  Raises:
+    UserError: a model writes no lossy files; or as `compare`.
   """
+  for coder in coders:
+    if coder.lossless_only:
+      raise UserError(f'the model {coder.name} writes no lossy files: name it by --workdir, alone')
   points, speeds = [], []
   for coder in coders:
     for protocol, parts in _parts(images, protocols).items():
